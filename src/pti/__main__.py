@@ -1,0 +1,42 @@
+"""The console script ``pti VERB key=value …``: the same commands as ``python -m pti.VERB``."""
+
+import difflib
+import importlib
+import sys
+
+VERBS = {
+    "make_phantom": "write the phantom data set: paired jaw cross-sections with known bone",
+    "check": "examine a data set and write a report; exit 1 when it can't be trained on",
+    "train": "train what the experiment picks",
+    "reconstruct": "send images through a trained VAE",
+    "benchmark": "measure this machine, stage by stage, against the plain way of doing it",
+}
+
+
+def main() -> None:
+    """Run one verb, or list them all.
+
+    Ends the process with the verb's exit code; 2 when there is no such verb.
+    """
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        sys.exit(0)
+    verb = arguments[0].replace("-", "_")
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        print(f"Error: pti has no command '{arguments[0]}'.{hint}\n\n{_overview()}", file=sys.stderr)
+        sys.exit(2)
+    sys.argv = [f"pti {verb}", *arguments[1:]]
+    importlib.import_module(f"pti.{verb}").main()
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:{width}}  {what}" for verb, what in VERBS.items()]
+    return "\n".join(["Usage: pti VERB key=value …   (pti VERB --help lists the keys)", "", *lines])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""What every command shares: quick checks first, one message for a mistake, exit codes."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from pti.config import CONF_DIR
+from pti.errors import DataError, UsageError
+from pti.overrides import check_command_line
+
+Task = Callable[[DictConfig, Path], "int | None"]
+Preflight = Callable[[DictConfig], "list[str] | None"]
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def command(name: str, preflight: Preflight | None = None) -> Callable[[Task], Callable[[], None]]:
+    """Turn ``task(config, output_dir)`` into the command ``python -m pti.<name> key=value …``.
+
+    The command line is first checked against the configuration (unknown keys, types, options of a group),
+    then ``preflight`` looks at the composed configuration; both happen before the task imports anything
+    heavy. The task runs in Hydra, with ``conf/<name>.yaml`` as its configuration.
+
+    Args:
+        name: the verb; also the name of its configuration.
+        preflight: cheap checks of the composed configuration; raises :class:`UsageError` or
+            :class:`DataError`; may return further overrides (``["hydra.run.dir=…"]``) for the run.
+
+    Returns:
+        A decorator. The decorated function takes no arguments, reads ``sys.argv`` and ends the process with
+        0 (done), 1 (failed, or the data can't be used), 2 (wrong command line or configuration),
+        130 (Ctrl-C), or with what the task returns.
+    """
+
+    def decorate(task: Task) -> Callable[[], None]:
+        @wraps(task)
+        def entry() -> None:
+            sys.exit(_run(name, task, preflight))
+
+        return entry
+
+    return decorate
+
+
+def _run(name: str, task: Task, preflight: Preflight | None) -> int:
+    extra: list[str] = []
+    code = _guarded(lambda: extra.extend(check_command_line(name, sys.argv[1:], preflight)))
+    if code:
+        return code
+    codes: list[int] = []
+
+    def job(config: DictConfig) -> None:
+        output_dir = Path(HydraConfig.get().runtime.output_dir)
+        code = _guarded(lambda: task(config, output_dir))
+        if code >= EXIT_INTERRUPTED:  # a signal ends a sweep as well, not only its present job
+            sys.exit(code)
+        codes.append(code)
+
+    arguments = sys.argv
+    sys.argv = [*arguments, *extra]
+    try:
+        # Named after the verb, as Hydra derives the job's name from the module of the function it runs.
+        job.__module__ = f"pti.{name}"
+        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=name)(job)()
+    finally:
+        sys.argv = arguments
+    return next((code for code in codes if code), 0)
+
+
+def _guarded(work: Callable[[], Any]) -> int:
+    """Run ``work``; a user's mistake becomes one message, a bug a traceback; return the exit code."""
+    try:
+        return work() or 0
+    except (UsageError, DataError) as error:
+        return _report(error, error.exit_code)
+    except OmegaConfBaseException as error:
+        return _report(error, EXIT_USAGE)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        cause = _users_mistake(error)
+        if cause is not None:
+            return _report(cause, cause.exit_code)
+        traceback.print_exc()
+        return EXIT_FAILED
+
+
+def _users_mistake(error: BaseException | None) -> UsageError | DataError | None:
+    """The user's mistake behind an exception that a library wrapped around it (Hydra's instantiate does)."""
+    while error is not None:
+        if isinstance(error, (UsageError, DataError)):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _report(error: BaseException, code: int) -> int:
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        traceback.print_exception(error)
+    else:
+        print(f"Error: {error}", file=sys.stderr)
+    return code

@@ -1,0 +1,10 @@
+"""Where the configuration lives, the same from a checkout, a wheel or any working directory."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+_IN_WHEEL = _PACKAGE / "conf"
+_IN_CHECKOUT = _PACKAGE.parents[1] / "conf"
+
+CONF_DIR: Path = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CHECKOUT
+"""Absolute folder of the YAML configuration: ``pti/conf`` in a wheel, ``<repository>/conf`` in a checkout."""

@@ -1,0 +1,19 @@
+"""The two ways in which a user's input can be wrong; commands turn them into a message and an exit code."""
+
+
+class UsageError(Exception):
+    """The command line or the configuration is wrong (exit code 2).
+
+    The message names the key, what was found, what was expected and the fix.
+    """
+
+    exit_code = 2
+
+
+class DataError(Exception):
+    """The data can't be used, or the work failed for a reason the user can mend (exit code 1).
+
+    The message names the file or folder, what was found, what was expected and the fix.
+    """
+
+    exit_code = 1

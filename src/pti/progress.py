@@ -1,0 +1,64 @@
+"""One progress bar for every long piece of work outside training, with the time left."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+    """Yield ``items`` while showing how far the work is and how long it will still take.
+
+    On a terminal this is a bar on stderr; elsewhere (a log file, CI) one line at most every ten seconds, and
+    none for work that is done before the first of them is due.
+
+    Args:
+        items: what to go through.
+        description: what is being done, in a few words.
+        total: number of items, when ``items`` can't tell.
+    """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    if sys.stderr.isatty():
+        yield from _on_terminal(items, description, total)
+    else:
+        yield from _as_lines(items, description, total)
+
+
+def _on_terminal(items: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield from progress.track(items, total=total, description=description)
+
+
+def _as_lines(items: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
+    start = last = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES:
+            last = now
+            print(_line(description, done, total, now - start), file=sys.stderr, flush=True)
+
+
+def _line(description: str, done: int, total: int | None, elapsed: float) -> str:
+    if total is None:
+        return f"{description}: {done}"
+    return f"{description}: {done}/{total}, {format_duration(elapsed / done * (total - done))} left"
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as ``42 s``, ``3 min 20 s`` or ``2 h 05 min``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

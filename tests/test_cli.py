@@ -1,0 +1,133 @@
+"""The commands' shared behaviour, tried on a command of the tests' own, in processes of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import pti.config
+pti.config.CONF_DIR = Path(r"{conf}")
+from pti.cli import command
+from pti.errors import DataError, UsageError
+
+def preflight(config):
+    if config.size > 100:
+        raise UsageError(f"size={{config.size}}: expected at most 100. Set a smaller one.")
+
+@command("toy", preflight=preflight)
+def main(config, output_dir):
+    import json
+    print(json.dumps({{"size": config.size, "weight": config.model.weight, "out": str(output_dir)}}))
+    if config.mode == "data":
+        raise DataError("file.tif: found nothing, expected an image. Mend it.")
+    if config.mode == "bug":
+        raise RuntimeError("a bug")
+    if config.mode == "ctrl-c":
+        raise KeyboardInterrupt
+    assert "torch" not in sys.modules
+
+main()
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    conf = tmp_path / "conf"
+    repository = Path(__file__).parents[1] / "conf" / "hydra"
+    for path in repository.rglob("*.yaml"):
+        copy = conf / "hydra" / path.relative_to(repository)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+    (conf / "model").mkdir()
+    (conf / "model" / "small.yaml").write_text("weight: 1.0e-6\nlayers: [1, 2]\nflag: false\n")
+    (conf / "model" / "large.yaml").write_text("weight: 1.0\nlayers: [3, 4]\nflag: true\nheads: 8\n")
+    (conf / "toy.yaml").write_text(
+        dedent(f"""
+        defaults: [hydra: default, model: small, _self_]
+        size: 3
+        mode: ok
+        output_dir: {tmp_path}/out
+        """)
+    )
+    (tmp_path / "toy.py").write_text(SCRIPT.format(conf=conf))
+
+    def call(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(tmp_path / "toy.py"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+
+    return call
+
+
+def test_runs_with_the_given_values(run, tmp_path):
+    done = run("size=4", "model=large")
+    assert done.returncode == 0, done.stderr
+    assert '"size": 4, "weight": 1.0' in done.stdout
+    assert f"{tmp_path}/out" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("argument", "named"),
+    [
+        ("sizze=4", "Did you mean size?"),
+        ("weight=1", "Did you mean model.weight?"),
+        ("model.wieght=1", "Did you mean model.weight?"),
+        ("model=lagre", "Did you mean large?"),
+        ("size=four", "expected a whole number"),
+        ("size=4.5", "expected a whole number"),
+        ("model.weight=heavy", "expected a number"),
+        ("model.flag=2", "expected true or false"),
+        ("model.layers=5", "expected a list"),
+        ("model.heads=2", "there is no such key"),
+        ("size", "expected key=value"),
+        ("size=1000", "expected at most 100"),
+        ("model.weight=[1", "could not be read"),
+    ],
+)
+def test_a_mistake_gets_one_message_and_exit_code_2(run, argument, named):
+    done = run(argument)
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+    assert argument.split("=")[0] in done.stderr
+
+
+def test_an_integer_may_stand_for_a_float(run):
+    assert run("model.weight=2").returncode == 0
+
+
+@pytest.mark.parametrize(("mode", "code"), [("data", 1), ("bug", 1), ("ctrl-c", 130)])
+def test_exit_codes(run, mode, code):
+    done = run(f"mode={mode}")
+    assert done.returncode == code
+    assert ("Traceback" in done.stderr) == (mode == "bug")
+
+
+def test_a_failed_job_does_not_stop_a_sweep_and_is_not_forgotten(run, tmp_path):
+    done = run("-m", "size=1,2", "mode=data,ok", f"hydra.sweep.dir={tmp_path}/sweep")
+    assert done.stdout.count('"size": 1') == 2
+    assert done.stdout.count('"size": 2') == 2
+    assert done.returncode == 1
+
+
+def test_a_mistake_in_any_job_of_a_sweep_is_found_before_the_first(run):
+    done = run("-m", "size=1,1000")
+    assert done.returncode == 2
+    assert '"size"' not in done.stdout
+
+
+def test_ctrl_c_ends_a_sweep(run, tmp_path):
+    done = run("-m", "size=1,2", "mode=ctrl-c", f"hydra.sweep.dir={tmp_path}/sweep")
+    assert done.returncode == 130
+    assert '"size": 2' not in done.stdout
+
+
+def test_help_lists_groups_and_keys(run):
+    done = run("--help")
+    assert done.returncode == 0
+    assert "size: 3" in done.stdout
+    assert "model: large, small" in done.stdout
