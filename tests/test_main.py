@@ -1,0 +1,31 @@
+"""The console script: lists the verbs without loading anything heavy, names the nearest one."""
+
+import subprocess
+import sys
+
+from pti.__main__ import VERBS
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    code = "import sys; from pti.__main__ import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_lists_the_verbs_without_torch():
+    done = run()
+    assert done.returncode == 0
+    assert all(verb in done.stdout for verb in VERBS)
+    assert done.stdout.strip().endswith("False")
+
+
+def test_names_the_nearest_verb():
+    done = run("trian")
+    assert done.returncode == 2
+    assert "Did you mean train?" in done.stderr
+
+
+def test_passes_on_to_the_verb():
+    done = run("check", "data.rot=x")
+    assert done.returncode == 2
+    assert "Did you mean data.root?" in done.stderr
