@@ -1,0 +1,198 @@
+"""TIF files: one image in, one float32 array out; one array in, one file out.
+
+Each call opens and closes its own file, so that it may be used from any number of threads and processes.
+Nothing is decoded before the file's claims were compared with its size (`pti.data.tif_checks`).
+"""
+
+import os
+import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import tifffile
+
+from pti.data.tif_checks import CODECS, DEFLATE, MM_PER_UNIT, NO_COMPRESSION, check
+from pti.data.tif_directory import COPY, RESAVE, Directory, Tag, TifError, read_directory
+
+__all__ = ["TifError", "TifHeader", "TifImage", "inspect", "read", "write"]
+
+
+@dataclass(frozen=True)
+class TifHeader:
+    """What a file says of itself, checked against its size.
+
+    Attributes:
+        path: the file.
+        shape: (H, W) in pixels.
+        dtype: stored type, in native byte order.
+        pixel_mm: edge of a pixel in millimetres, from the resolution tag; None without one.
+        compression: name of the scheme, ``none`` for plain pixels.
+        size_bytes: size of the file.
+    """
+
+    path: Path
+    shape: tuple[int, int]
+    dtype: np.dtype
+    pixel_mm: float | None
+    compression: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class TifImage:
+    """A raw image.
+
+    Attributes:
+        pixels: (H, W) float32 in the file's units, all finite.
+        pixel_mm: edge of a pixel in millimetres; None when the file doesn't say.
+        stored_dtype: the type in the file; other than ``float32`` means that it was converted.
+    """
+
+    pixels: np.ndarray
+    pixel_mm: float | None
+    stored_dtype: str
+
+
+def inspect(path: str | Path) -> TifHeader:
+    """Read and check the header only.
+
+    Raises:
+        TifError: the file can't hold a usable image; `TifError.fault` says why.
+    """
+    path = Path(path)
+    with _open(path) as (file, size):
+        directory = read_directory(path, file, size)
+    check(directory)
+    return _header(directory)
+
+
+def read(path: str | Path) -> TifImage:
+    """Read one image: header checks, decoding within the declared size, finite pixels.
+
+    Takes at most about three times the memory of the largest allowed image (4096 x 4096), whatever the file.
+
+    Raises:
+        TifError: the file can't be used; `TifError.fault` says why.
+    """
+    path = Path(path)
+    with _open(path) as (file, size):
+        directory = read_directory(path, file, size)
+        check(directory)
+        stored = _decode(directory, file)
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and is counted below
+        pixels = np.array(stored, dtype=np.float32)
+    finite = np.count_nonzero(np.isfinite(pixels))
+    if finite < pixels.size:
+        nan = np.count_nonzero(np.isnan(pixels))
+        what = f"holds {nan} NaN and {pixels.size - finite - nan} infinite pixels of {pixels.size}"
+        raise TifError(path, "non_finite", what, "Replace them, by 0 where there is no tissue.")
+    header = _header(directory)
+    return TifImage(pixels, header.pixel_mm, header.dtype.name)
+
+
+def write(path: str | Path, pixels: np.ndarray, pixel_mm: float | None = None) -> None:
+    """Write a raw image as one uncompressed float32 page; the file appears whole or not at all.
+
+    Args:
+        path: the file; its folder must exist.
+        pixels: (H, W), any real type.
+        pixel_mm: edge of a pixel in millimetres, kept in the resolution tag (pixels a centimetre).
+    """
+    path = Path(path)
+    if pixels.ndim != 2:
+        raise ValueError(f"one image of shape (H, W) is expected, not {pixels.shape}")
+    tags = {} if pixel_mm is None else {"resolution": (10 / pixel_mm,) * 2, "resolutionunit": "CENTIMETER"}
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    grey = np.asarray(pixels, np.float32)
+    try:
+        # metadata=None: no description and no date, so that equal pixels make equal files.
+        tifffile.imwrite(beside, grey, photometric="minisblack", metadata=None, software="pti", **tags)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """A regular file and its size; a folder, a dangling link or a pipe is a `TifError`."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise TifError(path, "unreadable", f"is {kind}", "Rename or remove it.")
+        with open(path, "rb") as file:
+            yield file, status.st_size
+    except FileNotFoundError:
+        what = (
+            f"is a link to {os.readlink(path)}, which is not there" if path.is_symlink() else "is not there"
+        )
+        raise TifError(path, "unreadable", what, "Restore the file, or remove its entry.") from None
+    except OSError as error:
+        what = f"can't be read ({error.strerror or error})"
+        raise TifError(path, "unreadable", what, "Check its permissions and the disk.") from None
+
+
+def _header(directory: Directory) -> TifHeader:
+    assert directory.dtype is not None
+    per_unit = directory.tags.get(Tag.X_RESOLUTION, (0.0,))[0]
+    mm = MM_PER_UNIT.get(directory.first(Tag.RESOLUTION_UNIT, 2))
+    return TifHeader(
+        path=directory.path,
+        shape=directory.shape,
+        dtype=directory.dtype.newbyteorder("="),
+        pixel_mm=mm / per_unit if mm and per_unit else None,
+        compression=CODECS.get(directory.first(Tag.COMPRESSION, NO_COMPRESSION), "unknown"),
+        size_bytes=directory.file_bytes,
+    )
+
+
+def _decode(directory: Directory, file: BinaryIO) -> np.ndarray:
+    """(H, W) in the stored type. Plain strips are joined here, anything else by tifffile."""
+    compression = directory.first(Tag.COMPRESSION, NO_COMPRESSION)
+    as_stored = directory.first(Tag.PREDICTOR, 1) == 1 and directory.first(Tag.FILL_ORDER, 1) == 1
+    if compression in (NO_COMPRESSION, *DEFLATE) and as_stored and Tag.TILE_OFFSETS not in directory.tags:
+        pixels = np.frombuffer(b"".join(_segments(directory, file)), directory.dtype)
+        return pixels.reshape(directory.shape)
+    if compression in DEFLATE:
+        # Without imagecodecs, tifffile inflates a stream to whatever length it has: measured first, bounded.
+        for _ in _segments(directory, file):
+            pass
+    try:
+        with tifffile.TiffFile(directory.path, is_lsm=False, is_ndpi=False, is_scanimage=False) as tif:
+            return tif.pages.first.asarray(maxworkers=1).reshape(directory.shape)
+    except Exception as error:
+        what = f"can't be decoded ({type(error).__name__}: {error})"
+        raise TifError(directory.path, "unreadable", what, RESAVE) from error
+
+
+def _segments(directory: Directory, file: BinaryIO) -> Iterator[bytes]:
+    """The decoded bytes of each strip or tile, never more than declared."""
+    inflate = directory.first(Tag.COMPRESSION, NO_COMPRESSION) in DEFLATE
+    for index, (offset, count) in enumerate(directory.segments):
+        expected = directory.segment_bytes(index)
+        file.seek(offset)
+        # Deflate adds a few bytes in a thousand to what it can't compress; the rest would be something else.
+        data = file.read(min(count, expected + expected // 100 + 65536))
+        if inflate:
+            data = _inflate(directory.path, data, expected)
+        if len(data) < expected:
+            what = f"is truncated: strip {index} holds {len(data)} of {expected} bytes"
+            raise TifError(directory.path, "truncated", what, COPY)
+        yield data[:expected]
+
+
+def _inflate(path: Path, data: bytes, expected: int) -> bytes:
+    try:
+        # One byte more than expected tells a stream that goes on from one that ends.
+        decoded = zlib.decompressobj().decompress(data, expected + 1)
+    except zlib.error as error:
+        raise TifError(path, "unreadable", f"its compressed pixels are damaged ({error})", COPY) from None
+    if len(decoded) > expected:
+        what = f"unpacks to more than the {expected} bytes that it declares"
+        raise TifError(path, "bomb", what, "Remove it, or save the image again.")
+    return decoded

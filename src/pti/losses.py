@@ -1,0 +1,132 @@
+"""Loss functions, pure: tensors in, one scalar out (mean over the batch), in float32 whatever the precision.
+
+Images and reconstructions are (B, 1, H, W) in the normalised range (see the design's vocabulary), logits any
+shape.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TERM_INPUTS = ("reconstruction", "image", "mean", "std", "fake_features", "real_features")
+"""What a named term may ask for, by the names of its arguments."""
+
+
+def l1(reconstruction: Tensor, image: Tensor) -> Tensor:
+    """Mean absolute error per pixel."""
+    return F.l1_loss(reconstruction.float(), image.float())
+
+
+def l2(reconstruction: Tensor, image: Tensor) -> Tensor:
+    """Mean squared error per pixel."""
+    return F.mse_loss(reconstruction.float(), image.float())
+
+
+def kl_divergence(mean: Tensor, std: Tensor) -> Tensor:
+    """KL(N(mean, std²) ‖ N(0, 1)) = ½·Σ(μ² + σ² − log σ² − 1), in nats.
+
+    Summed over an image's latents, averaged over the batch. ``mean`` and ``std`` are (B, C, h, w); ``std`` is
+    a standard deviation > 0, not a log-variance. This is the reduction of the common latent-diffusion
+    recipes, in which ``kl_weight`` lies around 1e-6 (Kingma & Welling 2014, appendix B).
+    """
+    return kl_per_image(mean, std).mean()
+
+
+def kl_per_image(mean: Tensor, std: Tensor) -> Tensor:
+    """The same, (B,): one value per image, summed over its latents, in nats."""
+    variance = std.float().square()
+    return 0.5 * (mean.float().square() + variance - variance.log() - 1).flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
+class AdversarialLoss:
+    """The two sides of a GAN objective, as functions of the discriminator's raw logits."""
+
+    name: str
+    generator: Callable[[Tensor], Tensor]
+    """fake logits -> loss of the generator"""
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    """(real logits, fake logits) -> loss of the discriminator"""
+
+
+def lsgan() -> AdversarialLoss:
+    """Least squares on the raw logits, real 1 and fake 0 (Mao et al. 2017, eq. 9)."""
+
+    def generator(fake: Tensor) -> Tensor:
+        return (fake.float() - 1).square().mean()
+
+    def discriminator(real: Tensor, fake: Tensor) -> Tensor:
+        return 0.5 * ((real.float() - 1).square().mean() + fake.float().square().mean())
+
+    return AdversarialLoss("lsgan", generator, discriminator)
+
+
+def hinge() -> AdversarialLoss:
+    """Hinge loss on the raw logits, margin 1; the generator's side is linear (Lim & Ye 2017)."""
+
+    def generator(fake: Tensor) -> Tensor:
+        return -fake.float().mean()
+
+    def discriminator(real: Tensor, fake: Tensor) -> Tensor:
+        return 0.5 * (F.relu(1 - real.float()).mean() + F.relu(1 + fake.float()).mean())
+
+    return AdversarialLoss("hinge", generator, discriminator)
+
+
+def gradient(reconstruction: Tensor, image: Tensor) -> Tensor:
+    """Mean absolute error of the horizontal and vertical finite differences: sharp edges."""
+    difference = reconstruction.float() - image.float()
+    return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+
+
+def focal_frequency(reconstruction: Tensor, image: Tensor, alpha: float = 1.0) -> Tensor:
+    """Squared error of the orthonormal 2-D spectrum, weighted by its own size to the power ``alpha``.
+
+    Focal frequency loss (Jiang et al. 2021, eq. 8–9). The weight, scaled to a maximum of 1 in each image,
+    lets the frequencies that are hard to match count most: texture.
+    """
+    error = torch.fft.fft2(reconstruction.float() - image.float(), norm="ortho").abs()
+    weight = error.detach() ** alpha
+    weight = weight / weight.amax((-2, -1), keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
+    return (weight * error.square()).mean()
+
+
+def feature_matching(fake_features: Sequence[Tensor], real_features: Sequence[Tensor]) -> Tensor:
+    """Mean absolute difference of the discriminator's features, over all layers (Wang et al. 2018, eq. 4)."""
+    pairs = zip(fake_features, real_features, strict=True)
+    return torch.stack([F.l1_loss(fake.float(), real.detach().float()) for fake, real in pairs]).mean()
+
+
+class Term:
+    """A further loss with its weight.
+
+    The arguments of ``function`` are those of ``TERM_INPUTS`` that it needs, by name. Raises ``ValueError``
+    for a function that asks for anything else without a default.
+    """
+
+    def __init__(self, weight: float, function: Callable[..., Tensor]) -> None:
+        # What a partial has already set by keyword, it no longer asks for.
+        preset = getattr(function, "keywords", {})
+        parameters = inspect.signature(function).parameters
+        required = [name for name, p in parameters.items() if p.default is p.empty and name not in preset]
+        unknown = sorted(set(required) - set(TERM_INPUTS))
+        if unknown:
+            raise ValueError(f"a loss term may ask for {', '.join(TERM_INPUTS)}; found {', '.join(unknown)}")
+        self.weight = weight
+        self.function = function
+        self.inputs = tuple(required)
+
+    @property
+    def needs_discriminator(self) -> bool:
+        """Whether it compares discriminator features, and so waits until the discriminator trains."""
+        return "fake_features" in self.inputs or "real_features" in self.inputs
+
+    def __call__(self, available: Mapping[str, Any]) -> Tensor:
+        return self.function(**{name: available[name] for name in self.inputs})

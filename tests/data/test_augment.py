@@ -1,0 +1,73 @@
+"""Augmentation: one draw for a pair, keyed on (seed, epoch, name), background exactly 0, harmless when off."""
+
+import numpy as np
+import pytest
+
+from pti.data.augment import Augmentation
+
+ALL = {"horizontal_flip": 0.5, "vertical_flip": 0.5, "quarter_turn": 0.5, "affine": 0.7, "elastic": 0.7}
+
+
+def _pair(size: int = 48) -> np.ndarray:
+    """Two images with the same tissue; the second is twice the first."""
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    tissue = np.hypot(x * 1.5, y) < 0.6
+    image = (tissue * (2 + np.sin(8 * x) + y)).astype(np.float32)
+    return np.stack([image, 2 * image])
+
+
+def test_depends_on_seed_epoch_and_name_alone() -> None:
+    augmentation, pair = Augmentation(**ALL), _pair()
+    keys = [(0, 0, "a"), (0, 1, "a"), (1, 0, "a"), (0, 0, "b")]
+    first = {key: augmentation(pair, *key) for key in keys}
+    again = {key: Augmentation(**ALL)(pair, *key) for key in reversed(keys)}
+    assert all(np.array_equal(first[key], again[key]) for key in keys)
+    assert len({image.tobytes() for image in first.values()}) > 1
+
+
+@pytest.mark.parametrize("one", list(ALL))
+def test_each_switch_changes_both_images_alike(one: str) -> None:
+    augmentation, pair = Augmentation(**{one: 1.0}), _pair()
+    before = pair.copy()
+    for name in "abcd":
+        changed = augmentation(pair, 0, 0, name)
+        assert changed.shape == pair.shape
+        assert changed.dtype == np.float32
+        assert not np.array_equal(changed, pair)
+        np.testing.assert_allclose(changed[1], 2 * changed[0], rtol=1e-5)
+        assert np.array_equal(changed[0] == 0, changed[1] == 0)
+        assert (
+            changed[0][changed[0] != 0].min() > 0.9 * pair[0][pair[0] != 0].min()
+        )  # no mixing with background
+    assert np.array_equal(pair, before)
+
+
+def test_flips_and_turns_move_pixels_and_change_none() -> None:
+    pair = _pair()
+    for one in ("horizontal_flip", "vertical_flip", "quarter_turn"):
+        changed = Augmentation(**{one: 1.0})(pair, 0, 0, "a")
+        assert np.array_equal(np.sort(changed.ravel()), np.sort(pair.ravel()))
+
+
+def test_off_is_identity() -> None:
+    pair = _pair()
+    assert np.array_equal(Augmentation()(pair, 3, 4, "x"), pair)
+
+
+def test_probabilities_are_kept() -> None:
+    augmentation, pair = Augmentation(horizontal_flip=0.5), _pair(8)
+    pair[:, 3, 1] = 7
+    flips = sum(not np.array_equal(augmentation(pair, 0, 0, str(name)), pair) for name in range(400))
+    assert 150 < flips < 250
+    with pytest.raises(ValueError, match="probabilities"):
+        Augmentation(affine=1.5)
+
+
+def test_warps_are_small() -> None:
+    pair = _pair(64)
+    augmentation = Augmentation(affine=1.0, elastic=1.0)
+    for name in "abcdefgh":
+        changed = augmentation(pair, 0, 0, name)
+        before, after = pair[0] != 0, changed[0] != 0
+        dice = 2 * (before & after).sum() / (before.sum() + after.sum())
+        assert 0.75 < dice < 1.0
