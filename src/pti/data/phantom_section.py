@@ -1,0 +1,198 @@
+"""Draws one cross-section of the phantom, with its tooth and healed, from its anatomy and its textures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from pti.data import phantom_shapes as shapes
+from pti.data.phantom_anatomy import Section
+from pti.data.phantom_texture import COLUMNS, ROWS, Texture
+
+OFFSET_HU = 2000.0
+"""Added to Hounsfield units, so that every tissue lies above the background, 0, and above half the typical
+tissue value: the rule by which bone is measured then finds no holes in the marrow or around the root."""
+
+NOISE_HU = 14.0
+BLUR_MM = 0.11
+"""Standard deviation of the scanner's point spread."""
+
+LIGAMENT_HU, PULP_HU, NERVE_HU = 60.0, 70.0, 40.0
+DENTINE_HU, ENAMEL_HU = 1480.0, 2650.0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of the drawn part of an image lie: x (1, columns), y (rows, 1), pixel; mm."""
+
+    x: np.ndarray
+    y: np.ndarray
+    pixel: float
+
+
+def make_grid(section: Section, image_size: int, pixel_mm: float) -> Grid:
+    """The middle five eighths of the image's columns, in the anatomy's coordinates."""
+    field = image_size * pixel_mm
+    columns = image_size * COLUMNS // ROWS
+    tall = section["crest_height"] + section.neck_height + section["crown_height"]
+    free = field - tall
+    base = 0.35 * free + 0.3 * free * section["shift_y"]
+    x = (np.arange(columns) + 0.5 - columns / 2) * pixel_mm - section["shift_x"]
+    y = field - base - (np.arange(image_size) + 0.5) * pixel_mm
+    return Grid(x[None].astype(np.float32), y[:, None].astype(np.float32), pixel_mm)
+
+
+def draw_section(
+    section: Section, texture: Texture, image_size: int, pixel_mm: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the two images of a pair.
+
+    Args:
+        section: the anatomy.
+        texture: random fields of (image_size, image_size·5/8).
+        image_size: rows and columns.
+        pixel_mm: size of a pixel at this image size.
+
+    Returns:
+        dente and edente, each float32 (image_size, image_size), raw = HU + 2000, background exactly 0. Both
+        show the same bone at the same place; where healing changed nothing they differ by the acquisition
+        noise alone.
+    """
+    grid = make_grid(section, image_size, pixel_mm)
+    tooth = shapes.place_tooth(section, grid.x, grid.y)
+    dente = _draw_dente(section, texture, grid, tooth)
+    edente = _draw_edente(section, texture, grid, tooth)
+    images = []
+    for (tissue, inside), noise in zip((dente, edente), texture.noise, strict=True):
+        image = np.zeros((image_size, image_size), np.float32)
+        left = (image_size - tissue.shape[1]) // 2
+        tissue = np.asarray(gaussian_filter(tissue, BLUR_MM / pixel_mm, mode="nearest", truncate=3))
+        raw = (tissue + NOISE_HU * noise + OFFSET_HU) * _rim(inside, grid.pixel)
+        image[:, left : left + tissue.shape[1]] = raw
+        images.append(image)
+    return images[0], images[1]
+
+
+def _draw_dente(section, texture, grid, tooth):
+    band = shapes.jaw_band(section, grid.y, healed=False)
+    outer = shapes.distance(band, grid.x)
+    lingual = 0.5 * (1 + np.tanh((grid.x - band.centre) / 1.2))
+    crest = section["crest_height"] - section["crest_drop"] * (1 - lingual)
+    slope = 0.3 * np.maximum(-tooth.inside - section["gap"], 0)  # the crest falls off from the tooth
+    bone = shapes.smooth_minimum(outer, crest - grid.y - slope, 1.1)
+    thickness = _cortex(section, texture, grid, lingual, section.plate_buccal * 0.85)
+    hu = _bone_hu(section, texture, grid, bone, thickness, texture.struts)
+    gap, lamina = section["gap"], section["lamina"]
+    hu = _blend(
+        hu,
+        section["cortex_hu"] - 150,
+        _cover(tooth.inside + gap + lamina, grid.pixel) * _uneven(texture, 0.85),
+    )
+    hu = _blend(hu, LIGAMENT_HU, _cover(tooth.inside + gap, grid.pixel))
+    # Above the crest nothing but tooth is drawn, so that no ligament darkens the surface of the crown.
+    drawn = np.maximum(_cover(tooth.inside, grid.pixel), 1 - _cover(bone, grid.pixel))
+    hu = _blend(hu, _tooth_hu(section, texture, grid, tooth), drawn)
+    return hu, np.maximum(bone, tooth.inside)
+
+
+def _draw_edente(section, texture, grid, tooth):
+    band = shapes.jaw_band(section, grid.y, healed=True)
+    bone = shapes.distance(band, grid.x)
+    lingual = 0.5 * (1 + np.tanh((grid.x - band.centre) / 1.2))
+    thickness = _cortex(section, texture, grid, lingual, section.plate_buccal * 0.85)
+    young = np.exp(-(((section.healed_height - grid.y) / 4) ** 2))
+    thickness = thickness + (section["healed_cortex"] * (1 + 0.2 * texture.coarse) - thickness) * young
+    socket = _step(tooth.inside + section["gap"] + 0.1, 0.7)
+    struts = texture.struts + socket * (0.25 + 0.6 * texture.woven - texture.struts)
+    hu = _bone_hu(section, texture, grid, bone, thickness, struts)
+    ghost = np.exp(-0.5 * ((tooth.inside + section["gap"] + 0.15) / 0.22) ** 2) * (bone > 0.8)
+    return hu + 140 * ghost * _uneven(texture, 0.5), bone
+
+
+def _bone_hu(section, texture, grid, inside, thickness, struts):
+    """Hounsfield units of bone ``inside`` mm below its surface: cortex, trabeculae and the canal."""
+    density = section["cue_density"]
+    near = np.exp(-np.maximum(inside - thickness, 0) / 1.6)
+    share = struts * (0.85 + 0.3 * near + 0.14 * density) + 0.05 * texture.coarse + 0.06 * density
+    hu = -20 + 860 * np.clip(share, 0, 1.25)
+    compact = section["cortex_hu"] + 70 * texture.coarse + 55 * texture.fine
+    hu = _blend(hu, compact, _step(thickness + 0.5 * (struts - 0.4) - inside, 0.6))
+    canal = _canal(section, texture, grid)
+    rim = _step(canal + section["canal_rim"], 0.25) * np.clip(
+        0.55 + 0.3 * texture.coarse + 0.5 * struts, 0, 1
+    )
+    hu = _blend(hu, 0.6 * section["cortex_hu"], rim)
+    return _blend(hu, NERVE_HU + 25 * texture.coarse, _step(canal, 0.3))
+
+
+def _canal(section, texture, grid):
+    """Signed distance (mm, approximate) to the wall of the mandibular canal, which is never quite round."""
+    x, y = grid.x - section["canal_offset"], (grid.y - section["canal_height"]) / section["canal_flat"]
+    return section["canal_radius"] + 0.13 * texture.coarse - np.sqrt(x**2 + y**2)
+
+
+def _cortex(section, texture, grid, lingual, crest_buccal):
+    """Thickness of the cortical shell: thick at the base, thin at the crest, thicker on the lingual side."""
+    height = grid.y / section["crest_height"]
+    base = np.exp(-((np.maximum(height, 0) / 0.2) ** 2))
+    top = np.clip((height - 0.55) / 0.4, 0, 1)
+    buccal = section["cortex_buccal"] + (crest_buccal - section["cortex_buccal"]) * top
+    tongue = section["cortex_lingual"] * (1 - 0.35 * top)
+    side = buccal + (tongue - buccal) * lingual
+    return (side + (section["cortex_base"] - side) * base) * (1 + 0.12 * texture.coarse)
+
+
+def _tooth_hu(section, texture, grid, tooth):
+    inside = tooth.inside
+    crown = np.clip(tooth.v / section["crown_height"], 0, 1)
+    hu = DENTINE_HU + 30 * texture.coarse + 25 * texture.fine + 90 * np.tanh(inside / 1.5 - 1)
+    enamel = section["enamel"] * np.sqrt(crown) * 1.1
+    hu = _blend(
+        hu, ENAMEL_HU + 40 * texture.fine, _cover(enamel - inside, grid.pixel) * _cover(tooth.v, grid.pixel)
+    )
+    return _blend(hu, PULP_HU, _cover(_pulp(section, tooth), grid.pixel))
+
+
+def _pulp(section, tooth):
+    """Signed distance (mm, approximate) to the pulp: a chamber with two horns and one or two root canals."""
+    length, width, v = section["root_length"], section["pulp"], tooth.v
+    down = np.clip(-v / length, 0, 1)
+    u = tooth.u - np.where(v > 0, 0.4, 1) * tooth.bend
+    canal = 0.13 + (0.45 * width - 0.1) * (1 - down) ** 1.2
+    apart = section["canals"] * tooth.half * _step(-v - 1.5, 4) * (1 - 0.35 * down)
+    roots = np.minimum(canal - np.abs(np.abs(u) - apart), -v)
+    roof = 0.4 * tooth.top - v
+    chamber = shapes.smooth_minimum(width * (1 - 0.1 * np.abs(v)) - np.abs(u), roof, 0.8)
+    chamber = shapes.smooth_minimum(chamber, v + 2.6, 1.2)
+    whole = -shapes.smooth_minimum(-chamber, -roots, 0.8)
+    return np.minimum(whole, v + length - 0.3)
+
+
+def _blend(below, above, share):
+    return below + (above - below) * share
+
+
+def _cover(inside, pixel):
+    """Share of a pixel that lies inside a border at a signed distance (mm)."""
+    return np.clip(inside / pixel + 0.5, 0, 1)
+
+
+def _rim(inside, pixel):
+    """Share of tissue in the pixels of the surface.
+
+    The ramp is placed so that half the typical tissue value lies on the outline, where the bone is compact
+    and
+    brighter: the rule by which the bone is measured then finds the true outline.
+    """
+    share = np.clip(inside / pixel + 0.38, 0, 1)
+    return np.where(share < 0.02, 0, share)
+
+
+def _step(inside, width):
+    t = np.clip(inside / width + 0.5, 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def _uneven(texture, level):
+    """A patchy share in [0, 1] around ``level``."""
+    return np.clip(level + 0.15 * texture.coarse, 0, 1)

@@ -1,0 +1,59 @@
+"""``python -m pti.make_phantom``: write the phantom data set."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from pti.cli import command
+
+KEYS = ("patients", "slices", "image_size", "pixel_mm", "seed", "broken")
+PREVIEW = 6
+
+
+def preflight(cfg: DictConfig) -> None:
+    """Refuse settings out of range and a folder that holds something else."""
+    from pti.data.phantom_folder import RECIPE, check_settings, holds_phantom
+
+    settings = {key: cfg[key] for key in KEYS}
+    check_settings(**{key: settings[key] for key in KEYS[:-1]})
+    holds_phantom(Path(cfg.output_dir), {"recipe": RECIPE, **settings})
+
+
+@command("make_phantom", preflight=preflight)
+def main(cfg: DictConfig, output_dir: Path) -> None:
+    """Write the data set, a picture of some pairs and the summary."""
+    import time
+
+    from pti.data.phantom import draw_pairs, make_phantom
+    from pti.report.contact_sheet import contact_sheet
+    from pti.summary import print_summary, write_summary
+
+    start = time.monotonic()
+    settings = {key: cfg[key] for key in KEYS}
+    made = make_phantom(output_dir, **settings)
+    figures = {"pairs": cfg.patients * cfg.slices, "patients": cfg.patients}
+    artefacts = {name: output_dir / name for name in ("dente", "edente", "truth.csv", "preview.png")}
+    if cfg.broken:
+        artefacts["broken.csv"] = output_dir / "broken.csv"
+    if made:
+        shown = [
+            next(draw_pairs(cfg.seed, patient, 1, cfg.image_size, cfg.pixel_mm))
+            for patient in range(min(PREVIEW, cfg.patients))
+        ]
+        pairs = [(pair.name, pair.dente, pair.edente) for pair in shown]
+        contact_sheet(artefacts["preview.png"], pairs, shown[0].truth["pixel_mm"])
+        figures["seconds"] = round(time.monotonic() - start, 1)
+        write_summary(
+            output_dir,
+            command="make_phantom",
+            figures=figures,
+            artefacts=artefacts,
+            config=settings,
+            seed=cfg.seed,
+        )
+    title = "The phantom" if made else "The phantom was there already; nothing was written"
+    print_summary(title, figures, artefacts, next_command=f"python -m pti.check data.root={output_dir}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.ndimage import distance_transform_edt
+
+from pti.metrics.morphometry import bone_mask, dice, hausdorff95, iou, measure
+
+
+def rectangle(top=20, bottom=100, left=30, right=70, shape=(128, 128)):
+    mask = np.zeros(shape, bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def disc(radius, centre=(64, 64), shape=(128, 128)):
+    y, x = np.indices(shape)
+    return np.hypot(y - centre[0], x - centre[1]) <= radius
+
+
+def test_rectangle_is_measured_exactly():
+    found = measure(rectangle(), pixel_mm=0.5)
+    assert found.height == 80
+    assert found.width_quarter == found.width_half == found.width_three_quarters == 40
+    assert found.width_at_5mm == found.width_at_22mm == 40
+    assert found.area == 3200
+    assert (found.base_row, found.crest_row, found.crest_column) == (99, 20, 49.5)
+    columns = found.as_dict()
+    assert columns["height_mm"] == 40
+    assert columns["width_half_mm"] == 20
+    assert columns["area_mm2"] == 800
+    assert columns["pixel_mm"] == 0.5
+
+
+def test_triangle_has_the_width_of_its_height():
+    mask = np.zeros((200, 200), bool)
+    for row in range(100):  # 2 pixels in the first row, 200 in the last
+        mask[50 + row, 99 - row : 101 + row] = True
+    found = measure(mask, pixel_mm=1.0)
+    assert found.height == 100
+    assert found.width_quarter == pytest.approx(151)
+    assert found.width_half == pytest.approx(101)
+    assert found.width_three_quarters == pytest.approx(51)
+    assert found.width_at_10mm == pytest.approx(181)
+
+
+def test_disc_is_as_high_as_wide():
+    found = measure(disc(40), pixel_mm=1)
+    assert found.height == found.width_half == 81
+    assert found.area == pytest.approx(math.pi * 40**2, rel=0.01)
+    assert found.width_quarter == pytest.approx(2 * math.sqrt(40.5**2 - 20.25**2), abs=1)
+
+
+def test_widths_above_the_crest_are_nan():
+    found = measure(rectangle(top=20, bottom=60), pixel_mm=0.5)  # 20 mm
+    assert found.width_at_18mm == 40
+    assert math.isnan(found.width_at_22mm)
+
+
+def test_holes_count_for_the_area_and_not_for_the_width():
+    mask = rectangle()
+    mask[50:70, 40:60] = False
+    found = measure(mask, pixel_mm=1)
+    assert found.width_half == 40
+    assert found.area == 3200 - 400
+
+
+def test_empty_mask_measures_nan():
+    found = measure(np.zeros((16, 16), bool), pixel_mm=0.15)
+    assert all(math.isnan(value) for name, value in vars(found).items() if name != "pixel_mm")
+    assert set(found.as_dict()) == set(measure(rectangle(), 0.15).as_dict())
+
+
+def test_measures_move_with_the_bone():
+    still, moved = measure(rectangle(), 0.15), measure(np.roll(rectangle(), (5, -7), (0, 1)), 0.15)
+    assert moved.crest_row == still.crest_row + 5
+    assert moved.crest_column == still.crest_column - 7
+    assert moved.height == still.height
+    assert moved.width_quarter == still.width_quarter
+
+
+def test_mask_keeps_the_largest_part_and_its_holes():
+    raw = 100 * rectangle().astype(np.float32)
+    raw[5:10, 5:10] = 120
+    raw[60, 50] = 10
+    mask = bone_mask(raw)
+    expected = rectangle()
+    expected[60, 50] = False
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_diagonal_neighbours_are_apart():
+    raw = np.zeros((32, 32), np.float32)
+    raw[4:20, 4:20] = raw[20, 20] = 1
+    assert not bone_mask(raw)[20, 20]
+
+
+def test_threshold_lies_halfway_to_the_typical_tissue():
+    raw = 100 * rectangle().astype(np.float32)
+    raw[19, 30:70], raw[18, 30:70] = 51, 49
+    assert measure(bone_mask(raw), 1).height == 81
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1, 4000])
+def test_mask_is_independent_of_the_unit(factor):
+    rng = np.random.default_rng(0)
+    raw = (disc(40) * rng.uniform(0.3, 2, (128, 128))).astype(np.float32)
+    np.testing.assert_array_equal(bone_mask(np.float32(factor) * raw), bone_mask(raw))
+
+
+def test_faint_residue_in_the_background_is_not_tissue():
+    rng = np.random.default_rng(0)
+    raw = 100 * rectangle() + rng.uniform(0, 3, (128, 128))
+    np.testing.assert_array_equal(bone_mask(raw), rectangle())
+
+
+def test_image_without_tissue_has_an_empty_mask():
+    assert not bone_mask(np.zeros((16, 16), np.float32)).any()
+    assert not bone_mask(np.full((16, 16), -1, np.float32)).any()
+
+
+def test_overlap_of_known_shapes():
+    a, b = rectangle(right=70), rectangle(right=50)
+    assert dice(a, a) == iou(a, a) == 1
+    assert dice(a, b) == pytest.approx(2 * 20 / 60)
+    assert iou(a, b) == pytest.approx(0.5)
+    empty = np.zeros_like(a)
+    assert dice(a, empty) == iou(a, empty) == 0
+    assert math.isnan(dice(empty, empty))
+    assert math.isnan(iou(empty, empty))
+
+
+def test_hausdorff_of_known_shapes():
+    assert hausdorff95(disc(30), disc(30)) == 0
+    assert hausdorff95(disc(30), disc(36)) == pytest.approx(6, abs=0.5)
+    assert hausdorff95(disc(30), disc(36), pixel_mm=0.15) == pytest.approx(0.9, abs=0.08)
+    assert hausdorff95(rectangle(), np.roll(rectangle(), 4, axis=1)) == 4
+    assert math.isnan(hausdorff95(disc(30), np.zeros((128, 128), bool)))
+
+
+def test_hausdorff_forgives_the_outermost_twentieth():
+    spike = disc(40)
+    spike[10:24, 64] = True
+    assert hausdorff95(disc(40), spike) < 3
+
+
+def test_hausdorff_agrees_with_distance_maps():
+    rng = np.random.default_rng(1)
+    for _ in range(4):
+        a, b = disc(rng.uniform(15, 40), rng.uniform(45, 80, 2)), rectangle(bottom=int(rng.integers(60, 120)))
+        borders = [mask & (distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1] <= 1) for mask in (a, b)]
+        there, back = (distance_transform_edt(~border) for border in borders)
+        expected = max(np.percentile(back[borders[0]], 95), np.percentile(there[borders[1]], 95))
+        assert hausdorff95(a, b) == pytest.approx(expected)
+        assert hausdorff95(a, b) == hausdorff95(b, a)
