@@ -85,7 +85,7 @@ def test_empty_mask_gives_nan(images):
 def test_data_range_must_be_positive(images, data_range):
     for metric in (psnr, ssim):
         with pytest.raises(ValueError, match="data_range"):
-            metric(*images, data_range)
+            metric(images[0], images[1], data_range)
 
 
 def test_shapes_are_checked(images):
