@@ -9,7 +9,7 @@ import csv
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,14 +79,13 @@ def make_phantom(
         "seed": seed,
         "broken": broken,
     }
-    folder = Path(output_dir)
+    folder = Path(output_dir).resolve()
     check_settings(patients, slices, image_size, pixel_mm, seed)
     if holds_phantom(folder, settings):
         return False
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.absolute().parent))
+    beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}.part")
+    beside.mkdir(parents=True)
     try:
-        beside.chmod(0o777 & ~_umask())
         _write(beside, settings)
         return _move_into_place(beside, folder, settings)
     finally:
@@ -181,23 +180,18 @@ def _text(value: Any) -> Any:
 
 
 def _move_into_place(beside: Path, folder: Path, settings: Mapping[str, Any]) -> bool:
-    if folder.is_dir():
-        for hidden in folder.iterdir():
-            if hidden.name.startswith("."):
-                shutil.move(hidden, beside / hidden.name)
+    inside = folder.iterdir() if folder.is_dir() else ()
+    hidden = [path.name for path in inside if path.name.startswith(".")]
     try:
+        for name in hidden:
+            os.rename(folder / name, beside / name)
         os.replace(beside, folder)
     except OSError as error:
+        for name in hidden:
+            if (beside / name).exists():
+                os.rename(beside / name, folder / name)
         # Somebody else was faster, or put something there in the meantime.
         if holds_phantom(folder, settings):
             return False
-        raise UsageError(
-            f"{folder}: the finished phantom could not be put there ({error.strerror})"
-        ) from error
+        raise UsageError(f"{folder}: the finished phantom can't be put there ({error.strerror})") from error
     return True
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -52,13 +52,13 @@ def holds_phantom(folder: Path, settings: Mapping[str, Any]) -> bool:
         raise UsageError(f"{folder} is a file, expected a folder. {fix}.")
     try:
         found = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        there, files = dict(found["settings"]), found["inventory"]
+    except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"{folder} is not empty and holds no complete phantom. {fix}.") from None
-    if found["settings"] != dict(settings):
-        changed = [key for key in settings if found["settings"].get(key) != settings[key]]
-        what = ", ".join(f"{key}={found['settings'].get(key)}" for key in changed)
-        raise UsageError(f"{folder} holds another phantom ({what}). {fix}.")
-    if found["inventory"] != inventory(folder):
+    changed = [f"{key}={there.get(key)}" for key, value in settings.items() if there.get(key) != value]
+    if changed:
+        raise UsageError(f"{folder} holds another phantom ({', '.join(changed)}). {fix}.")
+    if files != inventory(folder):
         raise UsageError(f"{folder} holds this phantom, but files were added, changed or deleted. {fix}.")
     return True
 

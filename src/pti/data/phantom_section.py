@@ -73,7 +73,9 @@ def draw_section(
     return images[0], images[1]
 
 
-def _draw_dente(section, texture, grid, tooth):
+def _draw_dente(
+    section: Section, texture: Texture, grid: Grid, tooth: shapes.Tooth
+) -> tuple[np.ndarray, np.ndarray]:
     band = shapes.jaw_band(section, grid.y, healed=False)
     outer = shapes.distance(band, grid.x)
     lingual = 0.5 * (1 + np.tanh((grid.x - band.centre) / 1.2))
@@ -95,7 +97,9 @@ def _draw_dente(section, texture, grid, tooth):
     return hu, np.maximum(bone, tooth.inside)
 
 
-def _draw_edente(section, texture, grid, tooth):
+def _draw_edente(
+    section: Section, texture: Texture, grid: Grid, tooth: shapes.Tooth
+) -> tuple[np.ndarray, np.ndarray]:
     band = shapes.jaw_band(section, grid.y, healed=True)
     bone = shapes.distance(band, grid.x)
     lingual = 0.5 * (1 + np.tanh((grid.x - band.centre) / 1.2))
@@ -109,7 +113,14 @@ def _draw_edente(section, texture, grid, tooth):
     return hu + 140 * ghost * _uneven(texture, 0.5), bone
 
 
-def _bone_hu(section, texture, grid, inside, thickness, struts):
+def _bone_hu(
+    section: Section,
+    texture: Texture,
+    grid: Grid,
+    inside: np.ndarray,
+    thickness: np.ndarray,
+    struts: np.ndarray,
+) -> np.ndarray:
     """Hounsfield units of bone ``inside`` mm below its surface: cortex, trabeculae and the canal."""
     density = section["cue_density"]
     near = np.exp(-np.maximum(inside - thickness, 0) / 1.6)
@@ -125,13 +136,15 @@ def _bone_hu(section, texture, grid, inside, thickness, struts):
     return _blend(hu, NERVE_HU + 25 * texture.coarse, _step(canal, 0.3))
 
 
-def _canal(section, texture, grid):
+def _canal(section: Section, texture: Texture, grid: Grid) -> np.ndarray:
     """Signed distance (mm, approximate) to the wall of the mandibular canal, which is never quite round."""
     x, y = grid.x - section["canal_offset"], (grid.y - section["canal_height"]) / section["canal_flat"]
     return section["canal_radius"] + 0.13 * texture.coarse - np.sqrt(x**2 + y**2)
 
 
-def _cortex(section, texture, grid, lingual, crest_buccal):
+def _cortex(
+    section: Section, texture: Texture, grid: Grid, lingual: np.ndarray, crest_buccal: float
+) -> np.ndarray:
     """Thickness of the cortical shell: thick at the base, thin at the crest, thicker on the lingual side."""
     height = grid.y / section["crest_height"]
     base = np.exp(-((np.maximum(height, 0) / 0.2) ** 2))
@@ -142,7 +155,7 @@ def _cortex(section, texture, grid, lingual, crest_buccal):
     return (side + (section["cortex_base"] - side) * base) * (1 + 0.12 * texture.coarse)
 
 
-def _tooth_hu(section, texture, grid, tooth):
+def _tooth_hu(section: Section, texture: Texture, grid: Grid, tooth: shapes.Tooth) -> np.ndarray:
     inside = tooth.inside
     crown = np.clip(tooth.v / section["crown_height"], 0, 1)
     hu = DENTINE_HU + 30 * texture.coarse + 25 * texture.fine + 90 * np.tanh(inside / 1.5 - 1)
@@ -153,7 +166,7 @@ def _tooth_hu(section, texture, grid, tooth):
     return _blend(hu, PULP_HU, _cover(_pulp(section, tooth), grid.pixel))
 
 
-def _pulp(section, tooth):
+def _pulp(section: Section, tooth: shapes.Tooth) -> np.ndarray:
     """Signed distance (mm, approximate) to the pulp: a chamber with two horns and one or two root canals."""
     length, width, v = section["root_length"], section["pulp"], tooth.v
     down = np.clip(-v / length, 0, 1)
@@ -168,16 +181,16 @@ def _pulp(section, tooth):
     return np.minimum(whole, v + length - 0.3)
 
 
-def _blend(below, above, share):
+def _blend(below: np.ndarray, above: np.ndarray | float, share: np.ndarray) -> np.ndarray:
     return below + (above - below) * share
 
 
-def _cover(inside, pixel):
+def _cover(inside: np.ndarray, pixel: float) -> np.ndarray:
     """Share of a pixel that lies inside a border at a signed distance (mm)."""
     return np.clip(inside / pixel + 0.5, 0, 1)
 
 
-def _rim(inside, pixel):
+def _rim(inside: np.ndarray, pixel: float) -> np.ndarray:
     """Share of tissue in the pixels of the surface.
 
     The ramp is placed so that half the typical tissue value lies on the outline, where the bone is compact
@@ -188,11 +201,11 @@ def _rim(inside, pixel):
     return np.where(share < 0.02, 0, share)
 
 
-def _step(inside, width):
+def _step(inside: np.ndarray, width: float) -> np.ndarray:
     t = np.clip(inside / width + 0.5, 0, 1)
     return t * t * (3 - 2 * t)
 
 
-def _uneven(texture, level):
+def _uneven(texture: Texture, level: float) -> np.ndarray:
     """A patchy share in [0, 1] around ``level``."""
     return np.clip(level + 0.15 * texture.coarse, 0, 1)

@@ -56,6 +56,7 @@ def contact_sheet(
             axis.set_axis_off()
         axes[0, column].set_title(title, color="0.75", fontsize=7)
     x, y = 0.04 * width, 0.97 * height
+    axes[1, 0].autoscale(False)
     axes[1, 0].plot([x, x + scale_mm / pixel_mm], [y, y], color="white", linewidth=1.5)
     axes[1, 0].text(x, y - 0.015 * height, f"{scale_mm} mm", color="white", fontsize=7, va="bottom")
     path.parent.mkdir(parents=True, exist_ok=True)
