@@ -64,7 +64,7 @@ def test_range_puts_background_and_tissue_apart() -> None:
 def test_range_bend_is_smooth_and_ends_at_the_floor() -> None:
     normalization = RangeNormalization()
     normalization.fit(_images(-5.0, 10.0))
-    low, high, floor = normalization.bounds.tolist()
+    low, high, floor, _ = normalization.bounds.tolist()
     raw = torch.linspace(floor - 20, high + 20, 4001).reshape(1, 1, 1, -1)
     raw = torch.where(raw == 0, 1e-6, raw)
     statistics = normalization.statistics(raw)
@@ -83,9 +83,23 @@ def test_decoded_rim_stays_in_range() -> None:
     normalization.fit(_images(0.1, 1.0))
     image = torch.linspace(-1.2, 1.2, 10001).reshape(1, 1, 1, -1)
     raw = normalization.denormalize(image, normalization.statistics(image))
-    assert (raw[image < -0.9] == 0).all()
-    assert (raw[image > -0.9] > 0).all()
+    edge = -1 + normalization.bounds[3] / 2
+    assert (raw[image < edge] == 0).all()
+    assert (raw[image > edge] > 0).all()
     assert raw.max() < 1.3
+
+
+@pytest.mark.parametrize("darkest", [1.0, 200.0, 1900.0])
+def test_half_of_the_bone_is_half_way_through_its_blurred_rim(darkest: float) -> None:
+    """A decoder blurs an image's rim; the bone's edge, at half of its value, must not move for that."""
+    normalization = RangeNormalization()
+    normalization.fit(_images(darkest, 5000.0))
+    statistics = normalization.statistics(torch.zeros(1, 1, 1, 1))
+    bone = normalization.normalize(torch.full((1, 1, 1, 1), 3400.0), statistics).item()
+    blurred = torch.linspace(-1.0, bone, 1001).reshape(1, 1, 1, -1)
+    raw = normalization.denormalize(blurred, statistics)
+    crossing = (raw > 1700).float().argmax().item() / 1000
+    assert crossing == pytest.approx(0.5, abs=0.07)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,8 +3,8 @@
 raw image: (B, 1, H, W) float32 in the file's units, background exactly 0, tissue anything else.
 image: (B, 1, H, W) float32, about [-1, 1].
 
-Both directions compute in float64 where the device has it and return float32 (or float64 if that came in);
-autocast doesn't touch them. Statistics stay float32 when a module is cast to half precision.
+What comes in is taken as float32, or float64 if it is that; autocast changes nothing. Statistics are computed
+in float64, kept as float32, and stay that when a module is cast to half precision.
 """
 
 from abc import ABC, abstractmethod
@@ -79,13 +79,17 @@ class RangeNormalization(Normalization):
     gap). So the gap's lower half holds no tissue, and a decoder's output is background exactly when it lies
     under -1 + gap/2.
 
-    The bend ends at ``floor``: just below the darkest training tissue (and not below 0 if all training tissue
-    lies above). Darker pixels become ``floor``. Without that end, a decoded pixel at the bone's rim, on its
-    way to the background, would turn into an arbitrarily large negative number.
+    Where all tissue is positive, the gap is widened, up to 1, until the line meets -1 at raw 0. A decoder
+    blurs the bone's rim; half of the bone's value is then half-way down the rim in images as in raw units.
+    With a narrower gap it would lie further out, and every reconstructed bone would be too large.
+
+    The bend ends at ``floor``: 0 if all training tissue is positive, otherwise just below the darkest of it.
+    Darker pixels become ``floor``. Without that end, a decoded pixel at the bone's rim, on its way to the
+    background, would turn into an arbitrarily large negative number.
 
     Args:
         percentiles: of the training tissue, in percent; 0 <= low < high <= 100.
-        gap: distance between background and tissue; 0.05 to 0.5.
+        gap: smallest distance between background and tissue; 0.05 to 0.5.
     """
 
     def __init__(self, percentiles: tuple[float, float] = (0.5, 99.5), gap: float = 0.2) -> None:
@@ -96,7 +100,7 @@ class RangeNormalization(Normalization):
                 f"percentiles={percentiles} and gap={gap}: expected 0 <= low < high <= 100, 0 < gap < 1"
             )
         self.bounds: Tensor
-        self.register_buffer("bounds", torch.tensor([0.0, 1.0, 0.0]))
+        self.register_buffer("bounds", torch.tensor([0.0, 1.0, 0.0, self.gap]))
 
     def fit(self, images: Iterable[np.ndarray]) -> None:
         """See `Normalization.fit`; percentiles of every n-th tissue pixel, at most 4 million in all."""
@@ -107,49 +111,43 @@ class RangeNormalization(Normalization):
             raise DataError(
                 f"The tissue of the training images holds {found}: nothing to learn. Run pti check."
             )
-        floor = minimum - 0.05 * (high - low)
-        floor = max(floor, 0.0) if minimum > 0 else floor
-        self.bounds.copy_(torch.tensor([low, high, floor]))
+        floor = 0.0 if minimum > 0 else minimum - 0.05 * (high - low)
+        gap = max(self.gap, min(1.0, 2 * low / high)) if minimum > 0 else self.gap
+        self.bounds.copy_(torch.tensor([low, high, floor, gap]))
         self.is_fitted.fill_(True)
 
     def statistics(self, raw: Tensor) -> Tensor:
-        """(B, 3): low, high and floor, in raw units; the same for every image."""
-        return self.bounds.to(raw.device).expand(len(raw), 3)
+        """(B, 4): low, high and floor, in raw units, and the gap; the same for every image."""
+        return self.bounds.to(raw.device).expand(len(raw), 4)
 
     def normalize(self, raw: Tensor, statistics: Tensor) -> Tensor:
         """Raw images (B, 1, H, W) to images: -1, or above -1 + gap/2."""
-        low, high, floor = _columns(statistics, raw)
-        unit = (2 - self.gap) / (high - low)
-        below = ((low - _wide(raw)) * unit).clamp(min=0)
-        reach, bend = self._bend((low - floor) * unit)
-        below = torch.minimum(below, reach)
-        line = self.gap - 1 + ((_wide(raw) - low) * unit).clamp(min=0)
-        image = line - below / (1 + bend * below)
-        # In float32 the bend's end may round below the threshold by its last bit.
-        image = image.clamp(min=self._threshold)
-        return torch.where(raw != 0, image, -1.0).to(_at_least_float(raw))
+        low, unit, reach, bend, gap = self._scale(statistics, raw)
+        level = (_at_least_float(raw) - low) * unit
+        below = (-level).clamp(min=0).minimum(reach)
+        image = level.clamp(min=0) + (gap - 1) - below / (1 + bend * below)
+        # The bend's end may round below the threshold by its last bit.
+        return image.maximum(_threshold(gap)).masked_fill(raw == 0, -1.0)
 
     def denormalize(self, image: Tensor, statistics: Tensor) -> Tensor:
         """Images (B, 1, H, W) to raw images; exactly 0 below -1 + gap/2."""
-        low, high, floor = _columns(statistics, image)
-        unit = (2 - self.gap) / (high - low)
-        reach, bend = self._bend((low - floor) * unit)
-        level = _wide(image) - (self.gap - 1)
+        low, unit, reach, bend, gap = self._scale(statistics, image)
+        level = _at_least_float(image) - (gap - 1)
         bent = (-level).clamp(min=0)
-        below = torch.minimum(bent / (1 - bend * bent).clamp(min=1e-12), reach)
-        raw = _never_zero((low + (level.clamp(min=0) - below) / unit).to(_at_least_float(image)))
-        return torch.where(image >= self._threshold, raw, 0.0)
+        below = (bent / (1 - bend * bent).clamp(min=1e-12)).minimum(reach)
+        raw = _never_zero((level.clamp(min=0) - below) / unit + low)
+        return raw.masked_fill(image < _threshold(gap), 0.0)
 
-    @property
-    def _threshold(self) -> float:
-        """The float32 at or just above -1 + gap/2."""
-        return float(np.nextafter(np.float32(-1 + self.gap / 2), np.float32(1)))
+    @staticmethod
+    def _scale(statistics: Tensor, like: Tensor) -> tuple[Tensor, ...]:
+        """low, image units for a raw unit, the bend (below low, y = t / (1 + bend t) for t up to reach), gap.
 
-    def _bend(self, reach: Tensor) -> tuple[Tensor, Tensor]:
-        """y = t / (1 + b t) has slope 1 at 0; b makes the farthest t, ``reach``, end at gap/2 (or
-        earlier)."""
-        reach = reach.clamp(min=1e-12)
-        return reach, (2 / self.gap - 1 / reach).clamp(min=0)
+        The bend's slope is 1 at t = 0, and t = reach ends at gap/2, or before it where the line itself does.
+        """
+        low, high, floor, gap = _columns(statistics, like)
+        unit = (2 - gap) / (high - low)
+        reach = ((low - floor) * unit).clamp(min=1e-12)
+        return low, unit, reach, (2 / gap - 1 / reach).clamp(min=0), gap
 
 
 class MaskedZScore(Normalization):
@@ -172,21 +170,19 @@ class MaskedZScore(Normalization):
         values, tissue = _wide(raw).flatten(1), (raw != 0).flatten(1)
         count = tissue.sum(1).clamp(min=1)
         mean = values.sum(1) / count
-        spread = torch.where(tissue, values - mean[:, None], 0.0).square().sum(1).div(count).sqrt()
+        spread = ((values - mean[:, None]) * tissue).square().sum(1).div(count).sqrt()
         std = torch.where(spread > 1e-6 * mean.abs(), spread, 1.0)
         return torch.stack([mean, std], 1).float()
 
     def normalize(self, raw: Tensor, statistics: Tensor) -> Tensor:
         """Raw images (B, 1, H, W) to images of tissue mean 0, standard deviation 1; background 0."""
         mean, std = _columns(statistics, raw)
-        image = _never_zero(((_wide(raw) - mean) / std).to(_at_least_float(raw)))
-        return torch.where(raw != 0, image, 0.0)
+        return _never_zero((_at_least_float(raw) - mean) / std).masked_fill(raw == 0, 0.0)
 
     def denormalize(self, image: Tensor, statistics: Tensor) -> Tensor:
         """Images (B, 1, H, W) to raw images; only what is exactly 0 is background."""
         mean, std = _columns(statistics, image)
-        raw = _never_zero((_wide(image) * std + mean).to(_at_least_float(image)))
-        return torch.where(image != 0, raw, 0.0)
+        return _never_zero(_at_least_float(image) * std + mean).masked_fill(image == 0, 0.0)
 
 
 def _sample_tissue(images: Iterable[np.ndarray]) -> tuple[np.ndarray, float]:
@@ -212,16 +208,23 @@ def _sample_tissue(images: Iterable[np.ndarray]) -> tuple[np.ndarray, float]:
 
 
 def _columns(statistics: Tensor, like: Tensor) -> tuple[Tensor, ...]:
-    """The columns of (B, K) statistics, each as (B, 1, 1, 1), wide."""
-    return tuple(_wide(column)[:, None, None, None] for column in statistics.to(like.device).unbind(1))
+    """The columns of (B, K) statistics, each as (B, 1, 1, 1), in the type that ``like`` is computed in."""
+    columns = statistics.to(like.device, _at_least_float(like[:0]).dtype).unbind(1)
+    return tuple(column[:, None, None, None] for column in columns)
+
+
+def _threshold(gap: Tensor) -> Tensor:
+    """The float32 at or just above -1 + gap/2."""
+    edge = (gap / 2 - 1).float()
+    return torch.nextafter(edge, torch.ones_like(edge)).to(gap.dtype)
+
+
+def _at_least_float(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _wide(values: Tensor) -> Tensor:
     return values.float() if values.device.type == "mps" else values.double()
-
-
-def _at_least_float(values: Tensor) -> torch.dtype:
-    return torch.promote_types(values.dtype, torch.float32)
 
 
 def _never_zero(tissue: Tensor) -> Tensor:

@@ -1,0 +1,69 @@
+"""Resizing: geometry there and back, background exactly 0, a rim that keeps its place."""
+
+import numpy as np
+import pytest
+
+from pti.data.resize import fit, pixel_mm_after, unfit
+
+
+def _ellipse(height: int, width: int, value: float = 500.0) -> np.ndarray:
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    return ((x**2 + y**2 < 0.5) * (value + 100 * x)).astype(np.float32)
+
+
+def test_identity_at_the_right_size() -> None:
+    image = _ellipse(64, 64)
+    assert fit(image, 64) is image
+    assert unfit(image, (64, 64)) is image
+
+
+@pytest.mark.parametrize("shape", [(128, 96), (96, 128), (61, 64), (31, 17), (200, 200)])
+def test_background_stays_0_and_the_rim_is_at_least_half_tissue(shape: tuple[int, int]) -> None:
+    image = _ellipse(*shape)
+    fitted = fit(image, 64)
+    assert fitted.shape == (64, 64)
+    assert fitted.dtype == np.float32
+    tissue = fitted[fitted != 0]
+    assert tissue.min() >= 0.5 * image[image != 0].min() - 1e-3
+    assert tissue.max() <= image.max() + 1e-3
+    area = (image != 0).sum() / max(shape) ** 2
+    assert (fitted != 0).sum() / 64**2 == pytest.approx(area, abs=0.01)
+
+
+@pytest.mark.parametrize("shape", [(128, 96), (97, 128), (40, 64)])
+def test_way_back_restores_frame_and_position(shape: tuple[int, int]) -> None:
+    image = _ellipse(*shape)
+    back = unfit(fit(image, 64), shape)
+    assert back.shape == shape
+    before, after = image != 0, back != 0
+    assert 2 * (before & after).sum() / (before.sum() + after.sum()) > 0.95
+    for axis in (0, 1):
+        centres = [np.average(np.indices(shape)[axis], weights=mask) for mask in (before, after)]
+        assert abs(centres[0] - centres[1]) < 0.6
+
+
+@pytest.mark.parametrize("size", [96, 128, 160])
+def test_an_edge_keeps_its_place_to_a_fraction_of_a_pixel(size: int) -> None:
+    errors = []
+    for height in range(90, 130):
+        image = np.zeros((256, 256), np.float32)
+        image[60 : 60 + height, 100:150] = 1000.0
+        back = unfit(fit(image, size), image.shape)
+        errors.append(np.flatnonzero((back > 500).any(1)).size - height)
+    assert abs(np.mean(errors)) < 0.5
+    assert np.abs(errors).max() <= 2
+
+
+def test_shrinking_does_not_alias() -> None:
+    stripes = np.tile(np.array([100.0, 300.0], np.float32), (128, 64))
+    assert np.abs(fit(stripes, 32)[4:-4, 4:-4] - 200).max() < 5
+
+
+def test_negative_tissue_and_tissue_that_averages_to_0_stay_tissue() -> None:
+    image = np.tile(np.array([-1.0, 1.0], np.float32), (64, 32))
+    fitted = fit(image, 32)
+    assert (fitted != 0).all()
+
+
+def test_pixel_size_follows() -> None:
+    assert pixel_mm_after((128, 96), 64, 0.15) == pytest.approx(0.3)
