@@ -1,0 +1,131 @@
+"""The cache: same images, rebuilt on change, whole after a kill, built once by two at once."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import WriteSet, disc
+from pti.data import tif
+from pti.data.cache import FileImages, open_cache
+from pti.data.layouts import paired_folders, single_folder
+from pti.errors import DataError
+
+
+def test_same_images_as_the_files(write_set: WriteSet, tmp_path: Path) -> None:
+    pairs = paired_folders(write_set(patients=3, slices=2, size=40))
+    cache, plain = open_cache(pairs, 32, tmp_path / "cache"), FileImages(pairs, 32)
+    for index in range(len(pairs)):
+        assert np.array_equal(cache.condition(index), plain.condition(index))
+        assert np.array_equal(cache.target(index), plain.target(index))
+        assert cache.pixel_mm(index, 9.0) == plain.pixel_mm(index, 9.0) == pytest.approx(0.15 * 40 / 32)
+    assert cache.fingerprint == plain.fingerprint
+    assert cache.stored_dtypes == {"float32": 12}
+    assert not cache.target(0).flags.writeable
+
+
+def test_default_pixel_size_and_missing_sides(write_set: WriteSet, tmp_path: Path) -> None:
+    root = write_set(patients=2, slices=1) / "edente"
+    for path in root.iterdir():
+        tif.write(path, disc(1, 64))
+    cache = open_cache(single_folder(root), 32, tmp_path / "cache")
+    assert cache.pixel_mm(0, 0.2) == pytest.approx(0.4)
+    with pytest.raises(IndexError, match="no condition"):
+        cache.condition(0)
+
+
+def test_any_change_makes_another_cache(write_set: WriteSet, tmp_path: Path) -> None:
+    root = write_set(patients=2, slices=1)
+    pairs = paired_folders(root)
+    seen = [open_cache(pairs, 32, tmp_path / "cache").fingerprint]
+    assert open_cache(pairs, 32, tmp_path / "cache").fingerprint == seen[0]
+    changed = root / "edente" / f"{pairs[0].name}.tif"
+    tif.write(changed, np.full((32, 32), 7))  # same size, other content: the time of change differs
+    cache = open_cache(pairs, 32, tmp_path / "cache")
+    assert (cache.target(0) == 7).all()
+    seen.append(cache.fingerprint)
+    seen.append(open_cache(pairs, 16, tmp_path / "cache").fingerprint)
+    changed.rename(changed.with_name("x_HA_2021_02_000.tif"))
+    seen.append(open_cache(paired_folders(root), 32, tmp_path / "cache").fingerprint)
+    assert len(set(seen)) == len(seen)
+
+
+def test_workers_open_it_for_themselves(write_set: WriteSet, tmp_path: Path) -> None:
+    pairs = paired_folders(write_set(patients=2, slices=1, size=64))
+    cache = open_cache(pairs, 64, tmp_path / "cache")
+    first = cache.target(0)
+    sent = pickle.dumps(cache)
+    assert len(sent) < 10_000
+    assert np.array_equal(pickle.loads(sent).target(0), first)
+
+
+def test_every_bad_file_is_named(write_set: WriteSet, tmp_path: Path) -> None:
+    root = write_set(patients=3, slices=1)
+    pairs = paired_folders(root)
+    for pair in pairs[:2]:
+        assert pair.target is not None
+        pair.target.write_bytes(pair.target.read_bytes()[:-1])
+    with pytest.raises(DataError) as caught:
+        open_cache(pairs, 32, tmp_path / "cache")
+    assert all(f"{pair.target}: is truncated" in str(caught.value) for pair in pairs[:2])
+    assert not [name for name in os.listdir(tmp_path / "cache") if not name.endswith(".lock")]
+    (root / "edente" / f"{pairs[0].name}.tif").unlink()
+    with pytest.raises(DataError, match=rf"{pairs[0].name}.*can't be found"):
+        open_cache(pairs, 32, tmp_path / "cache")
+
+
+def test_an_unusable_cache_folder_is_named(write_set: WriteSet, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"cache can't be written .*data\.cache_dir"):
+        open_cache(paired_folders(write_set()), 32, tmp_path / "file" / "cache")
+
+
+BUILD = """if True:
+    import sys, time
+    from pathlib import Path
+    from pti.data import cache
+    from pti.data.layouts import paired_folders
+    def slow(path, read=cache.read):
+        time.sleep(0.05)
+        print("read", flush=True)
+        return read(path)
+    cache.read = slow
+    opened = cache.open_cache(paired_folders(Path(sys.argv[1])), 32, Path(sys.argv[2]), workers=1)
+    print(opened.target(0).sum())
+"""
+
+
+def _builder(root: Path, folder: Path) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", BUILD, root, folder], stdout=subprocess.PIPE, text=True)
+
+
+def test_killed_builder_leaves_no_cache(write_set: WriteSet, tmp_path: Path) -> None:
+    root = write_set(patients=20, slices=2)
+    process = _builder(root, tmp_path / "cache")
+    assert process.stdout is not None
+    for _ in range(5):
+        assert process.stdout.readline() == "read\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert any(name.endswith(".part") for name in os.listdir(tmp_path / "cache"))
+    pairs = paired_folders(root)
+    start = time.monotonic()
+    cache = open_cache(pairs, 32, tmp_path / "cache")
+    assert time.monotonic() - start < 10
+    assert all(np.array_equal(cache.target(i), FileImages(pairs, 32).target(i)) for i in range(len(pairs)))
+    assert not any(name.endswith(".part") for name in os.listdir(tmp_path / "cache"))
+
+
+def test_of_two_builders_one_waits(write_set: WriteSet, tmp_path: Path) -> None:
+    root = write_set(patients=4, slices=2)
+    processes = [_builder(root, tmp_path / "cache") for _ in range(2)]
+    outputs = [process.communicate(timeout=60)[0].split() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sum(output.count("read") for output in outputs) == 16
+    assert outputs[0][-1] == outputs[1][-1]

@@ -1,0 +1,40 @@
+"""The benchmark command: every suite runs, interleaved, and writes what it measured."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pti.benchmark import SUITES, Comparison, measure
+
+
+def test_ways_are_interleaved_after_a_warm_up() -> None:
+    order: list[str] = []
+    ways = {"plain": lambda: order.append("plain"), "fast": lambda: order.append("fast")}
+    rows = measure(Comparison("work", "1/s", 10, ways), repeats=3)
+    assert order == ["plain", "fast"] * 4
+    assert [row["way"] for row in rows] == ["plain", "fast"]
+    assert rows[0]["times_plain"] == 1
+    assert all(row["quartiles"][0] <= row["median"] <= row["quartiles"][1] for row in rows)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_suite_runs(suite: str, tmp_path: Path) -> None:
+    small = ["repeats=1", "images=8", "image_size=32"]
+    arguments = [f"suite={suite}", f"output_dir={tmp_path / 'out'}", *small]
+    subprocess.run([sys.executable, "-m", "pti.benchmark", *arguments], check=True, capture_output=True)
+    report = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    assert all(row["median"] > 0 for row in report["results"])
+    assert report["machine"]["cpus"] >= 1
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["figures"]
+
+
+def test_unknown_suite_is_a_usage_error(tmp_path: Path) -> None:
+    arguments = ["suite=dat", f"output_dir={tmp_path / 'out'}"]
+    result = subprocess.run(
+        [sys.executable, "-m", "pti.benchmark", *arguments], capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert "data" in result.stderr + result.stdout
