@@ -1,0 +1,145 @@
+"""Can this data set be trained on? All that is wrong with it, in one pass.
+
+Three looks, each on what the one before left over: names and headers (`pti.data.structure`), the pixels of each pair
+(`pti.data.examine`, in parallel), and what only the whole set tells (`pti.data.judge_pairs`, `judge_images`).
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+from pti.data.examine import PairFacts, examine
+from pti.data.findings import Finding, Severity, worst_first
+from pti.data.judge_images import judge_images
+from pti.data.judge_pairs import judge_pairs
+from pti.data.layouts import Pair
+from pti.data.structure import DataSource, look_at_structure
+from pti.errors import DataError
+from pti.progress import track
+
+__all__ = ["DataSource", "Finding", "Report", "full_check", "quick_check", "require_sound"]
+
+ALONE = 60  # pairs; starting worker processes takes longer than examining fewer
+CHUNK = 8  # pairs sent to a worker at a time
+_MOST_NAMED = 20
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`full_check` found.
+
+    Attributes:
+        source: what was checked.
+        findings: errors first, faults together.
+        facts: what is known of each pair.
+        sides: patient -> train, val or test; empty when the split can't be made.
+        files: images that are there.
+        seconds: duration.
+    """
+
+    source: DataSource
+    findings: list[Finding]
+    facts: list[PairFacts]
+    sides: dict[str, str]
+    files: int
+    seconds: float
+
+    def count(self, severity: Severity) -> int:
+        """Number of findings of a severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+    @property
+    def usable(self) -> bool:
+        """Whether the set can be trained on."""
+        return self.count("error") == 0
+
+    @property
+    def slices(self) -> dict[str, int]:
+        """Side -> number of pairs."""
+        return dict(
+            Counter(self.sides[pair.pair.patient] for pair in self.facts if pair.pair.patient in self.sides)
+        )
+
+
+def quick_check(source: DataSource) -> list[Finding]:
+    """The cheap part: names, partners, patients, headers, sizes; reads no pixels, well under a millisecond a file."""
+    return worst_first(look_at_structure(source).findings)
+
+
+def require_sound(findings: Iterable[Finding]) -> None:
+    """Stop where a finding is an error.
+
+    Raises:
+        DataError: one message with every error, file by file, and its fix.
+    """
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        lines = [f"{finding.file}: {finding.what}. {finding.fix}" for finding in errors[:_MOST_NAMED]]
+        rest = [f"… and {len(errors) - _MOST_NAMED} more"] if len(errors) > _MOST_NAMED else []
+        listed = "\n  ".join([*lines, *rest])
+        raise DataError(
+            f"{len(errors)} errors in the data set; `python -m pti.check` shows them all:\n  {listed}"
+        )
+
+
+def full_check(source: DataSource, workers: int | None = None) -> Report:
+    """Everything: the quick part, the pixels of every file, and the comparison of all of them.
+
+    Args:
+        source: the data set.
+        workers: processes; None takes all cores, and 1 works in this process.
+
+    Raises:
+        DataError: a worker process was killed from outside.
+    """
+    start = time.monotonic()
+    structure = look_at_structure(source)
+    facts = list(_examine_all(structure.pairs, source, workers or os.cpu_count() or 1))
+    on_pairs = judge_pairs(facts)
+    wrong = [finding for finding in on_pairs if finding.fault in ("exchanged", "swapped")]
+    misplaced = {image for finding in wrong for image in finding.images}
+    findings = [
+        *structure.findings,
+        *(finding for pair in facts for finding in pair.findings),
+        *on_pairs,
+        *judge_images(facts, misplaced),
+    ]
+    seconds = time.monotonic() - start
+    return Report(source, worst_first(findings), facts, structure.sides, structure.files, seconds)
+
+
+def _examine_all(pairs: list[Pair], source: DataSource, workers: int) -> Iterator[PairFacts]:
+    jobs = [(pair, source.root, source.pixel_mm) for pair in pairs]
+    if workers == 1 or len(jobs) < ALONE:
+        yield from map(examine, track(jobs, "Examining pairs"))
+        return
+    with _one_thread_each(), ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        try:
+            yield from track(pool.map(examine, jobs, chunksize=CHUNK), "Examining pairs", total=len(jobs))
+        except BrokenProcessPool:
+            fix = "The machine may be short of memory: run it again with workers=1."
+            raise DataError(f"{source.root}: a process that examined images was killed. {fix}") from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Worker processes that start inside use one thread each: together they use all cores already."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
