@@ -1,0 +1,66 @@
+"""The schedule's shape, accumulation windows, and means that ignore nothing."""
+
+import functools
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from pti.errors import UsageError
+from pti.modules.optimization import Schedule, accumulation_window, build_optimizer, clip_gradients, set_rate
+from pti.modules.running_means import RunningMeans
+
+
+@pytest.mark.parametrize("decay", ["constant", "cosine", "linear"])
+def test_schedule_rises_then_falls_to_its_end(decay):
+    schedule = Schedule(warmup_steps=10, decay=decay, final=0.1)
+    factors = [schedule.factor(step, 100) for step in range(100)]
+    assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert factors[10] == 1
+    assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
+    assert factors[-1] == pytest.approx(1 if decay == "constant" else 0.1)
+    assert min(factors) > 0
+
+
+def test_schedule_refuses_an_unknown_decay():
+    with pytest.raises(UsageError, match="constant, cosine or linear"):
+        Schedule(decay="step")  # pyright: ignore[reportArgumentType]
+
+
+def test_windows_of_an_epoch():
+    windows = [accumulation_window(i, 3, 8) for i in range(8)]
+    assert [w.size for w in windows] == [3, 3, 3, 3, 3, 3, 2, 2]
+    assert [w.ends for w in windows] == [False, False, True] * 2 + [False, True]
+    assert accumulation_window(7, 4, float("inf")).ends
+
+
+def test_rates_scale_by_devices_and_by_schedule():
+    optimizer = build_optimizer(functools.partial(torch.optim.Adam, lr=1e-3), nn.Linear(1, 1), rate_factor=4)
+    set_rate(optimizer, 0.5)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(2e-3)
+
+
+def test_clipping_refuses_an_optimizer_that_unscales_itself():
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+    optimizer._step_supports_amp_scaling = True  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(UsageError, match="fused"):
+        clip_gradients(optimizer, 1.0, scaler=object())
+
+
+def test_running_means_join_uneven_ranks():
+    ranks = [RunningMeans(["a", "b", "never"]) for _ in range(3)]
+    for rank in ranks:
+        rank.reset(torch.device("cpu"))
+    ranks[0].add("a", torch.tensor([1.0, 2.0, 3.0]))
+    ranks[1].add("a", torch.tensor([10.0]))
+    ranks[1].add("b", torch.tensor([float("nan"), 4.0]), skip_nan=True)
+    total = sum(rank._state for rank in ranks)
+    assert ranks[2].compute(lambda _: torch.as_tensor(total)) == {"a": 4.0, "b": 4.0}
+
+
+def test_running_means_do_not_hide_a_diverged_model():
+    means = RunningMeans(["a"])
+    means.reset(torch.device("cpu"))
+    means.add("a", torch.tensor([1.0, float("nan")]))
+    assert means.compute(lambda t: t)["a"] != means.compute(lambda t: t)["a"]

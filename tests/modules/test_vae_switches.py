@@ -1,0 +1,210 @@
+"""Each switch for speed, memory or devices: it works, and changes results by rounding at most."""
+
+import functools
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from lightning.pytorch.plugins.precision import MixedPrecision
+from tiny_vae import Data, Images, equal, fit, tiny_vae, weights
+from torch.utils.data import default_collate
+
+from pti.config import CONF_DIR
+from pti.modules.adversarial_vae import AdversarialVAE
+from pti.networks.posterior import Posterior
+
+SGD = functools.partial(torch.optim.SGD, lr=0.1)
+ATTENTION = {"with_encoder_nonlocal_attn": True, "with_decoder_nonlocal_attn": True}
+
+
+def trained(**settings: Any) -> AdversarialVAE:
+    module = tiny_vae(generator_optimizer=SGD, discriminator_optimizer=SGD, **settings)
+    fit(module, Data())
+    return module
+
+
+def assert_same(one: AdversarialVAE, other: AdversarialVAE, tolerance: float = 1e-5) -> None:
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+def test_gradient_checkpointing_gives_the_same_training():
+    assert_same(trained(), trained(autoencoder={"use_checkpoint": True}))
+
+
+def test_flash_attention_gives_the_same_training():
+    plain, flash = (trained(autoencoder={**ATTENTION, "use_flash_attention": use}) for use in (False, True))
+    assert_same(plain, flash)
+
+
+def test_channels_last_reaches_the_networks_and_gives_the_same_training():
+    module = trained(channels_last=True, ema_decay=0.9)
+    assert_same(trained(ema_decay=0.9), module)
+    kernels = [p for p in module.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    assert kernels
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="no C++ compiler")
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_compiling_gives_the_same_training_and_the_same_names(adaptive: bool):
+    plain = trained(adaptive_adv_weight=adaptive)
+    compiled = trained(adaptive_adv_weight=adaptive, compile=True)
+    assert compiled.autoencoder.encoder._compiled_call_impl is not None
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    assert_same(plain, compiled, tolerance=1e-3)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_bf16(adaptive: bool):
+    module = tiny_vae(adaptive_adv_weight=adaptive)
+    initial = weights(module)
+    metrics = fit(module, Data(), precision="bf16-mixed").callback_metrics
+    assert all(value.isfinite() for value in metrics.values())
+    assert not equal(weights(module), initial)
+    raw = default_collate([Images(1)[0]])["image"]
+    with torch.autocast("cpu", torch.bfloat16):
+        posterior = module.encode(raw)
+        assert {posterior.mean.dtype, posterior.std.dtype, module(raw).dtype} == {torch.float32}
+
+
+def fp16(**scaler: Any) -> MixedPrecision:
+    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", **scaler))  # pyright: ignore
+
+
+@pytest.mark.usefixtures("without_noise")
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_fp16_a_changing_scale_changes_no_step(accumulate: int):
+    """A scale that doubles at every step, so between the generator's step and the discriminator's too."""
+    results = []
+    for settings in ({"growth_interval": 1}, {"growth_interval": 10**6}):
+        plugin = fp16(init_scale=0.5, **settings)
+        module = tiny_vae(
+            accumulate_grad_batches=accumulate,
+            gradient_clip_val=100.0,
+            generator_optimizer=SGD,
+            discriminator_optimizer=SGD,
+        )
+        fit(module, Data(count=8, batch_size=2), plugins=[plugin])
+        assert plugin.scaler is not None
+        results.append((module, plugin.scaler.get_scale()))
+    assert results[0][1] == results[1][1] * 2 ** (2 * 4 // accumulate)
+    assert_same(results[0][0], results[1][0], tolerance=1e-3)
+
+
+@pytest.mark.usefixtures("without_noise")
+def test_fp16_an_overflow_skips_a_step_and_spoils_no_weight():
+    module = tiny_vae()
+    initial = weights(module)
+    plugin = fp16(init_scale=2.0**120)
+    fit(module, Data(count=4), plugins=[plugin])
+    assert plugin.scaler is not None
+    assert plugin.scaler.get_scale() < 2.0**120
+    assert equal(weights(module.autoencoder), initial[: len(weights(module.autoencoder))])
+
+
+@pytest.fixture
+def without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Posterior, "sample", lambda self, generator=None: self.mean)
+
+
+DDP = """
+import functools, sys, torch
+sys.path.insert(0, {folder!r})
+from tiny_vae import Data, fit, tiny_vae
+from pti.networks.posterior import Posterior
+from pti.networks.perceptual import Lite0Perceptual
+Posterior.sample = lambda self, generator=None: self.mean
+devices = int(sys.argv[1])
+SGD = functools.partial(torch.optim.SGD, lr=0.05)
+module = tiny_vae(
+    generator_optimizer=SGD, discriminator_optimizer=SGD, kl_weight=1e-3, ema_decay=0.9,
+    disc_start=1, disc_start_unit="batches", accumulate_grad_batches=2, gradient_clip_val=1.0,
+    scale_lr_by_devices=len(sys.argv) > 3, perceptual=Lite0Perceptual(),
+)
+data = Data(count=24, batch_size=8 // devices, val_count=5)
+strategy = "ddp_find_unused_parameters_true" if devices > 1 else "auto"
+trainer = fit(module, data, devices=devices, strategy=strategy, precision="64-true", max_epochs=2)
+rates = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
+result = {{"weights": list(module.state_dict().items()), "global_step": trainer.global_step, "rates": rates}}
+result["metrics"] = {{k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}}
+torch.save(result, f"{{sys.argv[2]}}.{{devices}}.{{trainer.global_rank}}")
+"""
+
+
+def run(script: Path, *arguments: str) -> None:
+    finished = subprocess.run(
+        [sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=250, check=False
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path: Path):
+    """Uneven validation, warm-up of the discriminator, accumulation, clipping; float64 without noise."""
+    script = tmp_path / "ddp.py"
+    script.write_text(DDP.format(folder=str(Path(__file__).parent)))
+    run(script, "1", str(tmp_path / "r"))
+    run(script, "2", str(tmp_path / "r"))
+    one, *ranks = (torch.load(tmp_path / f"r.{name}") for name in ("1.0", "2.0", "2.1"))
+    for rank in ranks:
+        assert rank["global_step"] == one["global_step"] == 4
+        for (name, wanted), (_, found) in zip(one["weights"], rank["weights"], strict=True):
+            if torch.is_tensor(wanted) and wanted.is_floating_point():
+                torch.testing.assert_close(
+                    found, wanted, rtol=0, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}"
+                )
+        assert rank["metrics"] == pytest.approx(one["metrics"], abs=1e-6)
+    run(script, "2", str(tmp_path / "s"), "scaled")
+    assert torch.load(tmp_path / "s.2.0")["rates"] == pytest.approx([2 * rate for rate in one["rates"]])
+
+
+def configured(*overrides: str) -> Any:
+    with initialize_config_dir(str(CONF_DIR), version_base=None):
+        return compose("train", ["model=adversarial_vae", *overrides]).model
+
+
+OPTIONS = [
+    f"{group.name}={path.stem}"
+    for group in sorted((CONF_DIR / "model").iterdir())
+    if group.is_dir()
+    and group.name in {"adversarial", "autoencoder", "discriminator", "reconstruction", "terms"}
+    for path in sorted(group.glob("*.yaml"))
+]
+
+
+@pytest.mark.parametrize("option", [*OPTIONS, "perceptual=none", "perceptual=lite0"])
+def test_every_option_builds_a_module(option: str):
+    group, name = option.split("=")
+    value = f"[{name}]" if group == "terms" else name
+    module = instantiate(configured("model/perceptual=none", f"model/{group}={value}"))
+    assert isinstance(module, AdversarialVAE)
+
+
+def test_the_baseline_networks_are_the_users():
+    module = instantiate(configured())
+    millions = sum(p.numel() for p in module.autoencoder.parameters()) / 1e6
+    assert millions == pytest.approx(12.3, abs=0.1)
+    with torch.no_grad():
+        assert module.autoencoder.encode(torch.zeros(1, 1, 64, 64))[0].shape == (1, 4, 16, 16)
+    optimizers = [
+        factory(network.parameters())
+        for factory, network in zip(
+            module.optimizer_factories, (module.autoencoder, module.discriminator), strict=True
+        )
+    ]
+    assert [o.param_groups[0]["lr"] for o in optimizers] == [2.5e-5, 2.5e-5]
+
+
+def test_terms_can_be_combined_and_their_weights_set():
+    terms = "model/terms=[gradient,focal_frequency,feature_matching]"
+    module = instantiate(configured(terms, "model.terms.gradient.weight=0.5", "model/perceptual=none"))
+    assert list(module.objective.terms) == ["gradient", "focal_frequency", "feature_matching"]
+    assert module.objective.terms["gradient"].weight == 0.5
