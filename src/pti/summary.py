@@ -51,7 +51,7 @@ def write_summary(
         "checkpoint": None
         if checkpoint is None
         else {"path": str(checkpoint), "sha256": hash_file(checkpoint)},
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **package_versions()},
         "figures": _plain(figures),
         "artefacts": {name: _relative(path, output_dir) for name, path in artefacts.items()},
     }
@@ -107,7 +107,8 @@ def print_summary(
         console.print(f"Next: {next_command}", style="bold", markup=False, highlight=False, soft_wrap=True)
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Installed versions of the packages that decide about results."""
     found = {}
     for package in _PACKAGES:
         try:

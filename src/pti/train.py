@@ -1,0 +1,130 @@
+"""Train what the experiment picks: ``python -m pti.train experiment=NAME data.root=FOLDER …``."""
+
+from __future__ import annotations
+
+import importlib.util
+from datetime import datetime
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from pti.cli import command
+from pti.config import CONF_DIR
+from pti.errors import DataError, UsageError
+from pti.overrides import require_folder
+from pti.runs import resolve, run_dir_of
+
+_LOGGER_PACKAGES = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
+
+
+def preflight(config: DictConfig) -> list[str]:
+    """Refuse what can be seen to fail; send a resumed run back into its folder."""
+    _require_experiment(config)
+    for key in ("gradient_clip_val", "accumulate_grad_batches"):
+        if config.trainer.get(key) not in (None, 1):
+            raise UsageError(
+                f"trainer.{key}={config.trainer[key]}: Lightning can't do this for a model with two "
+                f"optimizers. Set model.{key} instead."
+            )
+    for logger in (config.get("logger") or {}).values():
+        package = _LOGGER_PACKAGES.get(str((logger or {}).get("_target_", "")).split(".")[-1])
+        if package and importlib.util.find_spec(package) is None:
+            raise UsageError(f"This logger needs the package {package}: pip install {package}")
+    if config.data.get("generate") is None:
+        require_folder("data.root", OmegaConf.select(config, "data.root", throw_on_missing=False))
+    return [*_autoencoder_overrides(config), *_resume_overrides(config)]
+
+
+def _require_experiment(config: DictConfig) -> None:
+    if "_target_" not in (config.get("model") or {}):
+        found = ", ".join(sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml")))
+        raise UsageError(f"experiment is not set: expected experiment=NAME, one of {found}.")
+
+
+def _autoencoder_overrides(config: DictConfig) -> list[str]:
+    name = config.get("autoencoder_ckpt")
+    return [] if name is None else [f"autoencoder_ckpt={_quoted(resolve(str(name)))}"]
+
+
+def _resume_overrides(config: DictConfig) -> list[str]:
+    """``ckpt_path`` as a path; last.ckpt is continued in its run's folder, where nothing is overwritten."""
+    if config.get("ckpt_path") is None:
+        return []
+    checkpoint = resolve(
+        str(config.ckpt_path), experiment=HydraConfig.get().runtime.choices.get("experiment")
+    )
+    overrides, run_dir = [f"ckpt_path={_quoted(checkpoint)}"], run_dir_of(checkpoint)
+    if run_dir is not None:
+        now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        overrides += [f"output_dir={_quoted(run_dir)}", f"hydra.output_subdir=.hydra/resumed_{now}"]
+    return overrides
+
+
+def _quoted(path: Path) -> str:
+    text = str(path).replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
+    return f"'{text}'"
+
+
+@command("train", preflight=preflight)
+def main(config: DictConfig, output_dir: Path) -> int:
+    """Train, in this process or in one for each device."""
+    from pti.launch import count_devices, run_on_devices, started_from_outside
+
+    OmegaConf.update(config, "output_dir", str(output_dir))
+    devices = count_devices(config.trainer)
+    if devices == 1 or started_from_outside():
+        return train(config, output_dir)
+    resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    OmegaConf.save(resolved, output_dir / "config.yaml")
+    return run_on_devices(output_dir / "config.yaml", output_dir, devices)
+
+
+def train(config: DictConfig, output_dir: Path) -> int:
+    """Train in this process, as one rank when there are several.
+
+    Args:
+        config: ``conf/train.yaml``, composed.
+        output_dir: the run's folder.
+
+    Returns:
+        0; 130 or 143 when Ctrl-C or SIGTERM stopped training after a checkpoint.
+
+    Raises:
+        UsageError, DataError: with what is to be mended.
+    """
+    from pti.modules.callbacks import Interrupted, StopSignals
+    from pti.training import Training
+
+    with StopSignals() as signals:
+        training = Training(config, output_dir, signals)
+        try:
+            training.run()
+        except Interrupted as stop:
+            training.conclude("interrupted")
+            return stop.exit_code
+        except Exception as error:
+            training.conclude("failed")
+            raise explained(error) from error
+        training.conclude("finished")
+    return 0
+
+
+def explained(error: Exception) -> Exception:
+    """A library's error in words that say what to turn; other errors as they are."""
+    text = str(error)
+    if type(error).__name__ == "OutOfMemoryError":
+        return DataError(
+            f"The device's memory is full ({text.splitlines()[0]}). Lower data.batch_size (and raise "
+            "model.accumulate_grad_batches), or set trainer.precision=bf16-mixed."
+        )
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+        return DataError(
+            f"A process that loads images was killed ({text.splitlines()[0]}); the machine's memory may be "
+            "full. Lower data.num_workers, then continue with ckpt_path=last."
+        )
+    return error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""One training run in one process: put together, run, concluded."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning
+from hydra.utils import instantiate
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+
+from pti.launch import count_devices, started_by_launcher, started_from_outside
+from pti.modules.callbacks import AtomicCheckpointIO, Checkpointer, Randomness, StopSignals
+from pti.modules.tif_data import TifDataModule
+from pti.resuming import Start, exclusive_run, find_start
+from pti.summary import package_versions
+from pti.training_report import conclude, print_config, print_plan, require_sound_data
+
+
+class Training:
+    """What ``pti.train.train`` runs.
+
+    Args:
+        config: ``conf/train.yaml``, composed; ``output_dir`` in it is replaced.
+        output_dir: the run's folder.
+        signals: notes signals while batches are being trained.
+    """
+
+    def __init__(self, config: DictConfig, output_dir: Path, signals: StopSignals) -> None:
+        config = config.copy()
+        OmegaConf.update(config, "output_dir", str(output_dir))
+        plain = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(plain, dict)
+        self.plain: dict[str, Any] = {str(key): value for key, value in plain.items()}
+        self.config = OmegaConf.create(self.plain)
+        self.output_dir = output_dir
+        self.signals = signals
+        self.trainer: Trainer | None = None
+        self.module: LightningModule | None = None
+        self.datamodule: TifDataModule | None = None
+        self.checkpointer: Checkpointer | None = None
+        self.start: Start | None = None
+        self._began = time.monotonic()
+
+    def run(self) -> None:
+        """Build everything from the configuration, and fit."""
+        _quieten()
+        leading = rank_zero_only.rank in (0, None)
+        with exclusive_run(self.output_dir) if leading else contextlib.nullcontext():
+            if leading:
+                (self.output_dir / "summary.json").unlink(missing_ok=True)
+                OmegaConf.save(self.config, self.output_dir / "config.yaml")
+                print_config(self.plain)
+            lightning.seed_everything(self.config.seed, verbose=False)
+            world_size = count_devices(self.config.trainer) * int(self.config.trainer.get("num_nodes", 1))
+            self.start = find_start(self.plain, self.output_dir, world_size)
+            self.datamodule = instantiate(self.config.data)
+            if leading:
+                require_sound_data(self.datamodule, world_size)
+            self.module = instantiate(self.config.model)
+            self.trainer = self._trainer(world_size)
+            if leading:
+                print_plan(self.trainer, self.module, self.datamodule, self.start)
+            ckpt_path = None if self.start is None else str(self.start.checkpoint)
+            self.trainer.fit(self.module, self.datamodule, ckpt_path=ckpt_path, weights_only=True)
+
+    def conclude(self, status: str) -> None:
+        """Write ``summary.json`` and print the table; on rank 0."""
+        if rank_zero_only.rank in (0, None):
+            conclude(self, status, time.monotonic() - self._began)
+
+    def _trainer(self, world_size: int) -> Trainer:
+        self.checkpointer = self._checkpointer()
+        chosen = [instantiate(node) for name, node in self._nodes("callbacks") if name != "checkpointer"]
+        callbacks: list[Callback] = [Randomness(self.config.seed), *chosen, self.checkpointer]
+        plugins: list[Any] = [AtomicCheckpointIO()]
+        if started_by_launcher():
+            plugins.append(LightningEnvironment())
+        settings = dict(self.config.trainer)
+        if settings.get("strategy", "auto") == "auto" and (world_size > 1 or started_from_outside()):
+            # The discriminator has no gradients before its start; ranks may validate unequal numbers of batches.
+            settings["strategy"] = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+        trainer = instantiate(self.config.trainer, _partial_=True)
+        return trainer(
+            strategy=settings.get("strategy", "auto"),
+            callbacks=callbacks,
+            logger=self._loggers(),
+            plugins=plugins,
+            default_root_dir=str(self.output_dir),
+            use_distributed_sampler=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+
+    def _checkpointer(self) -> Checkpointer:
+        checkpointer = instantiate(self.config.callbacks.checkpointer)
+        checkpointer.signals = self.signals
+        checkpointer.provenance = {"config": self.plain, "versions": package_versions()}
+        return checkpointer
+
+    def _loggers(self) -> list[Logger]:
+        loggers = []
+        for _, node in self._nodes("logger"):
+            # TensorBoard hides what an interrupted run has logged beyond its last checkpoint.
+            again = self.start is not None and self.start.in_place and node._target_.endswith("TensorBoard")
+            loggers.append(instantiate(node, **({"purge_step": self.start.first_step} if again else {})))
+        return loggers
+
+    def _nodes(self, group: str) -> list[tuple[str, DictConfig]]:
+        return [
+            (str(name), node) for name, node in (self.config.get(group) or {}).items() if node is not None
+        ]
+
+
+def _quieten() -> None:
+    """Lightning's remarks on what was done on purpose."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*smaller than the logging interval.*",
+        ".*in eval mode at the start of training.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*isinstance\\(treespec, LeafSpec\\).*",
+        ".*find_unused_parameters=True was specified.*",
+        ".*It is recommended to use `self.log.*sync_dist.*",  # modules join the ranks' figures themselves
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,101 @@
+"""Two processes on the CPU do what one does."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pti.checkpoint import read
+from pti.modules.callbacks.metrics_csv import read_metrics
+from training_setup import arguments, make_images, run, trouble
+
+pytestmark = pytest.mark.slow
+
+# SGD in float64 without noise and adversary: sums in another order are all that may differ.
+EXACT = (
+    "trainer.precision=64-true",
+    "model.kl_weight=0",
+    "model/optimizer@model.generator_optimizer=adam",
+    "model.generator_optimizer._target_=torch.optim.SGD",
+    "~model.generator_optimizer.betas",
+    "model.generator_optimizer.lr=0.01",
+    "model.disc_start=1000",
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return make_images(tmp_path_factory.mktemp("data") / "images")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state = read(folder / "run" / "checkpoints" / "last.ckpt")["state_dict"]
+    return {name: value for name, value in state.items() if value.is_floating_point()}
+
+
+def test_two_processes_validate_like_one(root, tmp_path):  # fault 32
+    for devices in (1, 2):
+        (tmp_path / str(devices)).mkdir()
+        settings = (f"trainer.devices={devices}", f"data.batch_size={4 // devices}", "model.disc_start=1000")
+        frozen = (
+            "model.generator_optimizer.lr=0",
+            "model.ema_decay=null",
+            "trainer.max_epochs=1",
+            "output_dir=run",
+        )
+        code, output = run(tmp_path / str(devices), *arguments(root, *settings, *frozen))
+        assert code == 0, output
+    one, two = (read_metrics(tmp_path / name / "run" / "metrics.csv")[0] for name in ("1", "2"))
+    for name in one:
+        if name.startswith("val/"):
+            assert one[name] == pytest.approx(two[name], rel=1e-5, abs=1e-6), name
+
+
+def test_nan_on_one_rank_stops_all(root, tmp_path):  # fault 33
+    poison = trouble("on_train_batch_start", "nan", call=8, rank=1)
+    settings = ("trainer.devices=2", "data.batch_size=2", "output_dir=run")
+    code, output = run(tmp_path, *arguments(root, poison, *settings))
+    assert code == 1, output
+    assert "no finite number" in output
+    for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt"):
+        assert all(bool(torch.isfinite(value).all()) for value in read(path)["state_dict"].values())
+
+
+def test_a_sweep_over_two_processes(root, tmp_path):  # fault 34
+    settings = ("trainer.devices=2", "data.batch_size=2", "trainer.max_epochs=1")
+    code, output = run(
+        tmp_path, "-m", *arguments(root, *settings, "seed=1,2", "model.kl_weight=1e-6"), timeout=240
+    )
+    assert code == 0, output
+    (sweep,) = (tmp_path / "outputs").glob("*/sweeps/*")
+    assert sorted(path.parents[1].name for path in sweep.glob("*/checkpoints/last.ckpt")) == [
+        "seed=1",
+        "seed=2",
+    ]
+
+
+def test_a_failed_job_does_not_hold_up_the_next(root, tmp_path):  # fault 34
+    settings = ("trainer.devices=2", "trainer.max_epochs=1")
+    code, output = run(tmp_path, "-m", *arguments(root, *settings, "data.batch_size=100,2"), timeout=240)
+    assert code == 1, output
+    (sweep,) = (tmp_path / "outputs").glob("*/sweeps/*")
+    assert [path.parents[1].name for path in sweep.glob("*/checkpoints/last.ckpt")] == ["data.batch_size=2"]
+
+
+def test_a_resumed_run_of_two_processes(root, tmp_path):
+    settings = ("trainer.devices=2", "data.batch_size=2", "output_dir=run")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+    assert run(whole, *arguments(root, *settings))[0] == 0
+    code, output = run(
+        cut, *arguments(root, *settings, trouble("on_train_batch_start", "SIGTERM", 7, rank=1))
+    )
+    assert code == 143, output
+    code, output = run(cut, *arguments(root, *settings, "ckpt_path=run/checkpoints/last.ckpt"))
+    assert code == 0, output
+    one, two = weights(whole), weights(cut)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    code, output = run(cut, *arguments(root, "output_dir=run", "ckpt_path=run/checkpoints/last.ckpt"))
+    assert code == 2, output
+    assert "devices" in output

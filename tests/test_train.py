@@ -1,0 +1,278 @@
+"""What a training run writes, refuses and repeats."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pti.checkpoint import load, read
+from pti.errors import DataError, UsageError
+from pti.modules.callbacks import Checkpointer
+from pti.modules.callbacks.metrics_csv import read_metrics
+from pti.overrides import check_command_line
+from pti.resuming import exclusive_run
+from pti.train import preflight, train
+from training_setup import arguments, configuration, environment, make_images, trouble
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return make_images(tmp_path_factory.mktemp("data") / "images")
+
+
+@pytest.fixture(scope="module")
+def run(root, tmp_path_factory) -> Path:
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("run")
+    overrides = ("callbacks.checkpointer.keep_every_n_epochs=2", "callbacks.pictures.every_n_epochs=2")
+    pictures = "callbacks.pictures={_target_:pti.modules.callbacks.Pictures,every_n_epochs:2,images:2}"
+    assert train(configuration(root, folder, overrides[0], pictures), folder) == 0
+    return folder
+
+
+def test_what_a_run_writes(run):
+    names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert names >= {
+        "config.yaml",
+        "summary.json",
+        "metrics.csv",
+        "images/curves.png",
+        "images/epoch=0001.png",
+        "images/epoch=0003.png",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "checkpoints/last-1.ckpt",
+        "checkpoints/epoch=0002-step=12.ckpt",
+    }
+    assert any(name.startswith("tensorboard/events") for name in names)
+    rows = read_metrics(run / "metrics.csv")
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    assert [row["step"] for row in rows] == [6, 12, 18]
+    assert all("val/l1" in row and "train/loss" in row for row in rows)
+
+
+def test_the_summary(run):
+    summary = json.loads((run / "summary.json").read_text())
+    figures, rows = summary["figures"], read_metrics(run / "metrics.csv")
+    assert summary["status"] == "finished"
+    assert summary["data_fingerprint"]
+    assert figures["epochs"] == 3
+    assert figures["steps"] == 18
+    assert figures["best/val/l1"] == min(row["val/l1"] for row in rows)
+    assert figures["last/val/l1"] == rows[-1]["val/l1"]
+    assert all(isinstance(value, (int, float)) for value in figures.values())
+
+
+def test_a_checkpoint_is_self_contained(run):
+    content = read(run / "checkpoints" / "best.ckpt")
+    assert content["config"]["model"]["_target_"].endswith("AdversarialVAE")
+    assert content["data_fingerprint"]
+    assert content["versions"]["torch"]
+    module = load(run / "checkpoints" / "best.ckpt")
+    assert not module.training
+    weights = module.state_dict()
+    assert all(
+        torch.equal(weights[name], value)
+        for name, value in content["state_dict"].items()
+        if value is not None
+    )
+    raw = torch.rand(2, 1, 16, 16) * 500
+    assert module.reconstruct(raw).shape == raw.shape
+
+
+def test_weights_that_do_not_fit_are_refused(run, tmp_path):
+    content = read(run / "checkpoints" / "best.ckpt")
+    content["config"]["model"]["autoencoder"]["latent_channels"] = 3
+    torch.save(content, tmp_path / "a.ckpt")
+    with pytest.raises(DataError, match="don't fit"):
+        load(tmp_path / "a.ckpt")
+
+
+def test_the_same_seed_gives_the_same_bits(run, root, tmp_path):
+    assert train(configuration(root, tmp_path), tmp_path) == 0
+    one, other = (read(folder / "checkpoints" / "last.ckpt")["state_dict"] for folder in (run, tmp_path))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_another_checkpoint_branches_into_a_new_run(run, root, tmp_path):
+    config = configuration(root, tmp_path, f"ckpt_path='{run}/checkpoints/epoch=0002-step=12.ckpt'")
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"}
+    assert train(config, tmp_path) == 0
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"} == before
+    assert read_metrics(tmp_path / "metrics.csv") == read_metrics(run / "metrics.csv")[2:]
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("seed=1", "seed"),
+        ("data.batch_size=6", "data.batch_size"),
+        ("model.kl_weight=1", "model.kl_weight"),
+        ("trainer.devices=2", "devices"),
+    ],
+)
+def test_other_settings_are_refused_on_resume(run, root, override, named):  # fault 29
+    config = configuration(root, run, override, f"ckpt_path='{run}/checkpoints/last.ckpt'")
+    with pytest.raises(UsageError, match=rf"(?s)otherwise.*{named}.*allow_changes"):
+        train(config, run)
+
+
+def test_other_settings_are_taken_when_asked_for(run, root, tmp_path):
+    settings = ("data.batch_size=6", "allow_changes=true", "trainer.max_epochs=4")
+    assert (
+        train(configuration(root, tmp_path, *settings, f"ckpt_path='{run}/checkpoints/best.ckpt'"), tmp_path)
+        == 0
+    )
+
+
+def test_a_damaged_checkpoint_is_replaced_loudly(root, tmp_path, capsys):  # fault 23
+    assert train(configuration(root, tmp_path, "trainer.max_epochs=2"), tmp_path) == 0
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    assert train(configuration(root, tmp_path, f"ckpt_path='{last}'"), tmp_path) == 0
+    assert "last-1.ckpt instead" in capsys.readouterr().err
+    assert [row["epoch"] for row in read_metrics(tmp_path / "metrics.csv")] == [0, 1, 2]
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match="last.ckpt"):
+        train(configuration(root, tmp_path, f"ckpt_path='{last}'"), tmp_path)
+
+
+def test_a_metric_that_is_never_logged(root, tmp_path):  # fault 39
+    config = configuration(root, tmp_path, "callbacks.checkpointer.monitor=val/beauty")
+    with pytest.raises(UsageError, match=r"val/beauty.*never logged.*val/l1"):
+        train(config, tmp_path)
+    assert json.loads((tmp_path / "summary.json").read_text())["status"] == "failed"
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_start", "on_validation_start"])
+def test_weights_without_numbers_are_not_saved(root, tmp_path, hook):  # fault 33
+    with pytest.raises(DataError, match=r"no finite number.*lr.*gradient_clip_val"):
+        train(configuration(root, tmp_path, trouble(hook, "nan", 2 if "validation" in hook else 8)), tmp_path)
+    for path in (tmp_path / "checkpoints").glob("*.ckpt"):
+        assert all(bool(torch.isfinite(value).all()) for value in read(path)["state_dict"].values())
+        assert read(path)["batches_done"] == 6
+
+
+def test_an_exception_in_validation_leaves_live_weights(run, root, tmp_path):  # fault 22
+    with pytest.raises(ValueError, match="trouble"):
+        train(configuration(root, tmp_path, trouble("on_validation_batch_end", "raise", call=2)), tmp_path)
+    saved = read(tmp_path / "checkpoints" / "last.ckpt")["state_dict"]
+    assert train(configuration(root, tmp_path / "short", "trainer.max_epochs=1"), tmp_path / "short") == 0
+    expected = read(tmp_path / "short" / "checkpoints" / "last.ckpt")["state_dict"]
+    assert all(torch.equal(saved[name], expected[name]) for name in expected)
+
+
+def test_an_unwritable_folder_fails_before_the_first_step(root, tmp_path):  # fault 17
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(DataError, match="can't be written"):
+        train(configuration(root, tmp_path), tmp_path)
+    assert not (tmp_path / "metrics.csv").exists()
+
+
+def test_a_folder_belongs_to_one_process(root, tmp_path):
+    with exclusive_run(tmp_path), pytest.raises(DataError, match="another process"):
+        train(configuration(root, tmp_path), tmp_path)
+
+
+def test_saves_and_averages_are_counted_in_batches(root, tmp_path, monkeypatch):  # fault 38
+    saves = []
+    original = Checkpointer._save
+
+    def counted(self, trainer, name, moment):
+        saves.append((name, trainer.fit_loop.epoch_loop.batch_progress.total.ready))
+        original(self, trainer, name, moment)
+
+    monkeypatch.setattr(Checkpointer, "_save", counted)
+    settings = ("model.disc_start=3", "model.ema_update_every=10", "callbacks.checkpointer.every_n_steps=5")
+    assert train(configuration(root, tmp_path, *settings), tmp_path) == 0
+    assert [step for name, step in saves if name == "last"] == [5, 6, 10, 12, 15, 18]
+    content = read(tmp_path / "checkpoints" / "last.ckpt")
+    assert content["global_step"] == content["batches_seen"] == 18
+    weights = content["state_dict"]
+    averaged = [
+        name for name in weights if name.startswith("ema.model.") and weights[name].is_floating_point()
+    ]
+    initial = read(tmp_path / "checkpoints" / "best.ckpt")
+    assert initial is not None
+    # One update, after step 10: neither the live weights nor the initial ones.
+    assert any(
+        not torch.equal(weights[name], weights[name.replace("ema.model.", "autoencoder.")])
+        for name in averaged
+    )
+
+
+def test_a_run_that_is_finished_stays_so(run, root, capsys):
+    weights = read(run / "checkpoints" / "last.ckpt")["state_dict"]
+    assert train(configuration(root, run, f"ckpt_path='{run}/checkpoints/last.ckpt'"), run) == 0
+    again = read(run / "checkpoints" / "last.ckpt")["state_dict"]
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def check(root: Path, *overrides: str) -> list[str]:
+    return check_command_line("train", arguments(root, *overrides), preflight).extra
+
+
+@pytest.mark.parametrize("key", ["gradient_clip_val", "accumulate_grad_batches"])
+@pytest.mark.parametrize("plus", ["", "+"])
+def test_trainer_keys_that_belong_to_the_model(root, key, plus):  # fault 36
+    with pytest.raises(UsageError, match=rf"model\.{key}"):
+        check(root, f"{plus}trainer.{key}=2")
+
+
+@pytest.mark.parametrize("name", ["nowhere.ckpt", "last", "best", "last:vae_demo"])
+def test_a_checkpoint_that_is_not_there_is_an_error(root, tmp_path, monkeypatch, name):  # fault 37
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=name):
+        check(root, f"ckpt_path={name}")
+
+
+def test_last_goes_on_in_its_folder_and_others_branch(run, root, monkeypatch):
+    monkeypatch.chdir(run)
+    extra = check(root, f"ckpt_path='{run}/checkpoints/last.ckpt'")
+    assert f"output_dir='{run}'" in extra
+    assert any(text.startswith("hydra.output_subdir=.hydra/resumed_") for text in extra)
+    assert check(root, f"ckpt_path='{run}/checkpoints/best.ckpt'") == [
+        f"ckpt_path='{run}/checkpoints/best.ckpt'"
+    ]
+
+
+def test_a_logger_without_its_package(root):
+    pytest.importorskip  # noqa: B018
+    for logger, package in (("mlflow", "mlflow"), ("wandb", "wandb")):
+        if subprocess.run([sys.executable, "-c", f"import {package}"], capture_output=True).returncode:
+            with pytest.raises(UsageError, match=f"pip install {package}"):
+                check(root, f"logger={logger}")
+
+
+def test_a_missing_data_root(root):
+    with pytest.raises(UsageError, match="data.root"):
+        check(root, "data.root=/nowhere")
+
+
+def test_the_preflight_imports_nothing_heavy(root, tmp_path):
+    program = (
+        "import sys\nsys.argv = ['train', *sys.argv[1:]]\n"
+        "import pti.train\nfrom pti.overrides import check_command_line\n"
+        "check_command_line('train', sys.argv[1:], pti.train.preflight)\n"
+        "heavy = {'torch', 'numpy', 'lightning', 'monai'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments(root)], env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_loss_of_nan_is_ranked_nowhere():
+    checkpointer = Checkpointer("val/l1")
+    assert not checkpointer._improves(math.nan)
+    assert checkpointer._improves(1.0)
+    checkpointer.best = {"monitor": 1.0}
+    assert not checkpointer._improves(-math.inf)
+    assert checkpointer._improves(0.5)
+    assert not checkpointer._improves(1.0)

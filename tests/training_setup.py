@@ -1,0 +1,135 @@
+"""A data set, a model and a command line so small that a training run takes a second or two."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from lightning import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from pti.config import CONF_DIR
+from pti.data.tif import write
+
+SIZE = 16
+TINY = [
+    "model=adversarial_vae",
+    "trainer=cpu",
+    "trainer.max_epochs=3",
+    "data.sources=target",
+    f"data.image_size={SIZE}",
+    "data.batch_size=4",
+    "data.num_workers=0",
+    "data.fractions=[0.6,0.2,0.2]",
+    "model/perceptual=none",
+    "model.autoencoder.channels=[4,8]",
+    "model.autoencoder.attention_levels=[false,false]",
+    "model.autoencoder.num_res_blocks=1",
+    "model.autoencoder.norm_num_groups=2",
+    "model.autoencoder.with_encoder_nonlocal_attn=false",
+    "model.autoencoder.with_decoder_nonlocal_attn=false",
+    "model.discriminator.channels=4",
+    "model.discriminator.num_layers_d=1",
+    "model.generator_optimizer.lr=1e-3",
+    "model.discriminator_optimizer.lr=1e-3",
+    "model.disc_start=5",
+    "model.disc_start_unit=batches",
+    "model.ema_decay=0.9",
+    "model.bone_metrics=false",
+    "callbacks.pictures=null",
+]
+
+
+class Trouble(Callback):
+    """Something goes wrong, on one rank, at the ``call``-th call of a hook: raise, kill, nan, sleep, or a signal."""
+
+    def __init__(self, hook: str, what: str, call: int = 1, rank: int = 0) -> None:
+        self.what, self.call, self.rank, self.calls = what, call, rank, 0
+        setattr(self, hook, self._hook)
+
+    def _hook(self, trainer: Any, module: Any, *_: Any, **__: Any) -> None:
+        self.calls += not trainer.sanity_checking
+        if trainer.sanity_checking or self.calls != self.call or trainer.global_rank != self.rank:
+            return
+        if self.what == "raise":
+            raise ValueError("trouble was asked for")
+        if self.what == "nan":
+            with torch.no_grad():
+                next(module.parameters()).fill_(torch.nan)
+        elif self.what == "sleep":
+            Path("sleeping").touch()
+            time.sleep(1000)
+        else:
+            os.kill(os.getpid(), getattr(signal, self.what))
+
+
+def trouble(hook: str, what: str, call: int = 1, rank: int = 0) -> str:
+    """The override that makes it happen."""
+    return f"+callbacks.trouble={{_target_:training_setup.Trouble,hook:{hook},what:{what},call:{call},rank:{rank}}}"
+
+
+def make_images(root: Path, patients: int = 10, slices: int = 3, size: int = SIZE) -> Path:
+    """Pairs of blobs, in the design's layout."""
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[:size, :size]
+    for patient in range(patients):
+        for index in range(slices):
+            centre = random.uniform(0.35, 0.65, 2) * size
+            inside = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < (0.3 * size) ** 2
+            for folder in ("dente", "edente"):
+                pixels = np.where(inside, 500 + 100 * random.standard_normal((size, size)), 0)
+                (root / folder).mkdir(parents=True, exist_ok=True)
+                name = f"{1000 + index}_HA_2021_02_{patient + 100}.tif"
+                write(root / folder / name, pixels.astype(np.float32), 0.15)
+    return root
+
+
+def arguments(root: Path, *overrides: str) -> list[str]:
+    """The command line of a tiny training."""
+    return [*TINY, f"data.root={root}", f"data.cache_dir={root.parent / 'cache'}", *overrides]
+
+
+def configuration(root: Path, output_dir: Path, *overrides: str) -> DictConfig:
+    """What ``pti.train.train`` takes."""
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        config = compose(
+            "train", arguments(root, *overrides, f"output_dir={output_dir}"), return_hydra_config=True
+        )
+    HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        del config["hydra"]
+    return OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """One thread, a plain terminal."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PTI_", "LOCAL_RANK"))}
+    here = str(Path(__file__).parent)
+    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "160", "PYTHONPATH": here, **extra}
+
+
+def start(cwd: Path, *command_line: str, program: list[str] | None = None) -> subprocess.Popen[str]:
+    """``python -m pti.train …`` in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, *(program or ["-m", "pti.train"]), *command_line],
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(cwd: Path, *command_line: str, timeout: float = 120) -> tuple[int, str]:
+    """Exit code and output."""
+    with start(cwd, *command_line) as process:
+        output, _ = process.communicate(timeout=timeout)
+    return process.returncode, output
