@@ -8,9 +8,12 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "pti"
 FILES = sorted(SOURCE.rglob("*.py"))
 NOUN_FOLDERS = ("diffusion", "data", "metrics", "analysis", "report")
-NOUN_FILES = ("losses.py", "errors.py", "progress.py", "summary.py", "config.py")
+NOUN_FILES = (
+    *("losses.py", "errors.py", "progress.py", "summary.py", "config.py"),
+    *("randomness.py", "runs.py", "sweep.py", "manifest.py"),
+)
 # What stands around the verbs: it reads command lines and configurations, or starts processes.
-COMMAND_LINE = ("__main__.py", "cli.py", "overrides.py", "launch.py")
+COMMAND_LINE = ("__main__.py", "cli.py", "overrides.py", "launch.py", "rank.py")
 
 
 def layer(path: Path) -> str:

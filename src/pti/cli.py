@@ -4,7 +4,8 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from functools import wraps
+from contextlib import ExitStack
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pti.config import CONF_DIR
 from pti.errors import DataError, UsageError
+from pti.multirun import finish_sweep, interrupted_sweep, open_sweep, run_job, sweep_overrides
 from pti.overrides import check_command_line
+from pti.sweep import Sweep, exclusive
 
 Task = Callable[[DictConfig, Path], "int | None"]
 Preflight = Callable[[DictConfig], "list[str] | None"]
@@ -52,19 +55,43 @@ def command(name: str, preflight: Preflight | None = None) -> Callable[[Task], C
 
 
 def _run(name: str, task: Task, preflight: Preflight | None) -> int:
-    extra: list[str] = []
-    code = _guarded(lambda: extra.extend(check_command_line(name, sys.argv[1:], preflight)))
-    if code:
-        return code
-    codes: list[int] = []
+    with ExitStack() as held:
+        prepared: list[tuple[list[str], Sweep | None]] = []
+        code = _guarded(lambda: prepared.append(_prepare(name, preflight, held)))
+        if code:
+            return code
+        (extra, sweep), codes = prepared[0], []
 
-    def job(config: DictConfig) -> None:
-        output_dir = Path(HydraConfig.get().runtime.output_dir)
-        code = _guarded(lambda: task(config, output_dir))
-        if code >= EXIT_INTERRUPTED:  # a signal ends a sweep as well, not only its present job
-            sys.exit(code)
-        codes.append(code)
+        def job(config: DictConfig) -> None:
+            output_dir = Path(HydraConfig.get().runtime.output_dir)
+            if sweep is None:
+                code = _guarded(lambda: task(config, output_dir))
+            else:
+                code = _guarded(partial(run_job, sweep, config, output_dir, task))
+            if code >= EXIT_INTERRUPTED:  # a signal ends a sweep as well, not only its present job
+                if sweep is not None:
+                    interrupted_sweep(sweep)
+                sys.exit(code)
+            codes.append(code)
 
+        _run_hydra(name, job, extra)
+        if sweep is not None:
+            codes.append(_guarded(lambda: finish_sweep(sweep)))
+        return next((code for code in codes if code), 0)
+
+
+def _prepare(name: str, preflight: Preflight | None, held: ExitStack) -> "tuple[list[str], Sweep | None]":
+    """Check the command line; of a sweep decide where it goes, and hold that folder."""
+    line = check_command_line(name, sys.argv[1:], preflight)
+    if not line.jobs:
+        return line.extra, None
+    sweep = open_sweep(name, line)
+    held.enter_context(exclusive(sweep))
+    sweep.save()
+    return sweep_overrides(sweep), sweep
+
+
+def _run_hydra(name: str, job: Callable[[DictConfig], None], extra: list[str]) -> None:
     arguments = sys.argv
     sys.argv = [*arguments, *extra]
     try:
@@ -73,7 +100,6 @@ def _run(name: str, task: Task, preflight: Preflight | None) -> int:
         hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=name)(job)()
     finally:
         sys.argv = arguments
-    return next((code for code in codes if code), 0)
 
 
 def _guarded(work: Callable[[], Any]) -> int:

@@ -3,28 +3,53 @@
 import difflib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser  # what hydra.main itself parses the command line with
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from pti.config import CONF_DIR
 from pti.errors import UsageError
 
-MOST_JOBS_CHECKED = 256
 _ANY_TEXT = ("auto", "???")  # defaults that stand for values of other types too
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep: the overrides that set it apart (``a=1``), as typed, and its configuration."""
+
+    overrides: list[str]
+    config: DictConfig
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """A command line that was found right.
+
+    Attributes:
+        extra: overrides that the verb's preflight wants added; none in a sweep.
+        overridden: the keys and groups that it sets.
+        jobs: what a sweep (``-m``) is going to run; empty otherwise, and where the user directs Hydra's own
+            sweeper.
+    """
+
+    extra: list[str] = field(default_factory=list)
+    overridden: list[str] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
 
 
 def check_command_line(
     name: str,
     arguments: Sequence[str],
     preflight: Callable[[DictConfig], list[str] | None] | None = None,
-) -> list[str]:
+) -> CommandLine:
     """Compose ``conf/<name>.yaml`` with the arguments and look at the result, job by job in a sweep.
 
     Args:
@@ -32,24 +57,28 @@ def check_command_line(
         arguments: the command line without the program.
         preflight: the verb's own look at the composed configuration.
 
-    Returns:
-        What ``preflight`` wants added to the command line; in a sweep nothing is added.
-
     Raises:
         UsageError: a key, a group's option or a value is wrong; the message names the nearest right one.
     """
     options = get_args_parser().parse_args(list(arguments))
     if options.config_dir or options.config_name or options.config_path:
-        return []  # the user's own configuration: Hydra itself judges it
+        return CommandLine()  # the user's own configuration: Hydra itself judges it
     overrides = _parse(options.overrides)
     showing = options.help or options.hydra_help or options.cfg or options.info or options.shell_completion
+    swept = [override.is_sweep_override() for override in overrides]
     extra: list[str] = []
+    jobs: list[Job] = []
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        for job in itertools.islice(_jobs(overrides), MOST_JOBS_CHECKED):
+        for job in _jobs(overrides):
             config = _compose(name, job)
             if preflight is not None and not showing:
                 extra = preflight(config) or []
-    return [] if options.multirun else extra
+            jobs.append(Job([text for text, varies in zip(job, swept, strict=True) if varies], config))
+    overridden = [override.key_or_group for override in overrides]
+    own_sweep = any(key.startswith(("hydra.sweep", "hydra/sweeper")) for key in overridden)
+    if options.multirun and not showing and not own_sweep:
+        return CommandLine(overridden=overridden, jobs=jobs)
+    return CommandLine(extra, overridden)
 
 
 def _parse(arguments: Sequence[str]) -> list[Override]:
@@ -79,9 +108,13 @@ def _jobs(overrides: list[Override]) -> Iterator[list[str]]:
 
 def _compose(name: str, job: list[str]) -> DictConfig:
     try:
-        config = compose(name, job)
+        config = compose(name, job, return_hydra_config=True)
     except HydraException as error:
         raise UsageError(_explain(name, job, error)) from error
+    # Preflights and ${hydra:…} read from here, as they will in the run.
+    HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        del config["hydra"]
     _check_types(name, job, config)
     return config
 

@@ -1,0 +1,110 @@
+"""``manifest.jsonl``: what a command has written, with what settings: so it can go on where it stopped."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pti.errors import UsageError
+
+FILE = "manifest.jsonl"
+
+
+class Manifest:
+    """The first line holds the settings, each further line one input, its figures and its files.
+
+    A line is written after the files it names; of a process that was killed, a torn last line is dropped.
+
+    Args:
+        output_dir: where the command writes.
+        settings: what makes the outputs what they are; plain values.
+        artefacts: names below ``output_dir`` that the command writes.
+
+    Raises:
+        UsageError: ``output_dir`` holds the results of other settings, or something else under these names.
+    """
+
+    def __init__(self, output_dir: Path, settings: Mapping[str, Any], artefacts: Sequence[str]) -> None:
+        self.output_dir = output_dir
+        path = output_dir / FILE
+        lines = _lines(path)
+        settings = json.loads(json.dumps(settings))
+        if not lines:
+            _refuse_others_files(output_dir, [name for name in artefacts if (output_dir / name).exists()])
+        elif lines[0] != settings:
+            _refuse_other_settings(output_dir, lines[0], settings)
+        self.rows: dict[str, dict[str, Any]] = {row["name"]: row for row in lines[1:]}
+        output_dir.mkdir(parents=True, exist_ok=True)
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  (closed by __exit__)
+        if lines:
+            self._file.truncate(_whole_lines(path))
+        else:
+            self._file.truncate(0)
+            self._append(settings)
+
+    def __enter__(self) -> "Manifest":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def is_done(self, name: str, path: Path) -> bool:
+        """Whether the outputs for the input ``path`` are there and the input hasn't changed since."""
+        row = self.rows.get(name)
+        if row is None or row["input"] != _state(path):
+            return False
+        return all((self.output_dir / file).is_file() for file in row["files"])
+
+    def add(self, name: str, path: Path, files: Sequence[Path], figures: Mapping[str, Any]) -> None:
+        """Note that the outputs of an input are written."""
+        relative = [file.relative_to(self.output_dir).as_posix() for file in files]
+        row = {"name": name, "input": _state(path), "files": relative, "figures": dict(figures)}
+        self._append(row)
+        self.rows[name] = row
+
+    def _append(self, content: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(content) + "\n")
+        self._file.flush()
+
+
+def _state(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        text = path.read_bytes()[: _whole_lines(path)].decode()
+        return [json.loads(line) for line in text.splitlines()]
+    except FileNotFoundError:
+        return []
+    except ValueError:
+        raise UsageError(f"{path}: this is no manifest of pti. Choose another output_dir.") from None
+
+
+def _whole_lines(path: Path) -> int:
+    """Length in bytes of the lines that end with a line break."""
+    return path.read_bytes().rfind(b"\n") + 1
+
+
+def _refuse_others_files(output_dir: Path, found: list[str]) -> None:
+    if found:
+        raise UsageError(
+            f"output_dir={output_dir}: found {', '.join(found)} there, which this command didn't write, "
+            "expected a new folder or this command's own. Choose another output_dir."
+        )
+
+
+def _refuse_other_settings(output_dir: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    differences = [
+        f"{key} was {old.get(key)}, now {new.get(key)}"
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key)
+    ]
+    raise UsageError(
+        f"output_dir={output_dir}: found results of other settings there ({'; '.join(differences)}). "
+        "Choose another output_dir, or delete this one."
+    )

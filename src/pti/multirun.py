@@ -1,0 +1,140 @@
+"""A sweep on the command line (``-m``): where it goes, which jobs have to run, the report at its end."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pti.errors import DataError, UsageError
+from pti.overrides import CommandLine, Job
+from pti.summary import hash_config
+from pti.sweep import FINISHED, WAITING, PlannedJob, Sweep, job_name, plan_sweep, plan_sweep_in
+
+_NO_PART_OF_THE_WORK = ("output_dir", "fresh_sweep")
+_FOLDER_RESOLVER = "pti_job_folder"
+
+
+def open_sweep(command: str, line: CommandLine) -> Sweep:
+    """Decide where the sweep goes and say so: on with an earlier one, or into a new folder.
+
+    Raises:
+        UsageError: the output folder holds another sweep, or each job is to have its own.
+    """
+    jobs = [_planned(job) for job in line.jobs]
+    config = line.jobs[0].config
+    fresh = bool(config.get("fresh_sweep", False))
+    if any(text.startswith("output_dir=") for job in jobs for text in job.overrides):
+        raise UsageError(
+            "output_dir: found several values, expected one folder, in which each job gets its own."
+        )
+    folder = Path(str(config.output_dir))
+    if "output_dir" in line.overridden:
+        sweep = plan_sweep_in(folder, command, jobs, fresh)
+    else:
+        several = any(text.startswith("experiment=") for job in jobs for text in job.overrides)
+        parent = folder.parents[1] if several else folder.parent
+        sweep = plan_sweep(command, jobs, parent / "sweeps", fresh)
+    _register_folder_names(jobs)
+    finished = sum(map(sweep.is_finished, sweep.jobs))
+    begun = any(sweep.status(name) != WAITING for name in sweep.jobs)
+    how = f"going on, {finished} of {len(jobs)} jobs finished" if begun else f"{len(jobs)} jobs"
+    if finished == len(jobs):
+        how = f"all {len(jobs)} jobs were finished earlier; the report is written again"
+        how += ", fresh_sweep=true begins a new one" if "fresh_sweep" in config else ""
+    print(f"Sweep in {sweep.folder}: {how}.", flush=True)
+    return sweep
+
+
+def sweep_overrides(sweep: Sweep) -> list[str]:
+    """What tells Hydra where the jobs go, and not to repeat each job's whole command line."""
+    return [
+        "hydra/hydra_logging=none",
+        f"hydra.sweep.dir='{sweep.folder.absolute()}'",
+        f"hydra.sweep.subdir='${{{_FOLDER_RESOLVER}:${{hydra.overrides.task}}}}'",
+    ]
+
+
+def run_job(
+    sweep: Sweep, config: DictConfig, folder: Path, task: Callable[[DictConfig, Path], "int | None"]
+) -> int:
+    """Run one job: not at all when it is finished, on from its last checkpoint when it was begun."""
+    name = folder.name
+    place = f"Job {list(sweep.jobs).index(name) + 1} of {len(sweep.jobs)}: {name}"
+    if sweep.is_finished(name):
+        print(f"{place}: finished earlier, skipped.", flush=True)
+        return 0
+    checkpoint = sweep.checkpoint_of(name)
+    if checkpoint is not None and "ckpt_path" in config:
+        config.ckpt_path = str(checkpoint)
+        place += f", on from {checkpoint}"
+    print(f"\n{place}", flush=True)
+    return sweep.run(name, lambda: task(config, folder))
+
+
+def finish_sweep(sweep: Sweep) -> None:
+    """Write the sweep's table and page and print the table; also where jobs failed."""
+    results = sweep.results()
+    if all(result.status != FINISHED for result in results):
+        print(
+            f"No job of the sweep in {sweep.folder} was finished: there is nothing to compare.",
+            file=sys.stderr,
+        )
+        return
+    from pti.report.sweep import print_report, swept_keys, write_report
+
+    pictures = None
+    if any(list((result.folder / "checkpoints").glob("*.ckpt")) for result in results):
+        from pti.sweep_pictures import same_patients
+
+        try:
+            pictures = same_patients(results)
+        except (DataError, UsageError) as error:  # the figures are worth having without pictures
+            print(f"The sweep's page has no pictures: {error}", file=sys.stderr)
+    title = f"{_owner(sweep)}: sweep of {', '.join(swept_keys(results)) or 'one job'}"
+    print_report(results, write_report(sweep.folder, results, title, pictures))
+
+
+def interrupted_sweep(sweep: Sweep) -> None:
+    """Say how far it came and how it goes on."""
+    finished = sum(map(sweep.is_finished, sweep.jobs))
+    print(
+        f"Sweep stopped, {finished} of {len(sweep.jobs)} jobs finished. The same command goes on with it.",
+        file=sys.stderr,
+    )
+
+
+def _owner(sweep: Sweep) -> str:
+    """The experiment, where the sweep's folder tells it, or else the command."""
+    grandparent = sweep.folder.absolute().parents[1].name
+    return grandparent if sweep.folder.parent.name == "sweeps" and grandparent != "outputs" else sweep.command
+
+
+def _planned(job: Job) -> PlannedJob:
+    plain = OmegaConf.to_container(job.config, resolve=False)
+    assert isinstance(plain, dict)
+    work = {str(key): value for key, value in plain.items() if key not in _NO_PART_OF_THE_WORK}
+    return PlannedJob(tuple(job.overrides), hash_config(work), _data_roots(job.config))
+
+
+def _data_roots(config: DictConfig) -> tuple[str, ...]:
+    found = []
+    for key in ("root", "val_root", "test_root"):
+        try:
+            root = OmegaConf.select(config, f"data.{key}", throw_on_missing=False)
+        except OmegaConfBaseException:
+            continue
+        if root is not None:
+            found.append(str(root))
+    return tuple(found)
+
+
+def _register_folder_names(jobs: list[PlannedJob]) -> None:
+    """Name a job's folder by what sets it apart alone; Hydra knows all its overrides only together."""
+    keys = {override.split("=", 1)[0] for job in jobs for override in job.overrides}
+
+    def folder(overrides: list[str]) -> str:
+        return job_name([override for override in overrides if override.split("=", 1)[0] in keys])
+
+    OmegaConf.register_new_resolver(_FOLDER_RESOLVER, folder, replace=True)

@@ -1,0 +1,311 @@
+"""Images through a VAE with tiny random weights: what is written, going on when interrupted, mistakes."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pti.checkpoint import build
+from pti.data import tif
+from pti.data.inputs import find_images
+from pti.data.phantom import make_phantom
+from pti.data.sides import open_folders
+from pti.errors import UsageError
+from pti.manifest import Manifest
+from pti.reconstruct import main
+
+SIZE = 32
+OPTIMIZER = {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3}
+NETWORK = {"spatial_dims": 2, "in_channels": 1, "out_channels": 1}
+MODEL = {
+    "_target_": "pti.modules.adversarial_vae.AdversarialVAE",
+    "autoencoder": {
+        "_target_": "monai.networks.nets.autoencoderkl.AutoencoderKL",
+        **NETWORK,
+        "channels": [8, 8],
+        "num_res_blocks": 1,
+        "attention_levels": [False, False],
+        "latent_channels": 2,
+        "norm_num_groups": 4,
+        "with_encoder_nonlocal_attn": False,
+        "with_decoder_nonlocal_attn": False,
+    },
+    "discriminator": {
+        "_target_": "monai.networks.nets.patchgan_discriminator.PatchDiscriminator",
+        **NETWORK,
+        "channels": 4,
+        "num_layers_d": 1,
+        "norm": "INSTANCE",
+    },
+    "normalization": {"_target_": "pti.data.normalization.RangeNormalization"},
+    "generator_optimizer": OPTIMIZER,
+    "discriminator_optimizer": OPTIMIZER,
+    "adversarial": {"_target_": "pti.losses.hinge"},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "phantom"
+    make_phantom(root, patients=6, slices=1, image_size=64, seed=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, data) -> Path:
+    torch.manual_seed(0)
+    module = build(MODEL, "the test")
+    images = [tif.read(image.path).pixels for image in find_images(data / "edente")]
+    module.get_submodule("normalization").fit(images)  # pyright: ignore[reportCallIssue]
+    layout = {"_target_": "pti.data.layouts.paired_folders", "_partial_": True}
+    settings = {"root": str(data), "layout": layout, "fractions": [0.5, 0.25, 0.25], "split_seed": 3}
+    settings |= {
+        "sources": "target",
+        "image_size": SIZE,
+        "pixel_mm": 0.15,
+        "val_root": None,
+        "test_root": None,
+    }
+    path = tmp_path_factory.mktemp("run") / "best.ckpt"
+    torch.save({"config": {"model": MODEL, "data": settings}, "state_dict": module.state_dict()}, path)
+    return path
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "pti.reconstruct", *arguments]
+
+
+@dataclass
+class Done:
+    stdout: str
+    stderr: str
+
+
+def run(folder: Path, *arguments: str, code: int = 0) -> Done:
+    """The command in this process, which has imported torch already."""
+    out, err = io.StringIO(), io.StringIO()
+    before = sys.argv, Path.cwd()
+    sys.argv = ["pti reconstruct", *arguments]
+    os.chdir(folder)
+    try:
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        sys.argv = before[0]
+        os.chdir(before[1])
+    assert ended.value.code == code, err.getvalue() + out.getvalue()
+    assert "Traceback" not in err.getvalue()
+    return Done(out.getvalue(), err.getvalue())
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Images of several sizes in subfolders, one of them without a resolution tag."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for name, shape, pixel_mm in (
+        ("dente/1000_HA_2021_02_545", (40, 48), 0.2),
+        ("edente/1000_HA_2021_02_545", (40, 48), 0.2),
+        ("edente/small", (32, 32), None),
+    ):
+        pixels = np.zeros(shape, np.float32)
+        pixels[6:-6, 8:-8] = rng.uniform(800, 1500, (shape[0] - 12, shape[1] - 16))
+        (root / name).parent.mkdir(exist_ok=True)
+        tif.write(root / f"{name}.tif", pixels, pixel_mm)
+    return root
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory, checkpoint, folder) -> tuple[Path, Done]:
+    output = tmp_path_factory.mktemp("result") / "out"
+    return output, run(output.parent, f"ckpt={checkpoint}", f"input_dir={folder}", f"output_dir={output}")
+
+
+def test_writes_each_image_at_its_own_size_and_resolution(result, folder):
+    output, _ = result
+    for image in find_images(folder):
+        original, found = tif.read(image.path), tif.read(output / "reconstructions" / f"{image.name}.tif")
+        assert found.pixels.shape == original.pixels.shape
+        assert (
+            found.pixel_mm == pytest.approx(original.pixel_mm)
+            if original.pixel_mm
+            else found.pixel_mm is None
+        )
+        assert found.stored_dtype == "float32"
+        beside = tif.read(output / "comparisons" / f"{image.name}.tif").pixels
+        expected = [original.pixels, found.pixels, found.pixels - original.pixels]
+        assert np.array_equal(beside, np.concatenate(expected, axis=1))
+
+
+def test_pictures_are_not_black(result, folder):
+    output, _ = result
+    for image in find_images(folder):
+        picture = np.asarray(Image.open(output / "comparisons" / f"{image.name}.png").convert("L"))
+        panel = picture[:, : picture.shape[1] // 3]
+        assert np.mean(panel > 100) > 0.2
+
+
+def test_table_and_summary(result):
+    output, done = result
+    table = rows(output / "metrics.csv")
+    assert [row["name"] for row in table] == [
+        "dente/1000_HA_2021_02_545",
+        "edente/1000_HA_2021_02_545",
+        "edente/small",
+    ]
+    assert [row["patient"] for row in table] == ["545", "545", ""]
+    summary = json.loads((output / "summary.json").read_text())
+    psnr = [float(row["psnr"]) for row in table]
+    assert summary["figures"]["psnr"] == pytest.approx(np.mean(psnr))
+    assert summary["figures"]["worst psnr"].endswith(table[int(np.argmin(psnr))]["name"])
+    assert summary["figures"]["data_range"] > 0
+    assert "worst" in done.stdout
+
+
+def test_a_second_start_does_nothing_again_and_other_settings_are_refused(result, checkpoint, folder):
+    output, _ = result
+    settings = (f"ckpt={checkpoint}", f"output_dir={output}")
+    image = output / "reconstructions" / "edente" / "small.tif"
+    before = image.stat().st_mtime_ns
+    done = run(output.parent, *settings, f"input_dir={folder}")
+    assert "3 of 3 images were reconstructed earlier" in done.stdout
+    assert image.stat().st_mtime_ns == before
+    done = run(output.parent, *settings, f"input_dir={folder}/edente", code=2)
+    assert "results of other settings" in done.stderr
+
+
+def test_nothing_of_the_users_is_overwritten(tmp_path, checkpoint, folder):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "metrics.csv").write_text("mine")
+    done = run(tmp_path, f"ckpt={checkpoint}", f"input_dir={folder}", "output_dir=out", code=2)
+    assert "metrics.csv" in done.stderr
+    assert (tmp_path / "out" / "metrics.csv").read_text() == "mine"
+
+
+def test_the_split_is_the_one_of_training(tmp_path, checkpoint, data):
+    run(tmp_path, f"ckpt={checkpoint}", "split=val", "output_dir=out")
+    layout = build({"_target_": "pti.data.layouts.paired_folders", "_partial_": True}, "the test")
+    wanted = open_folders(data, layout, (0.5, 0.25, 0.25), 3, {})[0].numbered("val")  # pyright: ignore
+    assert [row["name"] for row in rows(tmp_path / "out" / "metrics.csv")] == [
+        pair.name for _, pair in wanted
+    ]
+
+
+def test_both_sources_of_another_root_with_a_limit(tmp_path, checkpoint, data):
+    done = ["split=train", f"data.root={data}", "data.sources=both", "num_samples=2", "batch_size=1"]
+    run(tmp_path, f"ckpt={checkpoint}", *done, "output_dir=out")
+    table = rows(tmp_path / "out" / "metrics.csv")
+    assert len(table) == 2
+    assert all(row["name"].startswith("dente/") and row["patient"] for row in table)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
+@pytest.mark.slow
+def test_two_processes_write_the_same_images(tmp_path, result, checkpoint, folder):
+    output, _ = result
+    settings = ("accelerator=cpu", "devices=2", "batch_size=1", "output_dir=out")
+    run(tmp_path, f"ckpt={checkpoint}", f"input_dir={folder}", *settings)
+    for image in find_images(folder):
+        one, two = (
+            tif.read(root / "reconstructions" / f"{image.name}.tif").pixels
+            for root in (output, tmp_path / "out")
+        )
+        assert np.abs(one - two).max() <= 1e-4 * one.max()
+
+
+@pytest.mark.slow
+def test_ctrl_c_and_then_on(tmp_path, checkpoint, data):
+    settings = (f"ckpt={checkpoint}", f"input_dir={data}", "output_dir=out", "batch_size=1")
+    process = subprocess.Popen(command(*settings), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    manifest = tmp_path / "out" / "manifest.jsonl"
+    while process.poll() is None and not (manifest.is_file() and len(manifest.read_text().splitlines()) > 2):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130, process.communicate()[1]
+    done = run(tmp_path, *settings)
+    assert "of 12 images were reconstructed earlier" in done.stdout
+    assert len(rows(tmp_path / "out" / "metrics.csv")) == 12
+
+
+def test_all_bad_files_are_named_at_once(tmp_path, checkpoint, folder):
+    images = tmp_path / "images"
+    images.mkdir()
+    good = (folder / "edente" / "small.tif").read_bytes()
+    (images / "good.tif").write_bytes(good)
+    (images / "half.tif").write_bytes(good[: len(good) // 2])
+    (images / "text.tif").write_text("no image")
+    done = run(tmp_path, f"ckpt={checkpoint}", "input_dir=images", "output_dir=out", code=1)
+    assert "2 of 3 images can't be used" in done.stderr
+    assert "half.tif" in done.stderr
+    assert "text.tif" in done.stderr
+    assert "good.tif" not in done.stderr
+    assert not (tmp_path / "out" / "reconstructions").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["input_dir=."], "ckpt is not set"),
+        (["ckpt=none.ckpt"], "there is no such checkpoint"),
+        (["ckpt={checkpoint}", "input_dir=nowhere"], "input_dir=nowhere"),
+        (["ckpt={checkpoint}", "input_dir=.", "data.root=."], "one or the other"),
+        (["ckpt={checkpoint}", "split=middle"], "expected one of train, val, test"),
+        (["ckpt={checkpoint}", "batch_size=0"], "expected 1 or more"),
+        (["ckpt={checkpoint}", "inputdir=."], "Did you mean input_dir?"),
+    ],
+)
+def test_mistakes(tmp_path, checkpoint, arguments, named):
+    done = run(tmp_path, *(text.format(checkpoint=checkpoint) for text in arguments), code=2)
+    assert named in done.stderr
+
+
+def test_a_checkpoint_of_another_kind_is_named(tmp_path):
+    model = {
+        "_target_": "monai.networks.nets.AutoencoderKL",
+        **NETWORK,
+        "channels": [8],
+        "norm_num_groups": 4,
+    }
+    model |= {"attention_levels": [False], "num_res_blocks": 1}
+    state = build(model, "the test").state_dict()
+    torch.save({"config": {"model": model, "data": {}}, "state_dict": state}, tmp_path / "other.ckpt")
+    (tmp_path / "images").mkdir()
+    done = run(tmp_path, "ckpt=other.ckpt", "input_dir=images", code=2)
+    assert "found a checkpoint of AutoencoderKL" in done.stderr
+
+
+def test_manifest_drops_a_torn_line_and_notices_changed_inputs(tmp_path):
+    image, written = tmp_path / "a.tif", tmp_path / "out" / "a.tif"
+    image.write_text("1")
+    with Manifest(tmp_path / "out", {"a": 1}, ["a.tif"]) as manifest:
+        written.write_text("result")
+        manifest.add("a", image, [written], {"psnr": 30.0})
+    with open(tmp_path / "out" / "manifest.jsonl", "a") as file:
+        file.write('{"name": "b", "inp')
+    with Manifest(tmp_path / "out", {"a": 1}, ["a.tif"]) as manifest:
+        assert manifest.is_done("a", image)
+        assert manifest.rows["a"]["figures"] == {"psnr": 30.0}
+        manifest.add("b", image, [written], {})
+    assert len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()) == 3
+    image.write_text("other")
+    with Manifest(tmp_path / "out", {"a": 1}, ["a.tif"]) as manifest:
+        assert not manifest.is_done("a", image)
+    with pytest.raises(UsageError, match="a was 1, now 2"):
+        Manifest(tmp_path / "out", {"a": 2}, ["a.tif"])
