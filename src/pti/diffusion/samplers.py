@@ -1,0 +1,200 @@
+"""Samplers, ``(denoise, start, schedule, generator) -> latents``: pure, any number of steps from 1 up.
+
+``denoise(x, t)`` estimates target and noise from x at time t (float in (0, 1]); ``start`` (B, …) is x at the
+schedule's first time; the result is x at t = 0. ``generator`` is one ``torch.Generator`` for the whole batch,
+or a sequence of B, one for each sample, whose noise then does not depend on the rest of the batch.
+``progress(step, x, estimate)`` is called after each step, counted from 1, with the x after the step and the
+estimate before it. Each step takes one evaluation of the network, but Heun's two.
+
+With a, s at the step's begin (time t) and a_r, s_r at its end (time r); b·source is added throughout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pti.diffusion.formulation import Estimate, Path, Schedule
+
+Denoise = Callable[[Tensor, float], Estimate]
+Network = Callable[[Tensor, Tensor], Tensor]
+Generator = torch.Generator | Sequence[torch.Generator]
+Progress = Callable[[int, Tensor, Estimate], None] | None
+
+
+class Sampler(Protocol):
+    """What ``sample`` takes: a function of this module, its options bound."""
+
+    def __call__(
+        self,
+        denoise: Denoise,
+        start: Tensor,
+        schedule: Schedule,
+        generator: Generator,
+        progress: Progress = None,
+    ) -> Tensor: ...
+
+
+def ddpm(
+    denoise: Denoise, start: Tensor, schedule: Schedule, generator: Generator, progress: Progress = None
+) -> Tensor:
+    """Ancestral sampling: draws from q(x_r | x_t, target), target estimated (Ho et al. 2020, algorithm 2).
+
+    On a Brownian bridge, this is the sampler of I²SB and BBDM.
+    """
+    return ddim(denoise, start, schedule, generator, progress, eta=1.0)
+
+
+def ddim(
+    denoise: Denoise,
+    start: Tensor,
+    schedule: Schedule,
+    generator: Generator,
+    progress: Progress = None,
+    *,
+    eta: float = 0.0,
+) -> Tensor:
+    """x_r = a_r·target + √(s_r² − η²ρ²)·noise + η·ρ·fresh noise (Song et al. 2021, arXiv 2010.02502, eq. 12).
+
+    ``eta`` in [0, 1]: 0 is deterministic, 1 is ``ddpm``. Raises ``ValueError`` outside.
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta lies between 0 (deterministic) and 1 (ancestral); found {eta}")
+    x = start
+    for i in range(schedule.steps):
+        estimate = _estimate(denoise, x, schedule, i, generator)
+        fresh = eta * schedule.fresh_noise(i)
+        x = schedule.point(i + 1, estimate, math.sqrt(max(0.0, schedule.noise[i + 1] ** 2 - fresh**2)))
+        if fresh > 0:
+            x = x + fresh * gaussian_noise(x, generator)
+        _report(progress, i, x, estimate)
+    return x
+
+
+def euler(
+    denoise: Denoise, start: Tensor, schedule: Schedule, generator: Generator, progress: Progress = None
+) -> Tensor:
+    """Euler's steps along the velocity of the straightened path: u_r = u + (τ_r − τ)·velocity.
+
+    On a rectified flow x_r = x + (r − t)·velocity. As u lies on the line that the estimate draws, the point
+    reached is a_r·target + s_r·noise: on every path the same as ``ddim`` with η = 0.
+    """
+    x = start
+    for i in range(schedule.steps):
+        estimate = _estimate(denoise, x, schedule, i, generator)
+        x = schedule.point(i + 1, estimate)
+        _report(progress, i, x, estimate)
+    return x
+
+
+def heun(
+    denoise: Denoise, start: Tensor, schedule: Schedule, generator: Generator, progress: Progress = None
+) -> Tensor:
+    """Heun's second-order steps on the straightened path: Euler's, then the mean of both ends' velocities.
+
+    The last step is Euler's, as in Karras et al. (2022, arXiv 2206.00364, algorithm 1): networks are not
+    asked at t = 0. 2·steps − 1 evaluations.
+    """
+    x = start
+    for i in range(schedule.steps):
+        estimate = _estimate(denoise, x, schedule, i, generator)
+        x = schedule.point(i + 1, estimate)
+        if i + 1 < schedule.steps:
+            ahead = denoise(x, schedule.times[i + 1])
+            (tau, _), (tau_next, scale) = _straightened(schedule, i), _straightened(schedule, i + 1)
+            x = x + scale * (tau_next - tau) / 2 * (ahead.velocity - estimate.velocity)
+        _report(progress, i, x, estimate)
+    return x
+
+
+def dpm_solver(
+    denoise: Denoise, start: Tensor, schedule: Schedule, generator: Generator, progress: Progress = None
+) -> Tensor:
+    """DPM-Solver++(2M): second order in λ = log(a/s), from two steps (Lu et al. 2022, 2211.01095, alg. 2).
+
+    The step of ``ddim`` with the target extrapolated by h/(2·h_before) of its last change, h the steps in λ.
+    First order where h or h_before is infinite: the last step, and the second after a start without signal.
+    """
+    x, before = start, None
+    for i in range(schedule.steps):
+        estimate = _estimate(denoise, x, schedule, i, generator)
+        x = schedule.point(i + 1, estimate)
+        step = schedule.log_snr(i + 1) - schedule.log_snr(i)
+        if before is not None and math.isfinite(step):
+            step_before = schedule.log_snr(i) - schedule.log_snr(i - 1)
+            # a_r − a·s_r/s: what the step of ddim makes of a change of the target.
+            gain = -schedule.target[i + 1] * math.expm1(-step)
+            x = x + gain * step / (2 * step_before) * (estimate.target - before)
+        before = estimate.target
+        _report(progress, i, x, estimate)
+    return x
+
+
+def sample(
+    path: Path,
+    network: Network,
+    sampler: Sampler,
+    steps: int,
+    noise: Tensor,
+    generator: Generator,
+    *,
+    source: Tensor | None = None,
+    progress: Progress = None,
+) -> Tensor:
+    """Scaled latents (B, …) from ``noise`` ~ N(0, 1) and, on a path that needs it, ``source``, both (B, …).
+
+    ``network(x, timesteps)`` is told the path's timesteps (B,); what else it is conditioned on, and guidance,
+    is bound before. Raises ``ValueError`` for a number of steps that the path does not have.
+    """
+    schedule = path.schedule(path.sampling_times(steps))
+    return sampler(denoiser(path, network, source), path.start(noise, source), schedule, generator, progress)
+
+
+def denoiser(path: Path, network: Network, source: Tensor | None = None) -> Denoise:
+    """What samplers call, from a network that predicts the path's target."""
+
+    def denoise(x: Tensor, time: float) -> Estimate:
+        t = torch.tensor(time, dtype=torch.float64)
+        timesteps = path.timesteps(t).to(x.device).expand(len(x))
+        return path.estimate(network(x, timesteps), x, t, source)
+
+    return denoise
+
+
+def gaussian_noise(like: Tensor, generator: Generator) -> Tensor:
+    """N(0, 1) in shape, dtype and device of ``like`` (B, …), drawn on the generators' device.
+
+    Generators on the CPU give the same noise whatever the device of ``like``. Raises ``ValueError`` when a
+    sequence of generators is not one for each sample.
+    """
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    if isinstance(generator, torch.Generator):
+        return torch.randn(like.shape, generator=generator, device=generator.device, dtype=dtype).to(like)
+    if len(generator) != len(like):
+        raise ValueError(f"one generator for each sample: expected {len(like)}, found {len(generator)}")
+    draws = [torch.randn(like.shape[1:], generator=one, device=one.device, dtype=dtype) for one in generator]
+    return torch.stack(draws).to(like)
+
+
+def _estimate(denoise: Denoise, x: Tensor, schedule: Schedule, i: int, generator: Generator) -> Estimate:
+    estimate = denoise(x, schedule.times[i])
+    if schedule.noise[i] == 0:
+        # A bridge's start: x holds no noise to estimate, so that which the path adds is drawn here.
+        return replace(estimate, noise=gaussian_noise(x, generator))
+    return estimate
+
+
+def _straightened(schedule: Schedule, i: int) -> tuple[float, float]:
+    """τ = s / (a + s) and the scale a + s; τ = 1 where both are 0, the start of a bridge."""
+    scale = schedule.target[i] + schedule.noise[i]
+    return (schedule.noise[i] / scale if scale else 1.0), scale
+
+
+def _report(progress: Progress, i: int, x: Tensor, estimate: Estimate) -> None:
+    if progress is not None:
+        progress(i + 1, x, estimate)

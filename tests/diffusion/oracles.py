@@ -1,0 +1,143 @@
+"""Distributions whose exact denoiser is known; and every path, as the tests meet it."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+import torch
+from scipy.special import ndtr
+from torch import Tensor
+
+from pti.diffusion import paths
+from pti.diffusion.formulation import Estimate, Path
+from pti.diffusion.samplers import Denoise
+
+
+class Truth(Protocol):
+    """A distribution of the target, and w = √ᾱ·target + √(1 − ᾱ)·noise."""
+
+    @property
+    def mean(self) -> float: ...
+
+    @property
+    def std(self) -> float: ...
+
+    def posterior_mean(self, w: np.ndarray, alpha_bar: float) -> np.ndarray:
+        """E[target | w]"""
+        ...
+
+
+@dataclass(frozen=True)
+class TwoModes:
+    """Two Gaussians of one width, the heavier one to the right."""
+
+    weights: tuple[float, float] = (0.3, 0.7)
+    centres: tuple[float, float] = (-1.0, 0.8)
+    width: float = 0.3
+
+    @property
+    def mean(self) -> float:
+        return float(np.dot(self.weights, self.centres))
+
+    @property
+    def std(self) -> float:
+        return math.sqrt(np.dot(self.weights, np.square(self.centres)) - self.mean**2 + self.width**2)
+
+    def posterior_mean(self, w: np.ndarray, alpha_bar: float) -> np.ndarray:
+        root, variance = math.sqrt(alpha_bar), alpha_bar * self.width**2 + 1 - alpha_bar
+        offsets = [w - root * centre for centre in self.centres]
+        odds = (
+            self.weights[0] / self.weights[1] * np.exp((offsets[1] ** 2 - offsets[0] ** 2) / (2 * variance))
+        )
+        modes = [c + root * self.width**2 / variance * d for c, d in zip(self.centres, offsets, strict=True)]
+        return (odds * modes[0] + modes[1]) / (1 + odds)
+
+    def quantiles(self, shares: np.ndarray, alpha_bar: float) -> np.ndarray:
+        """Of w."""
+        root, std = math.sqrt(alpha_bar), math.sqrt(alpha_bar * self.width**2 + 1 - alpha_bar)
+        grid = np.linspace(-8, 8, 20001)
+        pairs = zip(self.weights, self.centres, strict=True)
+        return np.interp(shares, sum(p * ndtr((grid - root * c) / std) for p, c in pairs), grid)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    mean: float = 1.0
+    std: float = 0.5
+
+    def posterior_mean(self, w: np.ndarray, alpha_bar: float) -> np.ndarray:
+        root, variance = math.sqrt(alpha_bar), alpha_bar * self.std**2 + 1 - alpha_bar
+        return self.mean + root * self.std**2 / variance * (w - root * self.mean)
+
+
+def signal_shares(path: Path, times: Tensor) -> np.ndarray:
+    """ᾱ = a² / (a² + s²) at the times; 0 at the start of a bridge, where a and s are 0."""
+    at = path.coefficients(times)
+    a, s = at.target.numpy(), at.noise.numpy()
+    return a**2 / np.where(a == 0, 1.0, a**2 + s**2)
+
+
+def start_from(path: Path, w: np.ndarray, source: float) -> Tensor:
+    """x at t = 1, of which w is given."""
+    at = path.coefficients(torch.ones((), dtype=torch.float64))
+    return torch.from_numpy(w) * torch.hypot(at.target, at.noise) + at.source * source
+
+
+def exact_denoiser(path: Path, truth: Truth, source: float) -> Denoise:
+    """The network of infinite capacity, through the path's own parameterization.
+
+    It answers with the mean of its target given x_t; the path turns the answer into an estimate.
+    """
+
+    def denoise(x: Tensor, time: float) -> Estimate:
+        t, y = torch.tensor(time, dtype=torch.float64), torch.full_like(x, source)
+        at = path.coefficients(t)
+        a, b, s = float(at.target), float(at.source), float(at.noise)
+        z, norm = x.numpy() - b * source, math.hypot(a, s) or 1.0
+        target = truth.posterior_mean(z / norm, (a / norm) ** 2)
+        noise = (z - a * target) / s if s else np.zeros_like(z)
+        output = path.network_target(torch.from_numpy(target), torch.from_numpy(noise), t, y)
+        return path.estimate(output, x, t, y)
+
+    return denoise
+
+
+def _with_every_target(name: str, build: Callable[..., Path], targets: tuple[str, ...]) -> dict[str, Path]:
+    found = {}
+    for target in targets:
+        try:
+            found[f"{name}-{target}"] = build(target=target)
+        except ValueError:
+            assert target == "epsilon"  # refused where the end holds no signal: see test_paths
+    return found
+
+
+def _all_paths() -> dict[str, Path]:
+    """Every class that can be built without arguments, and the variants that behave differently."""
+    builders: dict[str, Callable[..., Path]] = {
+        "ScaledLinear-even": partial(paths.ScaledLinear, spacing="even"),
+        "ScaledLinear-zero-snr": partial(paths.ScaledLinear, zero_terminal_snr=True),
+        "Cosine-zero-snr": partial(paths.Cosine, zero_terminal_snr=True),
+        "RectifiedFlow-condition": partial(paths.RectifiedFlow, start="condition", noise_std=0.5),
+    }
+    for name, kind in inspect.getmembers(paths, inspect.isclass):
+        if issubclass(kind, Path) and not inspect.isabstract(kind):
+            arguments = inspect.signature(kind).parameters.values()
+            if all(argument.default is not argument.empty for argument in arguments):
+                builders[name] = kind
+    found = {}
+    for name, build in sorted(builders.items()):
+        kind = build.func if isinstance(build, partial) else build
+        found |= _with_every_target(name, build, kind.targets)  # type: ignore[attr-defined]
+    return found
+
+
+PATHS = _all_paths()
+EXAMPLES = {name.rpartition("-")[0]: path for name, path in PATHS.items()}
+"""One target of each path."""
