@@ -25,13 +25,15 @@ def broken(tmp_path_factory) -> Path:
     done = run(f"data.root={folder / 'set'}", f"output_dir={folder / 'out'}", "workers=1")
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
-    assert "Cut short" in done.stdout
+    assert "Partner missing" in done.stdout
     return folder
 
 
 def test_sound_set_exits_0_without_findings(tmp_path):
     make_phantom(tmp_path / "set", patients=10, slices=2, image_size=128, seed=1)
-    done = run(f"data.root={tmp_path / 'set'}", f"output_dir={tmp_path / 'out'}", "data.pixel_mm=0.3", "workers=1")
+    done = run(
+        f"data.root={tmp_path / 'set'}", f"output_dir={tmp_path / 'out'}", "data.pixel_mm=0.3", "workers=1"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["figures"] | {"errors": 0, "warnings": 0, "pairs": 20, "files": 40} == summary["figures"]

@@ -78,13 +78,9 @@ def _fill_disk(folder: Path) -> None:
     io.save_checkpoint({"step": 1}, folder / "last.ckpt")
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-    try:
+    with pytest.raises(DataError, match=r"could not be written.*whole"):
         io.save_checkpoint({"weights": torch.zeros(100_000)}, folder / "last.ckpt")
-    except DataError as error:
-        assert "could not be written" in str(error), error
-        assert "whole" in str(error), error
-        os._exit(7)
-    os._exit(1)
+    os._exit(7)
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):  # fault 16
@@ -120,7 +116,7 @@ def test_damage_is_noticed(io, tmp_path, how):  # fault 23
         path.unlink()
     else:
         path.write_text("" if how == "empty" else "no checkpoint")
-    with pytest.raises(CheckpointError, match="a.ckpt"):
+    with pytest.raises(CheckpointError, match=r"a\.ckpt"):
         read(path)
 
 
@@ -172,7 +168,7 @@ def test_a_pickle_bomb_is_not_executed(tmp_path):  # fault 41
 )
 def test_other_targets_are_refused(target):  # fault 42
     for config in ({"_target_": target}, {"a": [{"b": {"_target_": target, "_partial_": True}}]}):
-        with pytest.raises(CheckpointError, match="x.ckpt: refused"):
+        with pytest.raises(CheckpointError, match=r"x\.ckpt: refused"):
             check_targets(config, "x.ckpt")
 
 
@@ -206,7 +202,7 @@ def test_a_checkpoint_of_something_else_is_refused(io, tmp_path):
 def put(path: Path, age: float) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("")
-    os.utime(path, (time.time() - age,) * 2)
+    os.utime(path, (time.time() - age, time.time() - age))
     return path
 
 

@@ -52,7 +52,7 @@ def test_two_processes_validate_like_one(root, tmp_path):  # fault 32
 
 
 def test_nan_on_one_rank_stops_all(root, tmp_path):  # fault 33
-    poison = trouble("on_train_batch_start", "nan", call=8, rank=1)
+    poison = trouble("on_train_batch_start", "poison", call=8, rank=1)
     settings = ("trainer.devices=2", "data.batch_size=2", "output_dir=run")
     code, output = run(tmp_path, *arguments(root, poison, *settings))
     assert code == 1, output

@@ -67,7 +67,8 @@ def assert_equal(found: Any, expected: Any, place: str) -> None:
 def assert_same_run(found: Path, expected: Path) -> None:
     one, other = (read(run / "checkpoints" / "last.ckpt") for run in (found, expected))
     for ignored in ("config", "versions"):
-        one.pop(ignored), other.pop(ignored)
+        for content in (one, other):
+            content.pop(ignored)
     assert_equal(one, other, "checkpoint")
     rows = [read_metrics(run / "metrics.csv") for run in (found, expected)]
     assert rows[0] == rows[1]

@@ -11,6 +11,7 @@ import torch
 
 from pti.checkpoint import load, read
 from pti.errors import DataError, UsageError
+from pti.modules.adversarial_vae import AdversarialVAE
 from pti.modules.callbacks import Checkpointer
 from pti.modules.callbacks.metrics_csv import read_metrics
 from pti.overrides import check_command_line
@@ -81,6 +82,7 @@ def test_a_checkpoint_is_self_contained(run):
         if value is not None
     )
     raw = torch.rand(2, 1, 16, 16) * 500
+    assert isinstance(module, AdversarialVAE)
     assert module.reconstruct(raw).shape == raw.shape
 
 
@@ -138,7 +140,7 @@ def test_a_damaged_checkpoint_is_replaced_loudly(root, tmp_path, capsys):  # fau
     assert [row["epoch"] for row in read_metrics(tmp_path / "metrics.csv")] == [0, 1, 2]
     for path in (tmp_path / "checkpoints").iterdir():
         path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(DataError, match="last.ckpt"):
+    with pytest.raises(DataError, match=r"last\.ckpt"):
         train(configuration(root, tmp_path, f"ckpt_path='{last}'"), tmp_path)
 
 
@@ -152,7 +154,9 @@ def test_a_metric_that_is_never_logged(root, tmp_path):  # fault 39
 @pytest.mark.parametrize("hook", ["on_train_batch_start", "on_validation_start"])
 def test_weights_without_numbers_are_not_saved(root, tmp_path, hook):  # fault 33
     with pytest.raises(DataError, match=r"no finite number.*lr.*gradient_clip_val"):
-        train(configuration(root, tmp_path, trouble(hook, "nan", 2 if "validation" in hook else 8)), tmp_path)
+        train(
+            configuration(root, tmp_path, trouble(hook, "poison", 2 if "validation" in hook else 8)), tmp_path
+        )
     for path in (tmp_path / "checkpoints").glob("*.ckpt"):
         assert all(bool(torch.isfinite(value).all()) for value in read(path)["state_dict"].values())
         assert read(path)["batches_done"] == 6
@@ -242,15 +246,32 @@ def test_last_goes_on_in_its_folder_and_others_branch(run, root, monkeypatch):
 
 
 def test_a_logger_without_its_package(root):
-    pytest.importorskip  # noqa: B018
     for logger, package in (("mlflow", "mlflow"), ("wandb", "wandb")):
         if subprocess.run([sys.executable, "-c", f"import {package}"], capture_output=True).returncode:
             with pytest.raises(UsageError, match=f"pip install {package}"):
                 check(root, f"logger={logger}")
 
 
+def test_processes_started_from_outside_share_a_folder(root, monkeypatch):
+    for name, value in {"LOCAL_RANK": "1", "RANK": "1", "TORCHELASTIC_RUN_ID": "run7"}.items():
+        monkeypatch.setenv(name, value)
+    assert check(root)[0].endswith("/job_run7'")
+    assert "hydra.output_subdir=null" in check(root)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with pytest.raises(UsageError, match="output_dir"):
+        check(root)
+    assert check(root, "output_dir=run") == ["hydra.output_subdir=null"]
+
+
+def test_a_run_is_not_overwritten(run, root):
+    for more in ((), (f"ckpt_path='{run}/checkpoints/best.ckpt'",)):
+        with pytest.raises(UsageError, match="another run"):
+            train(configuration(root, run, *more), run)
+    assert json.loads((run / "summary.json").read_text())["status"] == "finished"
+
+
 def test_a_missing_data_root(root):
-    with pytest.raises(UsageError, match="data.root"):
+    with pytest.raises(UsageError, match=r"data\.root"):
         check(root, "data.root=/nowhere")
 
 

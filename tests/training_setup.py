@@ -48,7 +48,7 @@ TINY = [
 
 
 class Trouble(Callback):
-    """Something goes wrong, on one rank, at the ``call``-th call of a hook: raise, kill, nan, sleep, or a signal."""
+    """Something goes wrong on one rank, at the ``call``-th call: raise, poison (weights), sleep, or a signal."""
 
     def __init__(self, hook: str, what: str, call: int = 1, rank: int = 0) -> None:
         self.what, self.call, self.rank, self.calls = what, call, rank, 0
@@ -60,7 +60,7 @@ class Trouble(Callback):
             return
         if self.what == "raise":
             raise ValueError("trouble was asked for")
-        if self.what == "nan":
+        if self.what == "poison":
             with torch.no_grad():
                 next(module.parameters()).fill_(torch.nan)
         elif self.what == "sleep":
@@ -72,7 +72,8 @@ class Trouble(Callback):
 
 def trouble(hook: str, what: str, call: int = 1, rank: int = 0) -> str:
     """The override that makes it happen."""
-    return f"+callbacks.trouble={{_target_:training_setup.Trouble,hook:{hook},what:{what},call:{call},rank:{rank}}}"
+    settings = f"hook:{hook},what:{what},call:{call},rank:{rank}"
+    return f"+callbacks.trouble={{_target_:training_setup.Trouble,{settings}}}"
 
 
 def make_images(root: Path, patients: int = 10, slices: int = 3, size: int = SIZE) -> Path:
@@ -105,7 +106,9 @@ def configuration(root: Path, output_dir: Path, *overrides: str) -> DictConfig:
     HydraConfig.instance().set_config(config)
     with open_dict(config):
         del config["hydra"]
-    return OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return OmegaConf.create(plain)
 
 
 def environment(**extra: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from pti.cli import command
 from pti.errors import UsageError
 
-_LISTED = 12
+_LISTED = 20
 
 
 def preflight(cfg: DictConfig) -> None:

@@ -108,7 +108,11 @@ def interrupted_sweep(sweep: Sweep) -> None:
 def _owner(sweep: Sweep) -> str:
     """The experiment, where the sweep's folder tells it, or else the command."""
     grandparent = sweep.folder.absolute().parents[1].name
-    return grandparent if sweep.folder.parent.name == "sweeps" and grandparent != "outputs" else sweep.command
+    return (
+        grandparent
+        if sweep.folder.parent.name == "sweeps" and grandparent not in ("outputs", "None")
+        else sweep.command
+    )
 
 
 def _planned(job: Job) -> PlannedJob:

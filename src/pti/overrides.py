@@ -63,6 +63,8 @@ def check_command_line(
     options = get_args_parser().parse_args(list(arguments))
     if options.config_dir or options.config_name or options.config_path:
         return CommandLine()  # the user's own configuration: Hydra itself judges it
+    if options.help and not options.overrides:
+        return CommandLine()
     overrides = _parse(options.overrides)
     showing = options.help or options.hydra_help or options.cfg or options.info or options.shell_completion
     swept = [override.is_sweep_override() for override in overrides]
@@ -121,6 +123,7 @@ def _compose(name: str, job: list[str]) -> DictConfig:
 
 def _explain(name: str, job: list[str], error: HydraException) -> str:
     """Say which override doesn't fit the configuration, and what would."""
+    known: list[str] | None = None
     for override in OverridesParser.create().parse_overrides(job):
         key = override.key_or_group
         if not _changes_a_default(override):
@@ -132,7 +135,7 @@ def _explain(name: str, job: list[str], error: HydraException) -> str:
                     near = _nearest(str(option), found)
                     return f"{key}={option}: there is no such option.{near} Available: {', '.join(found)}."
         else:
-            known = _known_keys(name, job)
+            known = _known_keys(name, job) if known is None else known
             if known and key not in known:
                 near = _nearest_key(key, known)
                 return f"{key}: there is no such key.{near} `python -m pti.{name} --help` lists all keys."

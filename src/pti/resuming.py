@@ -12,7 +12,7 @@ from typing import Any
 
 from pti.checkpoint import CheckpointError, read
 from pti.errors import DataError, UsageError
-from pti.runs import fallbacks, resolve, run_dir_of
+from pti.runs import LAST, fallbacks, resolve, run_dir_of
 
 MAY_DIFFER = (
     "output_dir",
@@ -72,13 +72,21 @@ def find_start(config: dict[str, Any], output_dir: Path, world_size: int) -> Sta
         None for a run from scratch.
 
     Raises:
-        UsageError: there is no such checkpoint, or it was trained otherwise than now asked for.
+        UsageError: there is no such checkpoint, it was trained otherwise than now asked for, or the folder
+            holds another run.
         CheckpointError: it and what could stand in for it are damaged.
     """
-    name = config.get("ckpt_path")
-    if name is None:
+    name, last = config.get("ckpt_path"), output_dir / "checkpoints" / LAST
+    asked_for = None if name is None else resolve(str(name))
+    run_dir = None if asked_for is None else run_dir_of(asked_for)
+    in_place = run_dir is not None and run_dir.resolve() == output_dir.resolve()
+    if last.exists() and not in_place:
+        raise UsageError(
+            f"output_dir={output_dir}: another run stands there. Go on with it by ckpt_path={last}, or "
+            "choose another output_dir."
+        )
+    if asked_for is None:
         return None
-    asked_for = resolve(str(name))
     path, content = _read_or_fall_back(asked_for)
     if "loops" not in content or "config" not in content:
         raise CheckpointError(
@@ -87,8 +95,6 @@ def find_start(config: dict[str, Any], output_dir: Path, world_size: int) -> Sta
     changes = find_changes(content, config, world_size)
     if changes and not config.get("allow_changes", False):
         raise UsageError(_refusal(path, changes))
-    run_dir = run_dir_of(asked_for)
-    in_place = run_dir is not None and run_dir.resolve() == output_dir.resolve()
     done = int(content["batches_done"])
     # A validation that is still to come is logged at the step of the batch before it.
     return Start(path, in_place, done, done - (content["moment"] == "before validation"))

@@ -233,9 +233,13 @@ def exclusive(sweep: Sweep) -> Iterator[None]:
 
 
 def job_name(overrides: Sequence[str]) -> str:
-    """Name of a job's folder: its overrides; shortened with a hash where they are no good file name."""
-    text = ",".join(map(_readable, overrides)) or "job"
-    safe = re.sub(r"[^\w.=,+-]+", "_", text)
+    """Name of a job's folder: ``model.kl_weight-1e-7+seed-2`` for two overrides.
+
+    Such a name can be typed as part of a value (``ckpt=…``), which needs quotes around ``=`` and commas. Other
+    characters and great lengths give way to a hash.
+    """
+    text = "+".join(_readable(override).replace("=", "-", 1) for override in overrides) or "job"
+    safe = re.sub(r"[^\w.+-]+", "_", text, flags=re.ASCII)
     if safe == text and len(text) <= LONGEST_NAME:
         return text
     return f"{safe[: LONGEST_NAME - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

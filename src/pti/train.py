@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -33,13 +34,29 @@ def preflight(config: DictConfig) -> list[str]:
             raise UsageError(f"This logger needs the package {package}: pip install {package}")
     if config.data.get("generate") is None:
         require_folder("data.root", OmegaConf.select(config, "data.root", throw_on_missing=False))
-    return [*_autoencoder_overrides(config), *_resume_overrides(config)]
+    return [*_cluster_overrides(config), *_autoencoder_overrides(config), *_resume_overrides(config)]
 
 
 def _require_experiment(config: DictConfig) -> None:
     if "_target_" not in (config.get("model") or {}):
         found = ", ".join(sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml")))
         raise UsageError(f"experiment is not set: expected experiment=NAME, one of {found}.")
+
+
+def _cluster_overrides(config: DictConfig) -> list[str]:
+    """One folder for all processes that torchrun or SLURM has started, which each look at the clock."""
+    from pti.launch import started_by_launcher, started_from_outside
+
+    if not started_from_outside() or started_by_launcher():
+        return []
+    leading = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
+    quiet = [] if leading else ["hydra.output_subdir=null"]
+    if any(text.startswith("output_dir=") for text in HydraConfig.get().overrides.task):
+        return quiet
+    job = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    if job == "none":
+        raise UsageError("Several processes were started: give them one folder with output_dir=FOLDER.")
+    return [f"output_dir={_quoted(Path(config.output_dir).with_name(f'job_{job}'))}", *quiet]
 
 
 def _autoencoder_overrides(config: DictConfig) -> list[str]:

@@ -12,8 +12,8 @@ from typing import Any
 import lightning
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
@@ -49,33 +49,34 @@ class Training:
         self.datamodule: TifDataModule | None = None
         self.checkpointer: Checkpointer | None = None
         self.start: Start | None = None
+        self.leading = int(getattr(rank_zero_only, "rank", 0) or 0) == 0
         self._began = time.monotonic()
 
     def run(self) -> None:
         """Build everything from the configuration, and fit."""
         _quieten()
-        leading = rank_zero_only.rank in (0, None)
-        with exclusive_run(self.output_dir) if leading else contextlib.nullcontext():
-            if leading:
-                (self.output_dir / "summary.json").unlink(missing_ok=True)
-                OmegaConf.save(self.config, self.output_dir / "config.yaml")
+        with exclusive_run(self.output_dir) if self.leading else contextlib.nullcontext():
+            if self.leading:
                 print_config(self.plain)
             lightning.seed_everything(self.config.seed, verbose=False)
             world_size = count_devices(self.config.trainer) * int(self.config.trainer.get("num_nodes", 1))
             self.start = find_start(self.plain, self.output_dir, world_size)
-            self.datamodule = instantiate(self.config.data)
-            if leading:
-                require_sound_data(self.datamodule, world_size)
-            self.module = instantiate(self.config.model)
-            self.trainer = self._trainer(world_size)
-            if leading:
-                print_plan(self.trainer, self.module, self.datamodule, self.start)
+            datamodule: TifDataModule = instantiate(self.config.data)
+            if self.leading:
+                require_sound_data(datamodule, world_size)
+            module: LightningModule = instantiate(self.config.model)
+            trainer = self._trainer(world_size)
+            self.trainer, self.module, self.datamodule = trainer, module, datamodule
+            if self.leading:
+                (self.output_dir / "summary.json").unlink(missing_ok=True)
+                OmegaConf.save(self.config, self.output_dir / "config.yaml")
+                print_plan(trainer, module, datamodule, self.start)
             ckpt_path = None if self.start is None else str(self.start.checkpoint)
-            self.trainer.fit(self.module, self.datamodule, ckpt_path=ckpt_path, weights_only=True)
+            trainer.fit(module, datamodule, ckpt_path=ckpt_path, weights_only=True)
 
     def conclude(self, status: str) -> None:
-        """Write ``summary.json`` and print the table; on rank 0."""
-        if rank_zero_only.rank in (0, None):
+        """Write ``summary.json`` and print the table, on rank 0; nothing when it didn't come to training."""
+        if self.leading and self.trainer is not None:
             conclude(self, status, time.monotonic() - self._began)
 
     def _trainer(self, world_size: int) -> Trainer:
@@ -87,7 +88,7 @@ class Training:
             plugins.append(LightningEnvironment())
         settings = dict(self.config.trainer)
         if settings.get("strategy", "auto") == "auto" and (world_size > 1 or started_from_outside()):
-            # The discriminator has no gradients before its start; ranks may validate unequal numbers of batches.
+            # The discriminator has no gradients before its start; ranks may validate unequally often.
             settings["strategy"] = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
         trainer = instantiate(self.config.trainer, _partial_=True)
         return trainer(
@@ -110,9 +111,11 @@ class Training:
     def _loggers(self) -> list[Logger]:
         loggers = []
         for _, node in self._nodes("logger"):
-            # TensorBoard hides what an interrupted run has logged beyond its last checkpoint.
-            again = self.start is not None and self.start.in_place and node._target_.endswith("TensorBoard")
-            loggers.append(instantiate(node, **({"purge_step": self.start.first_step} if again else {})))
+            again = {}
+            if self.start is not None and self.start.in_place and node._target_.endswith(".TensorBoard"):
+                # It hides what the interrupted run has logged beyond its last checkpoint.
+                again = {"purge_step": self.start.first_step}
+            loggers.append(instantiate(node, **again))
         return loggers
 
     def _nodes(self, group: str) -> list[tuple[str, DictConfig]]:

@@ -113,7 +113,7 @@ def conclude(training: Training, status: str, seconds: float) -> None:
         artefacts=artefacts,
         config=training.plain,
         data_fingerprint=getattr(training.datamodule, "fingerprint", None) if training.trainer else None,
-        checkpoint=training.start.checkpoint if training.start else None,
+        checkpoint=training.start.checkpoint if training.start and not training.start.in_place else None,
         seed=training.plain.get("seed"),
     )
     if status != "failed":

@@ -1,4 +1,4 @@
-"""Augmentation: one draw for a pair, keyed on (seed, epoch, name), background exactly 0, harmless when off."""
+"""Augmentation: one draw for a pair, keyed on (seed, epoch, name); background exactly 0; off is identity."""
 
 import numpy as np
 import pytest

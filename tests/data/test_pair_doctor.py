@@ -12,7 +12,7 @@ SIZE = 256
 
 
 def bone(seed: int, contrast: int = 0, tooth: bool = False) -> np.ndarray:
-    """A raw cross-section (SIZE, SIZE): outline and texture follow from the seed, intensities from the contrast."""
+    """A raw cross-section (SIZE, SIZE): the seed gives outline and texture, the contrast the intensities."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[:SIZE, :SIZE].astype(float)
     middle = 128 + generator.uniform(-8, 8, 2)
@@ -42,7 +42,7 @@ def small(pixels: np.ndarray) -> np.ndarray:
     return np.round(shrink_map(edges(pixels)) * 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("down, right", [(0, 0), (6, 0), (0, -6), (3, 2), (-20, 11)])
+@pytest.mark.parametrize(("down", "right"), [(0, 0), (6, 0), (0, -6), (3, 2), (-20, 11)])
 def test_shift_is_measured_across_contrasts_and_beside_a_tooth(down, right):
     for seed in range(3):
         condition = bone(seed, tooth=True)
@@ -126,7 +126,7 @@ def changed(pixels: np.ndarray, how: str) -> np.ndarray:
         return np.where(pixels != 0, pixels + noise, 0).astype(np.float32)
     if how == "shifted":
         return np.roll(pixels, (9, -5), (0, 1))
-    enlarged = ndimage.zoom(pixels, 1.05, order=1)
+    enlarged = np.asarray(ndimage.zoom(pixels, 1.05, order=1))
     start = (len(enlarged) - SIZE) // 2
     return enlarged[start : start + SIZE, start : start + SIZE]
 

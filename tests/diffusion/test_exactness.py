@@ -19,7 +19,7 @@ SOURCE = 0.7
 FEW = (1, 2, 4, 10, 50)
 SECOND_ORDER = ("heun", "dpm_solver")
 slow = partial(pytest.param, marks=pytest.mark.slow)
-QUICK_AT_1000 = [name if name in ("ScaledLinear", "RectifiedFlow") else slow(name) for name in EXAMPLES]
+QUICK_AT_1000 = [name if name == "ScaledLinear" else slow(name) for name in EXAMPLES]
 
 
 class Impulses:

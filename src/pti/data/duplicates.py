@@ -1,8 +1,8 @@
 """Images that are copies of each other, also when scaled, shifted, resized a little or made noisy.
 
-Every image is cut out around its tissue's centre to a *portrait* of fixed size, so that a copy that was moved or resized
-gives the same one. Portraits of different patients agree in their large forms; only those of copies also agree in their
-details, which is what decides.
+Every image is cut out around its tissue's centre to a *portrait* of fixed size, so that a copy that was
+moved or resized gives the same one. Portraits of different patients agree in their large forms; only those
+of copies also agree in their details, which is what decides.
 """
 
 from collections import defaultdict
@@ -70,7 +70,7 @@ def portrait(scaled: np.ndarray, covered: np.ndarray) -> Portrait | None:
 
 
 def _details(cut: np.ndarray) -> np.ndarray:
-    """What is finer than 7 cells, inside the tissue only: the outlines of different bones resemble each other."""
+    """What is finer than 7 cells, inside the tissue: the outlines of different bones resemble each other."""
     tissue = (cut > 0.05).astype(np.float32)
     fine = cut - ndimage.uniform_filter(cut, 7) / np.maximum(ndimage.uniform_filter(tissue, 7), 0.1)
     fine[ndimage.uniform_filter(tissue, 5) < 0.999] = 0

@@ -29,7 +29,8 @@ class ImageFacts:
         quantiles: the tissue's QUANTILES, raw units; None for an image without tissue.
         border: part of the outermost rows and columns that is tissue.
         top: first row with tissue / height; 1 without.
-        background: the value that most of the border has in place of 0; None where that is 0 or no single value.
+        background: the value that most of the border has in place of 0; None where that is 0 or no single
+            value.
         faint: whether the border holds values that are neither 0 nor as strong as tissue.
         structure: (MAP, MAP) uint8, edge strength × 255.
         portrait: for the search for copies; None for an image without tissue.
@@ -68,8 +69,8 @@ def examine(job: tuple[Pair, Path, float | None]) -> PairFacts:
     """Read both images of a pair and take down what the judgement of the whole set needs.
 
     Args:
-        job: the pair, without the images that are known to be unusable; the data root; the edge of a pixel in mm for
-            files that don't say.
+        job: the pair, without the images that are known to be unusable; the data root; the edge of a pixel
+            in mm for files that don't say.
     """
     pair, root, pixel_mm = job
     findings: list[Finding] = []

@@ -16,7 +16,8 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-        severity: ``error``: training is impossible or would learn something wrong; ``warning``: someone should look.
+        severity: ``error``: training is impossible or would learn something wrong; ``warning``: someone
+            should look.
         file: relative to the data root where it lies below it; ``(whole set)`` for the set.
         fault: short code, such as ``truncated``, ``shifted``.
         what: what was found and what was expected.
@@ -33,7 +34,7 @@ class Finding:
 
 
 def shown(path: Path, root: Path) -> str:
-    """A path as findings name it: relative to the root, with forward slashes, or whole when it lies elsewhere."""
+    """A path as findings name it: relative to the root, with forward slashes; whole when elsewhere."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 

@@ -1,7 +1,8 @@
 """Can this data set be trained on? All that is wrong with it, in one pass.
 
-Three looks, each on what the one before left over: names and headers (`pti.data.structure`), the pixels of each pair
-(`pti.data.examine`, in parallel), and what only the whole set tells (`pti.data.judge_pairs`, `judge_images`).
+Three looks, each on what the one before left over: names and headers (`pti.data.structure`), the pixels of
+each pair (`pti.data.examine`, in parallel), and what only the whole set tells (`pti.data.judge_pairs`,
+`judge_images`).
 """
 
 import os
@@ -68,7 +69,7 @@ class Report:
 
 
 def quick_check(source: DataSource) -> list[Finding]:
-    """The cheap part: names, partners, patients, headers, sizes; reads no pixels, well under a millisecond a file."""
+    """The cheap part: names, partners, patients, headers, sizes; no pixels, about a millisecond a file."""
     return worst_first(look_at_structure(source).findings)
 
 

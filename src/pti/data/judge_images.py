@@ -49,7 +49,7 @@ def _blanks(images: Sequence[ImageFacts]) -> list[Finding]:
 
 
 def _backgrounds(images: Sequence[ImageFacts]) -> list[Finding]:
-    """Images whose background is not exactly 0: tissue can't be told from it, and every statistic is wrong."""
+    """Images whose background is not exactly 0: tissue can't be told from it, all statistics are wrong."""
     findings = []
     for image in images:
         if image.background is not None:
@@ -86,10 +86,10 @@ def _borders(images: Sequence[ImageFacts]) -> list[Finding]:
 
 
 def _same_pixels(images: Sequence[tuple[PairFacts, ImageFacts]]) -> list[Finding]:
-    """The same pixels under several names: an error across patients (a name is wrong, and sides of the split leak)."""
+    """The same pixels under several names; across patients an error: a name is wrong, and the split leaks."""
     findings = []
     for group in find_same_pixels([image.digest for _, image in images]):
-        members = sorted((images[place] for place in group), key=lambda member: _fits_patient(member, images))
+        members = sorted((images[place] for place in group), key=lambda member: _belongs(member, images))
         patients = sorted({pair.pair.patient for pair, _ in members})
         one_pair = len({pair.pair.name for pair, _ in members}) < len(members)
         severity: Severity = "error" if len(patients) > 1 or one_pair else "warning"
@@ -101,17 +101,18 @@ def _same_pixels(images: Sequence[tuple[PairFacts, ImageFacts]]) -> list[Finding
     return findings
 
 
-def _fits_patient(
+def _belongs(
     member: tuple[PairFacts, ImageFacts], images: Sequence[tuple[PairFacts, ImageFacts]]
-) -> float:
-    """How much an image resembles the likest other one of its patient: the copy is the one that resembles none."""
+) -> tuple[float, float]:
+    """How well an image fits its partner, then the likest other image of its patient: a copy does so less."""
     pair, image = member
     likeness = [
         float(np.dot(image.portrait.form.astype(float), other.portrait.form.astype(float)))
         for of, other in images
         if of.pair.patient == pair.pair.patient and of is not pair and image.portrait and other.portrait
     ]
-    return max(likeness, default=-1.0)
+    partner = 1.0 if pair.alignment is None else round(pair.alignment.score, 1)
+    return partner, max(likeness, default=-1.0)
 
 
 def _copies(facts: Sequence[PairFacts], misplaced: Container[str]) -> list[Finding]:
@@ -131,7 +132,7 @@ def _copies(facts: Sequence[PairFacts], misplaced: Container[str]) -> list[Findi
         for group in alike.values():
             first, second = (images[place][1].file for place in (group[0].first, group[0].second))
             what = f"looks like {second}, of another patient (details correlate {group[0].likeness:.2f})"
-            what += f", and {len(group) - 1} more images of the two resemble each other" if len(group) > 1 else ""
+            what += f"; so do {len(group) - 1} more of their images" if len(group) > 1 else ""
             fix = "See whether both show one patient: if so, give them one patient's name."
             findings.append(Finding("warning", first, "near_duplicate", what, fix, (first, second)))
     return findings
@@ -171,9 +172,10 @@ def _drifted(
         patient = list(quantiles)[place]
         files = tuple(image.file for image in images[patient][:4])
         what = (
-            f"patient {patient}: the {name} tissue's median is {middles[place]:.4g} and its range {ranges[place]:.4g}, "
-            f"usually {usual:.4g} and {reach:.4g}"
+            f"patient {patient}: the {name} tissue's median is {middles[place]:.4g}, usually {usual:.4g}, "
+            f"and its range {ranges[place]:.4g}, usually {reach:.4g}"
         )
-        fix = "See whether this patient was exported in other units; data/normalization=masked_zscore evens it out."
+        fix = "See whether this patient was exported in other units; "
+        fix += "data/normalization=masked_zscore evens it out."
         findings.append(Finding("warning", files[0], "drift", what, fix, files))
     return findings

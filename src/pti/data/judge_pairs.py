@@ -16,7 +16,7 @@ UNLIKE = 0.6  # part of the set's usual correlation below which the two images s
 
 
 def judge_pairs(facts: Sequence[PairFacts]) -> list[Finding]:
-    """Findings on pairs of which both images could be read and show something; the worst of each fault first."""
+    """Findings on pairs of which both images could be read and show something; worst first."""
     pairs = [pair for pair in facts if all(side and side.portrait for side in (pair.condition, pair.target))]
     if len(pairs) < 2:
         return []
@@ -69,8 +69,9 @@ def _swapped(pairs: Sequence[PairFacts], swap: Swap) -> list[Finding]:
     found = []
     for place, other in zip(swap.places, following, strict=True):
         here, there = pairs[place], pairs[other]
-        what = f"its condition belongs to the target of {there.pair.name}: {kind} (edges agree {swap.gain:.2f} more)"
-        fix = f"Give {there.images[1]} the name {here.pair.name}, and so on."
+        what = f"its condition belongs to the target of {there.pair.name}: {kind} "
+        what += f"(edges agree {swap.gain:.2f} more)"
+        fix = f"{there.images[1]} belongs here: give it the name {here.pair.name}."
         found.append(Finding(severity, here.images[0], "swapped", what, fix, here.images + there.images))
     return found
 
@@ -92,7 +93,8 @@ def _placements(pairs: Sequence[PairFacts]) -> list[Finding]:
     for place in np.argsort(-excess):
         pair, movement = placed[place]
         if scores[place] < score_bar:
-            what = f"condition and target share little: their edges correlate {scores[place]:.2f}, usually {score:.2f}"
+            what = "condition and target share little: "
+            what += f"their edges correlate {scores[place]:.2f}, usually {score:.2f}"
             fix = "See whether both show the same bone."
             findings.append(Finding("warning", pair.images[0], "unlike", what, fix, pair.images))
         elif excess[place] > 1:

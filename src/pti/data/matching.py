@@ -13,7 +13,7 @@ from pti.data.pair_doctor import MAP, correlate, edge_unit, spectrum
 COARSE = 32  # cells a side of the maps on which all pairs are compared with all
 ROWS = 512  # pairs compared with all others at once: bounds the memory
 CANDIDATES = 3  # for each pair and each way of looking
-CLOSE = 0.05  # coarse gain from which on two pairs are looked at closely; the coarse maps are off by less than this
+CLOSE = 0.05  # least coarse gain of what is looked at closely; the coarse maps are off by less
 REACH = 3  # cells by which partners may be displaced when they are looked at closely
 GAIN_FLOOR = 0.007  # healthy sets with shifts of 2 px, turns of 1 degree and 10 % noise reach 0.005 at most
 GAIN_CERTAIN = 0.03  # six times what healthy sets reach
@@ -33,8 +33,9 @@ class Swap:
     """Pairs whose targets stand in the wrong places.
 
     Attributes:
-        places: the condition of each fits the target of the next, that of the last the target of the first; with
-            ``closed`` false there are two, and only the first one's condition is said to fit the second one's target.
+        places: the condition of each fits the target of the next, that of the last the target of the first;
+            with ``closed`` false there are two, and only the first one's condition is said to fit the
+            second one's target.
         gain: mean rise of the correlation of edges when the targets are put right.
         closed: whether the targets only changed places among these pairs.
         certain: whether the gain is beyond doubt.
@@ -49,10 +50,11 @@ class Swap:
 def find_swaps(conditions: np.ndarray, targets: np.ndarray) -> list[Swap]:
     """Find pairs whose targets were exchanged: two by two, or along a chain (a patient's slices off by one).
 
-    The assignment of targets to conditions with the largest sum of correlations is searched; wherever it differs from
-    the given one it forms closed chains, which are judged as a whole. The likeness of neighbouring slices and the luck
-    of single pairs cancel out in that sum, which a comparison of single pairs would not. What is left are pairs that
-    fit each other far less than usual and another target better.
+    The assignment of targets to conditions with the largest sum of correlations is searched; wherever it
+    differs from the given one it forms closed chains, which are judged as a whole. The likeness of
+    neighbouring slices and the luck of single pairs cancel out in that sum, which a comparison of single
+    pairs would not. What is left are pairs that fit each other far less than usual and another target
+    better.
 
     Args:
         conditions, targets: (N, MAP, MAP) uint8 structure maps of complete pairs.
@@ -82,9 +84,10 @@ def find_swaps(conditions: np.ndarray, targets: np.ndarray) -> list[Swap]:
 def _explain(chain: tuple[int, ...], close: "_Close") -> list[Swap]:
     """The swaps behind a closed chain of the best assignment.
 
-    Two pairs that exchanged their targets draw their neighbours in, whose targets fit almost as well: where swaps of
-    two give most of the gain, they are the explanation. A chain of its own must gain at most of its steps, since one
-    foreign image can make one for itself.
+    Two pairs that exchanged their targets draw their neighbours in, whose targets fit almost as well: where
+        swaps of
+    two give most of the gain, they are the explanation. A chain of its own must gain at most of its steps,
+    since one foreign image can make one for itself.
     """
     steps = [close.gain(*step) for step in zip(chain, chain[1:] + chain[:1], strict=True)]
     mutual = {
@@ -168,17 +171,18 @@ def _candidates(conditions: np.ndarray, targets: np.ndarray) -> Iterator[tuple[i
 def find_exchanged(differences: np.ndarray, patients: Sequence[str]) -> list[int] | None:
     """Find pairs whose condition and target stand in each other's folder.
 
-    What distinguishes the two folders is learnt from the set itself: the direction in which condition and target
-    differ most surely (Fisher's linear discriminant of the paired differences, regularised). Each patient is judged by
-    what was learnt from others. An exchanged pair lies on the other side of 0.
+    What distinguishes the two folders is learnt from the set itself: the direction in which condition and
+        target
+    differ most surely (Fisher's linear discriminant of the paired differences, regularised). Each patient
+    is judged by what was learnt from others. An exchanged pair lies on the other side of 0.
 
     Args:
         differences: (N, K) features of the condition minus those of the target.
         patients: the N pairs' patients.
 
     Returns:
-        The places of the exchanged pairs; None when there is too little to learn from, or when the two folders are so
-        alike that the judgement would be a guess.
+        The places of the exchanged pairs; None when there is too little to learn from, or when the two
+        folders are so alike that the judgement would be a guess.
     """
     codes = np.unique(np.asarray(patients), return_inverse=True)[1]
     if len(differences) < 4 * FOLDS or codes.max() + 1 < FOLDS:

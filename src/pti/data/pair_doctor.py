@@ -1,8 +1,10 @@
-"""Does the target lie where the condition lies, and does it belong to it? Estimates from edges, whatever the contrast.
+"""Does the target lie where the condition lies, and does it belong to it? Estimates from edges, whatever
+the contrast.
 
-Every image is reduced to a *structure map*: the strength of its edges on a coarse grid, saturated so that a bright
-crown or filling counts no more than the outline of the bone. What both images of a pair share (cortical shell, canal,
-outline) then correlates; what only one of them has (the tooth, another contrast) adds background and no peak.
+Every image is reduced to a *structure map*: the strength of its edges on a coarse grid, saturated so that a
+bright crown or filling counts no more than the outline of the bone. What both images of a pair share
+(cortical shell, canal, outline) then correlates; what only one of them has (the tooth, another contrast)
+adds background and no peak.
 """
 
 from dataclasses import dataclass
@@ -46,7 +48,7 @@ class Alignment:
 
 @lru_cache(maxsize=32)
 def _reduction(length: int, square: int, cells: int) -> np.ndarray:
-    """(cells, length) float32: mean over each cell of an axis of ``length`` pixels, centred in ``square`` pixels."""
+    """(cells, length): mean over each cell of an axis of ``length`` pixels, centred in ``square`` pixels."""
     offset = (square - length) // 2
     edges = np.arange(cells + 1) * (square / cells) - offset
     pixel = np.arange(length)
@@ -72,8 +74,8 @@ def reduce_image(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pixels: (H, W) float32, raw, background exactly 0.
 
     Returns:
-        Tissue value and covered part of each cell, both (GRID, GRID) float32; values run from 0 (2nd percentile of
-        the tissue) to 1 (98th), clipped, and are 0 outside the tissue.
+        Tissue value and covered part of each cell, both (GRID, GRID) float32; values run from 0 (2nd
+        percentile of the tissue) to 1 (98th), clipped, and are 0 outside the tissue.
     """
     covered = _block_means((pixels != 0).astype(np.float32))
     inside = covered > 0.02
@@ -139,8 +141,8 @@ def correlate(fixed: np.ndarray, moving: np.ndarray, reach: int) -> np.ndarray:
 def align(condition: np.ndarray, target: np.ndarray, pixels_per_cell: float = 1.0) -> Alignment | None:
     """Estimate shift and rotation between two structure maps by cross-correlation.
 
-    The correlation is computed for all shifts at once in the Fourier domain; rotations are climbed in steps of ANGLE
-    and refined, like the shifts, by a parabola through the best three.
+    The correlation is computed for all shifts at once in the Fourier domain; rotations are climbed in steps
+    of ANGLE and refined, like the shifts, by a parabola through the best three.
 
     Args:
         condition, target: structure maps, square, of equal size.

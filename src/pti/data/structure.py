@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pti.data.examine import file_finding
 from pti.data.findings import WHOLE_SET, Finding, once_for_all, shown
-from pti.data.layouts import Layout, Pair, leaves_root, paired_folders
-from pti.data.sides import open_folders
+from pti.data.layouts import SPLITS, Layout, Pair, leaves_root, paired_folders
 from pti.data.sizes import check_sizes
+from pti.data.split import sides_of
 from pti.data.tif import TifError, TifHeader, inspect
 from pti.errors import DataError
 
@@ -176,25 +176,29 @@ def _sides(source: DataSource, pairs: list[Pair], findings: list[Finding]) -> di
     if torn or not pairs or any(finding.fault in _NO_SPLIT for finding in findings):
         return {}
     try:
-        folders = open_folders(
-            source.root, source.layout, source.fractions, source.split_seed, source.own_roots
-        )
+        stands = sides_of(pairs, source.split_seed, _shares(source))
     except DataError as error:
-        findings.append(
-            Finding("error", WHOLE_SET, "split", str(error), "Add patients, or change the shares.")
-        )
+        fix = "Add patients, or change the shares."
+        findings.append(Finding("error", WHOLE_SET, "split", str(error), fix))
         return {}
-    sides = {
-        pair.patient: side
-        for folder in folders
-        for pair, side in zip(folder.pairs, folder.sides, strict=True)
-    }
+    sides = {pair.patient: side for pair, side in zip(pairs, stands, strict=True)}
     training = sum(sides[pair.patient] == "train" for pair in pairs)
     if training < source.batch_size:
         what = f"{training} pairs to train on are fewer than one batch of {source.batch_size}"
         fix = f"Set data.batch_size={max(training, 1)}, or add images."
         findings.append(Finding("error", WHOLE_SET, "few_images", what, fix))
     return sides
+
+
+def _shares(source: DataSource) -> tuple[float, float, float]:
+    """The fractions; the share of a side with a folder of its own goes to the others."""
+    if not source.own_roots:
+        return source.fractions
+    kept = [
+        0.0 if side in source.own_roots else part for side, part in zip(SPLITS, source.fractions, strict=True)
+    ]
+    train, val, test = (part / (sum(kept) or 1.0) for part in kept)
+    return train, val, test
 
 
 def _torn(source: DataSource, patient: str, given: dict[str, Pair]) -> Finding:

@@ -80,7 +80,17 @@ def write_report(report: Report, output_dir: Path) -> dict[str, Path]:
     columns = ("severity", "file", "fault", "what", "fix")
     findings = ([getattr(finding, column) for column in columns] for finding in report.findings)
     write_text_atomically(paths["findings"], _csv(columns, findings))
-    header = ["name", "patient", "side", "shift_down_px", "shift_right_px", "shift_mm", "rotation_deg", "edge_correlation", "confidence"]
+    header = [
+        "name",
+        "patient",
+        "side",
+        "shift_down_px",
+        "shift_right_px",
+        "shift_mm",
+        "rotation_deg",
+        "edge_correlation",
+        "confidence",
+    ]
     write_text_atomically(paths["pairs"], _csv(header, (_pair_row(report, pair) for pair in report.facts)))
     write_text_atomically(paths["report"], _page(report))
     return paths
@@ -94,13 +104,13 @@ def fault_table(report: Report, most: int) -> None:
     if not report.findings:
         return
     table = Table(title="Findings", title_justify="left")
-    for column in ("", "fault", "count", "for example", "what"):
+    for column in ("", "fault", "count", "for example"):
         table.add_column(column, overflow="fold")
     groups = _groups(report.findings)
     for severity, fault, findings in groups[:most]:
         colour = "red" if severity == "error" else "yellow"
         first = findings[0]
-        table.add_row(f"[{colour}]{severity}[/]", title_of(fault), str(len(findings)), first.file, first.what)
+        table.add_row(f"[{colour}]{severity}[/]", title_of(fault), str(len(findings)), first.file)
     console = Console()
     console.print(table)
     if len(groups) > most:
@@ -125,10 +135,10 @@ def _pair_row(report: Report, facts: PairFacts) -> list[str]:
     pair, movement = facts.pair, facts.alignment
     row = [pair.name, pair.patient, report.sides.get(pair.patient, "")]
     if movement is None:
-        return row + [""] * 6
+        return [*row, *[""] * 6]
     mm = f"{movement.shift_px * facts.pixel_mm:.3f}" if facts.pixel_mm else ""
     row += [f"{movement.shift_y_px:.2f}", f"{movement.shift_x_px:.2f}", mm, f"{movement.rotation_deg:.2f}"]
-    return row + [f"{movement.score:.3f}", f"{movement.confidence:.3f}"]
+    return [*row, f"{movement.score:.3f}", f"{movement.confidence:.3f}"]
 
 
 def _page(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""Plots of the check's report as inline SVG; their colours come from the page, so that they follow its theme."""
+"""Plots of the check's report as inline SVG; the page gives their colours, so that they follow its theme."""
 
 from collections import defaultdict
 from collections.abc import Container, Sequence
@@ -42,7 +42,8 @@ def placement_plot(facts: Sequence[PairFacts], flagged: Container[str]) -> Marku
         radius = 4 if pair.images[0] in flagged else 2.2
         told = f"{pair.pair.name}: {move.shift_px:.1f} px, {move.rotation_deg:.1f}°"
         parts.append(
-            f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"><title>{escape(told)}</title></circle>'
+            f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">'
+            f"<title>{escape(told)}</title></circle>"
         )
     label = "Displacement of each target against its condition, in pixels"
     return Markup(
@@ -81,7 +82,8 @@ def intensity_plot(facts: Sequence[PairFacts], side: str) -> Markup | None:
         left, centre, right = (64 + 240 * (float(value) - low) / span for value in row)
         told = f"{patient}: {row[0]:.4g} – {row[1]:.4g} – {row[2]:.4g}"
         parts.append(
-            f'<g><title>{escape(told)}</title><text x="58" y="{y + 3.5}" text-anchor="end">{escape(patient[:9])}</text>'
+            f"<g><title>{escape(told)}</title>"
+            f'<text x="58" y="{y + 3.5}" text-anchor="end">{escape(patient[:9])}</text>'
             f'<line class="bar" x1="{left:.1f}" y1="{y}" x2="{right:.1f}" y2="{y}"/>'
             f'<circle class="dot" cx="{centre:.1f}" cy="{y}" r="3"/></g>'
         )

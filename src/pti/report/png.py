@@ -40,7 +40,8 @@ def display(pixels: np.ndarray, side: int) -> np.ndarray:
         side: the longer side is reduced to about this many pixels, by averaging blocks.
 
     Returns:
-        (h, w) float32 in [0, 1]: the 1st percentile of the tissue and below is dark, not black; background is 0.
+        (h, w) float32 in [0, 1]: the 1st percentile of the tissue and below is dark, not black; background
+        is 0.
     """
     step = max(1, round(max(pixels.shape) / side))
     height, width = (length // step * step for length in pixels.shape)
@@ -59,6 +60,6 @@ def grey(shown: np.ndarray) -> np.ndarray:
 
 
 def overlay(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Two displayed images of one shape as (H, W, 3) uint8: the first orange, the second blue, grey where they agree."""
+    """Two displayed images of one shape as (H, W, 3) uint8: orange and blue, grey where they agree."""
     mixed = np.stack((first, 0.5 * (first + second), second), -1)
     return np.round(mixed * 255).astype(np.uint8)

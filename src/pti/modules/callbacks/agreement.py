@@ -18,7 +18,7 @@ class Agreement:
     """
 
     def __init__(self) -> None:
-        self._group: distributed.ProcessGroup | None = None
+        self._group: Any = None  # None: the default group
 
     def open(self) -> None:
         """Call once the process group exists and before anything else."""

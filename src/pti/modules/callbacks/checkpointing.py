@@ -67,6 +67,7 @@ class Checkpointer(Checkpoint):
         self._agreement = Agreement()
         self._moment = Moment.BATCH_END
         self._resumed_from: Moment | None = None
+        self._owed = False
         self._saved_at = time.monotonic()
         self._validation_batches = 0
 
@@ -105,7 +106,8 @@ class Checkpointer(Checkpoint):
         if validation_follows(trainer):
             self._save(trainer, "last", Moment.VALIDATION_DUE)
         elif is_last_batch(trainer):
-            return  # the end of the epoch follows at once, saves and stops
+            self._owed = True  # the end of the epoch follows at once
+            return
         else:
             self._save(trainer, "last", Moment.BATCH_END)
         if stop:
@@ -157,7 +159,8 @@ class Checkpointer(Checkpoint):
         epoch = trainer.current_epoch + 1
         ends = trainer.should_stop or not is_last_batch(trainer) or epoch == trainer.max_epochs
         keep = self.keep_every_n_epochs and epoch % self.keep_every_n_epochs == 0
-        if stop or ends or keep or epoch % self.every_n_epochs == 0:
+        if stop or ends or keep or self._owed or epoch % self.every_n_epochs == 0:
+            self._owed = False
             self._save(trainer, "last", Moment.EPOCH_END)
         if keep and trainer.is_global_zero:
             kept = self.folder / f"epoch={epoch:04d}-step={batches_done(trainer)}.ckpt"

@@ -18,7 +18,8 @@ def first_not_finite(trainer: Trainer, outputs: Any) -> str | None:
 
     On an accelerator the look waits for the device, so there it happens only when metrics are logged.
     """
-    if trainer.strategy.root_device.type != "cpu" and trainer.global_step % max(1, trainer.log_every_n_steps):
+    every = max(1, getattr(trainer, "log_every_n_steps", 1))
+    if trainer.strategy.root_device.type != "cpu" and trainer.global_step % every:
         return None
     found = {"loss": outputs} if isinstance(outputs, Tensor) else {}
     found |= outputs if isinstance(outputs, Mapping) else {}
@@ -45,7 +46,7 @@ def not_finite_error(what: str, step: int, ranks: list[int]) -> DataError:
     where = f" on rank {', '.join(map(str, ranks))}" if ranks != [0] else ""
     return DataError(
         f"{what} is no finite number any more after batch {step}{where}; no checkpoint was written of this. "
-        "Lower the learning rates (model.generator_optimizer.lr, model.discriminator_optimizer.lr), clip the gradients "
-        "(model.gradient_clip_val=1), or leave 16-bit floats (trainer.precision=bf16-mixed or 32-true); "
-        "ckpt_path=last goes on from the last good state. `python -m pti.check` finds broken images."
+        "Lower the learning rates (model.generator_optimizer.lr, model.discriminator_optimizer.lr), clip the "
+        "gradients (model.gradient_clip_val=1), or leave 16-bit floats (trainer.precision=bf16-mixed or "
+        "32-true); ckpt_path=last goes on from the last good state. `python -m pti.check` finds bad images."
     )

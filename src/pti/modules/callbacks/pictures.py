@@ -61,7 +61,8 @@ class Pictures(Callback):
             self._batch = example_batch(trainer, self.images)
         if not self._batch:
             return
-        batch = module.transfer_batch_to_device(self._batch, module.device, 0)
+        batch = trainer.precision_plugin.convert_input(self._batch)
+        batch = module.transfer_batch_to_device(batch, module.device, 0)
         with trainer.precision_plugin.forward_context():
             comparison = (
                 module.example_pictures(batch)

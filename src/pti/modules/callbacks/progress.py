@@ -52,11 +52,15 @@ class TrainingProgress(Callback):
         self._last_line = time.monotonic()
         self._clock.start()
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Loading the batch counts as training."""
         self._clock.resume_training()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Moves the bar."""
         if trainer.is_global_zero:
             self._clock.trained()

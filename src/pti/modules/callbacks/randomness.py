@@ -42,7 +42,9 @@ class Randomness(Callback):
             self._kept = capture_generators()
         self._to_restore = None
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Goes on with training's draws after something else came in between."""
         if self._kept is not None:
             restore_generators(self._kept)
