@@ -1,9 +1,9 @@
-# make test: the test suite.    make demo: (below)    Each makes .venv and installs on its first call.
+# make demo, make test: each makes .venv and installs pti on its first call; a second call starts at once.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help test lint clean
+.PHONY: help demo test lint
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -17,6 +17,12 @@ help: ## list the targets
 
 test: .venv/installed ## run the tests (under 6 minutes on 2 cores)
 	.venv/bin/python -m pytest
+
+demo: .venv/installed ## phantom, check, train the small VAE, reconstruct unseen patients (minutes)
+	.venv/bin/python -m pti.make_phantom output_dir=outputs/demo/phantom
+	.venv/bin/python -m pti.check data.root=outputs/demo/phantom output_dir=outputs/demo/check
+	.venv/bin/python -m pti.train experiment=vae_demo data.root=outputs/demo/phantom
+	.venv/bin/python -m pti.reconstruct ckpt=best:vae_demo split=test output_dir="outputs/demo/reconstructions_$$(date +%Y-%m-%d_%H-%M-%S)"
 
 lint: .venv/installed ## check format, lint and types
 	.venv/bin/ruff format --check .

@@ -1,22 +1,11 @@
 """Tiny data sets that tests share."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from image_sets import WriteSet, disc
 from pti.data import tif
-
-WriteSet = Callable[..., Path]
-
-
-def disc(seed: int, size: int = 32) -> np.ndarray:
-    """A raw image (size, size) float32: an ellipse of tissue from 200 to 1200, background exactly 0."""
-    generator = np.random.default_rng(seed)
-    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
-    tissue = (x / generator.uniform(0.4, 0.6)) ** 2 + (y / generator.uniform(0.6, 0.8)) ** 2 < 1
-    return (tissue * generator.uniform(200, 1200, (size, size))).astype(np.float32)
 
 
 @pytest.fixture

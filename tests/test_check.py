@@ -22,7 +22,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 def broken(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("broken")
     make_phantom(folder / "set", patients=10, slices=2, image_size=128, seed=1, broken=True)
-    done = run(f"data.root={folder / 'set'}", f"output_dir={folder / 'out'}", "workers=1")
+    settings = ("data.pixel_mm=0.3", "workers=1")
+    done = run(f"data.root={folder / 'set'}", f"output_dir={folder / 'out'}", *settings)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert "Partner missing" in done.stdout

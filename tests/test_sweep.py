@@ -18,17 +18,8 @@ from pti.cli import command
 from pti.errors import DataError, UsageError
 from pti.report.sweep import SamePatients, write_report
 from pti.summary import write_summary
-from pti.sweep import (
-    JobResult,
-    PlannedJob,
-    Sweep,
-    data_state,
-    exclusive,
-    job_name,
-    load_sweep,
-    plan_sweep,
-    plan_sweep_in,
-)
+from pti.sweep import JobResult, PlannedJob, Sweep, data_state, load_sweep
+from pti.sweep_plan import exclusive, job_name, plan_sweep, plan_sweep_in
 
 SCRIPT = """
 import signal, sys

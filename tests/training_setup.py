@@ -48,7 +48,7 @@ TINY = [
 
 
 class Trouble(Callback):
-    """Something goes wrong on one rank, at the ``call``-th call: raise, poison (weights), sleep, or a signal."""
+    """Trouble on one rank, at the ``call``-th call of a hook: raise, poison (weights), sleep, or a signal."""
 
     def __init__(self, hook: str, what: str, call: int = 1, rank: int = 0) -> None:
         self.what, self.call, self.rank, self.calls = what, call, rank, 0

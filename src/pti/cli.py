@@ -18,7 +18,8 @@ from pti.config import CONF_DIR
 from pti.errors import DataError, UsageError
 from pti.multirun import finish_sweep, interrupted_sweep, open_sweep, run_job, sweep_overrides
 from pti.overrides import check_command_line
-from pti.sweep import Sweep, exclusive
+from pti.sweep import Sweep
+from pti.sweep_plan import exclusive
 
 Task = Callable[[DictConfig, Path], "int | None"]
 Preflight = Callable[[DictConfig], "list[str] | None"]

@@ -10,7 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pti.errors import DataError, UsageError
 from pti.overrides import CommandLine, Job
 from pti.summary import hash_config
-from pti.sweep import FINISHED, WAITING, PlannedJob, Sweep, job_name, plan_sweep, plan_sweep_in
+from pti.sweep import FINISHED, WAITING, PlannedJob, Sweep
+from pti.sweep_plan import job_name, plan_sweep, plan_sweep_in
 
 _NO_PART_OF_THE_WORK = ("output_dir", "fresh_sweep")
 _FOLDER_RESOLVER = "pti_job_folder"

@@ -165,7 +165,8 @@ def _artefacts(folder: Path) -> dict[str, Path]:
 
 def _next_command(training: Training, status: str) -> str | None:
     found = _artefacts(training.output_dir)
-    if status == "interrupted" and "last checkpoint" in found:
+    sweep = {"-m", "--multirun"} & set(sys.argv)  # says itself how it goes on
+    if status == "interrupted" and "last checkpoint" in found and not sweep:
         given = [
             text for text in sys.argv[1:] if not text.startswith(("ckpt_path=", "output_dir=", "hydra."))
         ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import WriteSet, disc
+from image_sets import WriteSet, disc
 from pti.data import tif
 from pti.data.cache import FileImages, open_cache
 from pti.data.layouts import paired_folders, single_folder

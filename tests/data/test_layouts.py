@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import WriteSet
+from image_sets import WriteSet
 from pti.data import tif
 from pti.data.layouts import csv_table, leaves_root, paired_folders, require_inside, single_folder
 from pti.errors import DataError, UsageError

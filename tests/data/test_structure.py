@@ -13,7 +13,7 @@ from checking import SIZE, check, found, names, replace, source
 from pti.data import tif
 from pti.data.findings import WHOLE_SET
 from pti.data.integrity import quick_check
-from pti.data.layouts import csv_table, single_folder
+from pti.data.layouts import csv_table, paired_folders, single_folder
 from pti.data.phantom import make_phantom
 from pti.data.structure import look_at_structure
 
@@ -100,7 +100,9 @@ def test_another_type_than_the_rest(data):
     path = data / "dente" / name
     pixels = tif.read(path).pixels
     path.unlink()
-    tifffile.imwrite(path, pixels.astype(np.uint16), resolution=(1 / 0.03,) * 2, resolutionunit="CENTIMETER")
+    tifffile.imwrite(
+        path, pixels.astype(np.uint16), resolution=(1 / 0.03, 1 / 0.03), resolutionunit="CENTIMETER"
+    )
     assert ("warning", "mixed_types", f"dente/{name}") in found(quick_check(source(data)))
 
 
@@ -154,7 +156,8 @@ def test_a_directory_loop_ends_at_once(data):
 
 @pytest.mark.parametrize("own_root", [False, True])
 def test_the_split_is_the_one_that_training_uses(data, tmp_path, own_root):
-    sides = pytest.importorskip("pti.data.sides")
+    from pti.data.sides import open_folders
+
     roots = {}
     if own_root:
         roots["val"] = tmp_path / "own"
@@ -163,7 +166,7 @@ def test_the_split_is_the_one_that_training_uses(data, tmp_path, own_root):
             path.rename(path.with_name(path.name.replace("_0", "_9")))
     checked = look_at_structure(source(data, val_root=roots.get("val")))
     assert not [finding for finding in checked.findings if finding.severity == "error"]
-    folders = sides.open_folders(data, paired_folders, (0.6, 0.2, 0.2), 0, roots)
+    folders = open_folders(data, paired_folders, (0.6, 0.2, 0.2), 0, roots)
     for folder in folders:
         for pair, side in zip(folder.pairs, folder.sides, strict=True):
             assert checked.sides[pair.patient] == side

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import WriteSet
+from image_sets import WriteSet
 from pti.data import tif
 from pti.data.augment import Augmentation
 from pti.data.layouts import paired_folders, single_folder

@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from conftest import WriteSet
+from image_sets import WriteSet
 from pti.data.layouts import paired_folders
 from pti.errors import UsageError
 from pti.modules.tif_data import TifDataModule

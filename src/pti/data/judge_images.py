@@ -1,6 +1,6 @@
 """What only the whole set tells of an image: copies, drift, border, background."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Container, Sequence
 
 import numpy as np
@@ -116,7 +116,7 @@ def _belongs(
 
 
 def _copies(facts: Sequence[PairFacts], misplaced: Container[str]) -> list[Finding]:
-    """Images of different patients that agree in their details; one finding for two patients and a side."""
+    """Images of different patients that agree in their details; one finding for each copy."""
     findings = []
     for side in ("condition", "target"):
         images = [(pair.pair.patient, image) for pair in facts if (image := getattr(pair, side))]
@@ -126,16 +126,25 @@ def _copies(facts: Sequence[PairFacts], misplaced: Container[str]) -> list[Findi
         explained |= {place for place, (_, image) in enumerate(images) if image.file in misplaced}
         images = [found for place, found in enumerate(images) if place not in explained]
         copies = find_copies([image.portrait for _, image in images], [patient for patient, _ in images])
-        alike: dict[tuple[str, ...], list[Copy]] = defaultdict(list)
-        for copy in copies:
-            alike[tuple(sorted(images[place][0] for place in (copy.first, copy.second)))].append(copy)
-        for group in alike.values():
-            first, second = (images[place][1].file for place in (group[0].first, group[0].second))
-            what = f"looks like {second}, of another patient (details correlate {group[0].likeness:.2f})"
-            what += f"; so do {len(group) - 1} more of their images" if len(group) > 1 else ""
+        for hub, group in _by_hub(copies):
+            others = [images[copy.second if copy.first == hub else copy.first][1].file for copy in group]
+            what = f"looks like {others[0]}, of another patient (details correlate {group[0].likeness:.2f})"
+            what += f"; also like {len(others) - 1} of its neighbours" if len(others) > 1 else ""
             fix = "See whether both show one patient: if so, give them one patient's name."
-            findings.append(Finding("warning", first, "near_duplicate", what, fix, (first, second)))
+            file = images[hub][1].file
+            findings.append(Finding("warning", file, "near_duplicate", what, fix, (file, others[0])))
     return findings
+
+
+def _by_hub(copies: Sequence[Copy]) -> list[tuple[int, list[Copy]]]:
+    """Copies grouped by the image that they share: it resembles one image and, less, that one's neighbours."""
+    links = Counter(place for copy in copies for place in (copy.first, copy.second))
+    groups: dict[int, list[Copy]] = {}
+    for copy in copies:
+        known = next((place for place in (copy.first, copy.second) if place in groups), None)
+        hub = max((copy.first, copy.second), key=lambda place: links[place]) if known is None else known
+        groups.setdefault(hub, []).append(copy)
+    return list(groups.items())
 
 
 def _drift(facts: Sequence[PairFacts]) -> list[Finding]:

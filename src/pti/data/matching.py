@@ -24,7 +24,8 @@ EXCHANGED = -0.5  # score, 1 being the usual one: more than seven spreads away f
 FOLDS = 5
 STRANGE = 6.0  # robust standard deviations below the usual likeness that make a pair one of strangers
 LONGEST = 100  # places of a chain among which swaps of two are looked for
-MOST_OF_IT = 0.7
+MOST_OF_IT = 0.7  # part of a chain's gain that swaps of two must give to be the explanation
+LOSS = 3.0  # loss of one direction, in units of the mean gain of both, that noise can make
 GAIN_ALONE = 0.03  # by which another target must fit a stranger better
 
 
@@ -90,13 +91,19 @@ def _explain(chain: tuple[int, ...], close: "_Close") -> list[Swap]:
     since one foreign image can make one for itself.
     """
     steps = [close.gain(*step) for step in zip(chain, chain[1:] + chain[:1], strict=True)]
-    mutual = {
-        (first, second): (close.gain(first, second) + close.gain(second, first)) / 2
-        for first, second in combinations(chain[:LONGEST], 2)
-    }
     swaps: list[Swap] = []
-    for pair, gain in sorted(mutual.items(), key=lambda item: -item[1]):
-        if gain > GAIN_FLOOR and not {place for swap in swaps for place in swap.places} & set(pair):
+    both_ways = [
+        (pair, (close.gain(*pair), close.gain(*pair[::-1]))) for pair in combinations(chain[:LONGEST], 2)
+    ]
+    for pair, gains in sorted(both_ways, key=lambda item: -sum(item[1])):
+        gain = sum(gains) / 2
+        # One foreign image gains much in one direction and loses as much in the other: that is no exchange.
+        balanced = min(gains) > -LOSS * gain
+        if (
+            gain > GAIN_FLOOR
+            and balanced
+            and not {place for swap in swaps for place in swap.places} & set(pair)
+        ):
             swaps.append(Swap(pair, gain, True, gain > GAIN_CERTAIN))
     gain = float(np.mean(steps))
     by_twos = sum(2 * swap.gain for swap in swaps)

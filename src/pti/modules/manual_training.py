@@ -39,6 +39,7 @@ class ManualTraining(LightningModule):
         self.accumulate_grad_batches = accumulate_grad_batches
         self.scale_lr_by_devices = scale_lr_by_devices
         self.batches_seen = 0
+        self._resumed_gradients: dict[str, Tensor] = {}
 
     def window(self, batch_idx: int) -> Window:
         """Where a batch stands in its accumulation window."""
@@ -82,6 +83,11 @@ class ManualTraining(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.batches_seen = checkpoint["batches_seen"]
+        self._resumed_gradients = checkpoint["accumulated_gradients"]
+
+    def on_train_start(self) -> None:
+        """Goes on with a window's gradients; any set before now Lightning has cleared."""
         parameters = dict(self.named_parameters())
-        for name, gradient in checkpoint["accumulated_gradients"].items():
+        for name, gradient in self._resumed_gradients.items():
             parameters[name].grad = gradient.to(parameters[name])
+        self._resumed_gradients = {}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from pti.report.panels import diverging, grey, tissue_window, titled_row
+
+_COLORS = {"train": "#2a6fb0", "val": "#d9622b"}
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,9 @@ def _differences(comparison: Comparison) -> tuple[np.ndarray | None, float]:
 
 
 def draw_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Write a PNG with a panel for each metric of ``metrics.csv`` over the epochs, training beside
-    validation.
+    """Write a PNG with a panel for each metric of ``metrics.csv``: training beside validation, by epoch.
+
+    Metrics whose names differ by a number at the end (``latent_std_0``, …) share a panel.
 
     Args:
         rows: one mapping an epoch, with ``epoch``, ``train/NAME`` and ``val/NAME``.
@@ -73,29 +78,41 @@ def draw_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    names = dict.fromkeys(name.split("/", 1)[1] for row in rows for name in row if "/" in name)
-    if not names:
+    panels: dict[str, list[str]] = {}
+    for key in dict.fromkeys(key for row in rows for key in row if "/" in key):
+        panels.setdefault(re.sub(r"_\d+$", "", key.split("/", 1)[1]), []).append(key)
+    if not panels:
         return
-    across = min(4, math.ceil(math.sqrt(len(names))))
-    down = math.ceil(len(names) / across)
-    figure = Figure(figsize=(3.4 * across, 2.4 * down), layout="constrained")
+    across = min(4, math.ceil(math.sqrt(len(panels))))
+    down = math.ceil(len(panels) / across)
+    figure = Figure(figsize=(3.4 * across, 2.4 * down))
+    figure.subplots_adjust(0.25 / across, 0.25 / down, 1 - 0.05 / across, 1 - 0.12 / down, 0.25, 0.4)
     axes = list(figure.subplots(down, across, squeeze=False).flat)
-    for name, axis in zip(names, axes, strict=False):
-        for side, color in (("train", "#2a6fb0"), ("val", "#d9622b")):
-            points = [(row["epoch"] + 1, row[f"{side}/{name}"]) for row in rows if f"{side}/{name}" in row]
-            if points:
-                marker = "o" if len(points) < 20 else None
-                axis.plot(*zip(*points, strict=True), color=color, label=side, marker=marker, markersize=3)
-        values = [row[key] for row in rows for key in (f"train/{name}", f"val/{name}") if key in row]
-        if min(values) > 0 and max(values) > 50 * min(values):
-            axis.set_yscale("log")
-        axis.set_title(name, fontsize=9)
-        axis.tick_params(labelsize=7)
-        axis.grid(alpha=0.25)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend(fontsize=7, frameon=False)
-    for axis in axes[len(names) :]:
+    for (title, keys), axis in zip(panels.items(), axes, strict=False):
+        _draw_panel(axis, title, keys, rows)
+    for axis in axes[len(panels) :]:
         axis.set_visible(False)
-    figure.supxlabel("epoch", fontsize=9)
+    figure.supxlabel("epoch", fontsize=9, y=0.01, va="bottom")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
+
+
+def _draw_panel(axis: Any, title: str, keys: Sequence[str], rows: Sequence[Mapping[str, float]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    several = len(keys) > 2
+    for index, key in enumerate(keys):
+        side, name = key.split("/", 1)
+        points = [(row["epoch"] + 1, row[key]) for row in rows if key in row]
+        color = f"C{index}" if several else _COLORS.get(side)
+        label = name.removeprefix(f"{title}_") if several else side
+        marker = "o" if len(points) < 20 else None
+        axis.plot(*zip(*points, strict=True), color=color, label=label, marker=marker, markersize=3)
+    values = [row[key] for row in rows for key in keys if key in row]
+    if min(values) > 0 and max(values) > 50 * min(values):
+        axis.set_yscale("log")
+    axis.set_title(title, fontsize=9)
+    axis.tick_params(labelsize=7)
+    axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axis.grid(alpha=0.25)
+    axis.legend(fontsize=7, frameon=False, ncols=2 if several else 1)

@@ -18,7 +18,7 @@ from pti.modules.callbacks.finite import first_not_finite, not_finite_error, wei
 from pti.modules.callbacks.loop_state import (
     Moment,
     batches_done,
-    batches_of_epoch_done,
+    epoch_is_complete,
     is_last_batch,
     set_moment,
     start_new_epoch,
@@ -87,7 +87,7 @@ class Checkpointer(Checkpoint):
         """Signals are noted from here on; a checkpoint from the end of an epoch begins the next."""
         self.signals.hold()
         self._saved_at = time.monotonic()
-        if self._resumed_from is Moment.EPOCH_END and not batches_of_epoch_done(trainer):
+        if self._resumed_from is Moment.EPOCH_END and epoch_is_complete(trainer):
             start_new_epoch(trainer)
 
     def on_train_batch_end(

@@ -69,6 +69,12 @@ def set_moment(loops: dict[str, Any], moment: Moment, trainer: Trainer) -> None:
             state["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
 
+def epoch_is_complete(trainer: Trainer) -> bool:
+    """Whether no epoch has been begun and not ended."""
+    progress = trainer.fit_loop.epoch_progress.current
+    return progress.ready == progress.completed
+
+
 def start_new_epoch(trainer: Trainer) -> None:
     """Call at the start of training when the checkpoint was written after an epoch."""
     # Under max_steps Lightning believes that every checkpoint stands in the middle of an epoch.
