@@ -1,5 +1,10 @@
 """Tiny data sets that tests share."""
 
+import os
+
+# The tests run side by side, one a core. Two threads on a busy core are many times slower than one.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from pathlib import Path
 
 import pytest

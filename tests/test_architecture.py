@@ -12,17 +12,15 @@ NOUN_FILES = (
     *("losses.py", "errors.py", "progress.py", "summary.py", "config.py"),
     *("randomness.py", "runs.py", "sweep.py", "manifest.py"),
 )
-# What stands around the verbs: it reads command lines and configurations, or starts processes.
-COMMAND_LINE = ("__main__.py", "cli.py", "overrides.py", "launch.py", "rank.py")
 
 
 def layer(path: Path) -> str:
-    parts = path.relative_to(SOURCE).parts
-    if len(parts) > 1:
-        return "noun" if parts[0] in NOUN_FOLDERS else parts[0]
-    if parts[0] in NOUN_FILES or parts[0] == "__init__.py":
+    first, *below = path.relative_to(SOURCE).parts
+    if below:
+        return "noun" if first in NOUN_FOLDERS else first
+    if first in NOUN_FILES or first == "__init__.py":
         return "noun"
-    return "checkpoint" if parts[0] == "checkpoint.py" else "verb"
+    return "checkpoint" if first == "checkpoint.py" else "verb"
 
 
 def imports(path: Path) -> set[str]:

@@ -82,41 +82,73 @@ def assert_steps_rise(run: Path) -> None:
         assert steps == sorted(set(steps)), tag
 
 
-CUTS = [
-    pytest.param("on_train_batch_end", 2, id="mid-epoch, before the discriminator"),
-    pytest.param("on_train_batch_end", 8, id="mid-epoch, after the discriminator"),
-    pytest.param("on_train_batch_end", BATCHES, id="last batch, before validation"),
-    pytest.param("on_validation_batch_end", 1, id="in validation"),
-    pytest.param("on_validation_end", 1, id="after validation"),
-    pytest.param("on_train_epoch_end", 2, id="end of an epoch"),
-]
-VARIANTS = [
-    pytest.param((), id="plain"),
-    pytest.param(("data.num_workers=2", "data/augmentation=default"), id="workers", marks=pytest.mark.slow),
-    pytest.param(("trainer.val_check_interval=2",), id="validation in the epoch"),
-    pytest.param(("trainer.limit_val_batches=0", "callbacks.checkpointer.monitor=null"), id="no validation"),
-    pytest.param(("trainer.max_steps=16",), id="max_steps"),
-    pytest.param(("model.accumulate_grad_batches=3",), id="accumulation"),
+CUTS = {
+    "mid-epoch, before the discriminator": ("on_train_batch_end", 2),
+    "mid-epoch, after the discriminator": ("on_train_batch_end", 8),
+    "last batch, before validation": ("on_train_batch_end", BATCHES),
+    "in validation": ("on_validation_batch_end", 1),
+    "after validation": ("on_validation_end", 1),
+    "end of an epoch": ("on_train_epoch_end", 2),
+}
+VARIANTS = {
+    "plain": (),
+    "workers": ("data.num_workers=2", "data/augmentation=default"),
+    "validation in the epoch": ("trainer.val_check_interval=2",),
+    "no validation": ("trainer.limit_val_batches=0", "callbacks.checkpointer.monitor=null"),
+    "max_steps": ("trainer.max_steps=16",),
+    "accumulation": ("model.accumulate_grad_batches=3",),
+}
+CASES = [
+    pytest.param(
+        *CUTS[cut], VARIANTS[variant], id=f"{variant}: {cut}", marks=[pytest.mark.slow] * (variant != "plain")
+    )
+    for variant in VARIANTS
+    for cut in CUTS
+    if not (variant == "no validation" and "validation" in CUTS[cut][0])
 ]
 
 
-@pytest.mark.parametrize(("hook", "count"), CUTS)
-@pytest.mark.parametrize("overrides", VARIANTS)
+@pytest.mark.parametrize(("hook", "count", "overrides"), CASES)  # faults 25, 26, 30
 def test_interrupted_run_ends_like_an_uninterrupted_one(
     root, uninterrupted, tmp_path_factory, tmp_path, monkeypatch, overrides, hook, count
 ):
-    if "validation" in hook and "trainer.limit_val_batches=0" in overrides:
-        pytest.skip("there is no validation")
-    expected = finished(
-        root, uninterrupted, tmp_path_factory.mktemp("whole"), "trainer.log_every_n_steps=1", *overrides
-    )
+    settings = ("trainer.log_every_n_steps=1", *overrides)
+    expected = finished(root, uninterrupted, tmp_path_factory.mktemp("whole"), *settings)
     with monkeypatch.context() as patch:
         stop_after(patch, hook, count)
-        assert (
-            train(configuration(root, tmp_path, "trainer.log_every_n_steps=1", *overrides), tmp_path) == 143
-        )
+        assert train(configuration(root, tmp_path, *settings), tmp_path) == 143
     last = tmp_path / "checkpoints" / "last.ckpt"
-    again = configuration(root, tmp_path, "trainer.log_every_n_steps=1", *overrides, f"ckpt_path='{last}'")
-    assert train(again, tmp_path) == 0
+    assert train(configuration(root, tmp_path, *settings, f"ckpt_path='{last}'"), tmp_path) == 0
     assert_same_run(tmp_path, expected)
+    assert_steps_rise(tmp_path)
+
+
+@pytest.mark.slow
+def test_resumed_twice_ends_like_resumed_once(
+    root, uninterrupted, tmp_path_factory, tmp_path, monkeypatch
+):  # fault 28
+    settings = ("trainer.log_every_n_steps=1",)
+    expected = finished(root, uninterrupted, tmp_path_factory.mktemp("whole"), *settings)
+    last, resume = tmp_path / "checkpoints" / "last.ckpt", ()
+    for hook, count in (("on_train_batch_end", 3), ("on_train_batch_end", 2), ("on_validation_batch_end", 1)):
+        with monkeypatch.context() as patch:
+            stop_after(patch, hook, count)
+            assert train(configuration(root, tmp_path, *settings, *resume), tmp_path) == 143
+        resume = (f"ckpt_path='{last}'",)
+    assert train(configuration(root, tmp_path, *settings, *resume), tmp_path) == 0
+    assert_same_run(tmp_path, expected)
+    assert_steps_rise(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_shorter_limit_can_be_raised(root, uninterrupted, tmp_path_factory, tmp_path):
+    expected = finished(root, uninterrupted, tmp_path_factory.mktemp("whole"), "trainer.log_every_n_steps=1")
+    steps = ("trainer.log_every_n_steps=1", "trainer.max_steps")
+    assert train(configuration(root, tmp_path, steps[0], f"{steps[1]}=9"), tmp_path) == 0
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert train(configuration(root, tmp_path, steps[0], f"ckpt_path='{last}'"), tmp_path) == 0
+    one, other = (read(run / "checkpoints" / "last.ckpt") for run in (tmp_path, expected))
+    for part in ("state_dict", "optimizer_states", "rng"):
+        assert_equal(one[part], other[part], part)
+    assert read_metrics(tmp_path / "metrics.csv") == read_metrics(expected / "metrics.csv")
     assert_steps_rise(tmp_path)

@@ -137,7 +137,7 @@ def _copies(facts: Sequence[PairFacts], misplaced: Container[str]) -> list[Findi
 
 
 def _by_hub(copies: Sequence[Copy]) -> list[tuple[int, list[Copy]]]:
-    """Copies grouped by the image that they share: it resembles one image and, less, that one's neighbours."""
+    """Copies grouped by the image that they share: it resembles one image and, less, its neighbours."""
     links = Counter(place for copy in copies for place in (copy.first, copy.second))
     groups: dict[int, list[Copy]] = {}
     for copy in copies:
