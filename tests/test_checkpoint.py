@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from pti.checkpoint import CheckpointError, check_targets, load, read
+from pti.config import CONF_DIR
 from pti.errors import DataError, UsageError
 from pti.modules.callbacks.checkpoint_io import AtomicCheckpointIO, require_plain, require_writable
 from pti.runs import fallbacks, resolve, run_dir_of
-from training_setup import configuration, make_images
 
 
 @pytest.fixture
@@ -184,9 +186,11 @@ def test_interpolations_are_refused():
         check_targets({"_target_": "torch.nn.Linear", "in_features": "${oc.env:HOME}"}, "x.ckpt")
 
 
-def test_the_model_of_every_experiment_is_allowed(tmp_path):
-    config = configuration(make_images(tmp_path / "images", 1, 1), tmp_path)
-    check_targets(dict(config.model), "x.ckpt")
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml")))
+def test_the_model_of_every_experiment_is_allowed(experiment):
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        config = compose("train", [f"experiment={experiment}", "data.root=."])
+    check_targets(OmegaConf.to_container(config.model, resolve=True), "x.ckpt")
 
 
 def test_a_checkpoint_of_something_else_is_refused(io, tmp_path):

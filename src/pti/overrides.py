@@ -17,8 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from pti.config import CONF_DIR
 from pti.errors import UsageError
-
-_ANY_TEXT = ("auto", "???")  # defaults that stand for values of other types too
+from pti.value_types import expected_type, raw_value
 
 
 @dataclass(frozen=True)
@@ -217,48 +216,11 @@ def _check_types(name: str, job: list[str], config: DictConfig) -> None:
         defaults = defaults if defaults is not None else _compose_groups(name, job)
         if defaults is None:
             return
-        old, new = _raw(defaults, key), _raw(config, key)
-        expected = _mismatch(old, new)
+        old, new = raw_value(defaults, key), raw_value(config, key)
+        expected = expected_type(old, new)
         if expected:
             shown = OmegaConf.to_container(new) if isinstance(new, (DictConfig, ListConfig)) else repr(new)
             raise UsageError(f"{key}={shown}: expected {expected}, such as the default {old!r}.")
-
-
-def _raw(config: DictConfig, key: str) -> Any:
-    """The value as it stands, without resolving interpolations; None when it is absent or missing."""
-    node: Any = config
-    for part in key.split("."):
-        if (
-            not isinstance(node, DictConfig)
-            or node._is_none()
-            or node._is_missing()
-            or node._is_interpolation()
-        ):
-            return None
-        node = node._get_node(part)
-    if isinstance(node, (DictConfig, ListConfig)):
-        return None if node._is_none() or node._is_missing() or node._is_interpolation() else node
-    return None if node is None else node._value()
-
-
-def _mismatch(old: Any, new: Any) -> str | None:
-    """What was expected, if ``new`` can't stand where ``old`` stood; None if it can."""
-    if old is None or new is None or (isinstance(new, str) and new.startswith("${")):
-        return None
-    if isinstance(old, str):
-        free = old in _ANY_TEXT or old.startswith("${")
-        return "text" if not free and isinstance(new, (DictConfig, ListConfig)) else None
-    if isinstance(old, bool):
-        return None if isinstance(new, bool) else "true or false"
-    if isinstance(old, int):
-        return None if isinstance(new, int) and not isinstance(new, bool) else "a whole number"
-    if isinstance(old, float):
-        return None if isinstance(new, (int, float)) and not isinstance(new, bool) else "a number"
-    if isinstance(old, ListConfig):
-        return None if isinstance(new, ListConfig) else "a list, [a,b,c]"
-    if isinstance(old, DictConfig):
-        return None if isinstance(new, DictConfig) else "a group of keys"
-    return None
 
 
 def require_folder(key: str, value: Any, hint: str = "") -> Path:

@@ -34,7 +34,7 @@ def preflight(config: DictConfig) -> list[str]:
             raise UsageError(f"This logger needs the package {package}: pip install {package}")
     if config.data.get("generate") is None:
         require_folder("data.root", OmegaConf.select(config, "data.root", throw_on_missing=False))
-    return [*_cluster_overrides(config), *_autoencoder_overrides(config), *_resume_overrides(config)]
+    return [*_cluster_overrides(config), *_resume_overrides(config)]
 
 
 def _require_experiment(config: DictConfig) -> None:
@@ -57,11 +57,6 @@ def _cluster_overrides(config: DictConfig) -> list[str]:
     if job == "none":
         raise UsageError("Several processes were started: give them one folder with output_dir=FOLDER.")
     return [f"output_dir={_quoted(Path(config.output_dir).with_name(f'job_{job}'))}", *quiet]
-
-
-def _autoencoder_overrides(config: DictConfig) -> list[str]:
-    name = config.get("autoencoder_ckpt")
-    return [] if name is None else [f"autoencoder_ckpt={_quoted(resolve(str(name)))}"]
 
 
 def _resume_overrides(config: DictConfig) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning import LightningModule, Trainer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
@@ -78,7 +80,7 @@ def _plan(
     datamodule.prepare_data()
     datamodule.setup("fit")
     plan = {
-        side: f"{count['images']} images of {count['patients']} patients"
+        side: f"{count['images']} images, {count['patients']} patients"
         for side, count in datamodule.split_counts().items()
     }
     trained = sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
@@ -88,14 +90,22 @@ def _plan(
     device = trainer.strategy.root_device
     plan["device"] = f"{trainer.world_size} × {device.type}, {trainer.precision}"
     epochs, steps = trainer.max_epochs, trainer.max_steps
+    batches = _batches_an_epoch(trainer, datamodule)
     plan["length"] = ", ".join(
-        [f"{epochs} epochs"] * (epochs not in (None, -1)) + [f"at most {steps} steps"] * (steps >= 0)
+        [f"{epochs} epochs of {batches} batches"] * (epochs not in (None, -1))
+        + [f"at most {steps} steps"] * (steps >= 0)
     )
     if start is not None:
         how = "goes on with" if start.in_place else "branches from"
         plan["start"] = f"{how} {start.checkpoint}, after {start.batches_done} batches"
     plan["folder"] = trainer.default_root_dir
     return plan
+
+
+def _batches_an_epoch(trainer: Trainer, datamodule: TifDataModule) -> int:
+    samples, limit = len(datamodule.train_dataloader().dataset), trainer.limit_train_batches
+    batches = math.ceil(samples / (datamodule.batch_size * trainer.world_size))
+    return min(batches, int(limit) if isinstance(limit, int) else int(batches * limit))
 
 
 def conclude(training: Training, status: str, seconds: float) -> None:
@@ -185,7 +195,8 @@ def _from_here(path: Path) -> Path:
 
 def _grow(tree: Tree, value: Any) -> None:
     for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        if isinstance(item, (dict, list)) and item:
+        inner = list(item.values()) if isinstance(item, dict) else item if isinstance(item, list) else []
+        if (isinstance(item, dict) and item) or any(isinstance(each, (dict, list)) for each in inner):
             _grow(tree.add(f"[bold]{key}"), item)
         else:
-            tree.add(f"{key}: {item}")
+            tree.add(escape(f"{key}: {item}"))

@@ -46,7 +46,8 @@ def draw_comparison(comparison: Comparison) -> Image.Image:
         panels = [(title, grey(image, window)) for title, image in images.items()]
         if differences is not None:
             panels.append(("difference", diverging(differences[index], limit)))
-        scale = (len(panels) - 1, f"{-limit:.3g}", f"{limit:.3g}") if differences is not None else None
+        shown = f"{float(f'{limit:.3g}'):g}"
+        scale = (len(panels) - 1, f"-{shown}", shown) if differences is not None else None
         rows.append(titled_row(panels, caption, scale))
     sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)))
     top = 0

@@ -1,0 +1,42 @@
+"""What the README tells people to type is right: every command, key and option in it exists."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pti.__main__ import VERBS
+from pti.overrides import check_command_line
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+COMMANDS = sorted(set(re.findall(r"python -m pti\.(\w+) ([^`\n#]*)", README)))
+SETTING = r"'?[\w./@]+=[^\s`,]+'?"
+SETTINGS = sorted(set(re.findall(rf"`({SETTING}(?: {SETTING})*)`", README)))
+OF_THE_VERBS = ("input_dir=", "ckpt=", "output_dir=", "batch_size=", "suite=", "patients=", "broken=")
+
+
+def test_there_is_something_to_check():
+    assert len(COMMANDS) >= 5
+    assert len(SETTINGS) >= 20
+
+
+@pytest.mark.parametrize(("verb", "arguments"), COMMANDS)
+def test_commands(verb, arguments):
+    if verb == "VERB":
+        return
+    assert verb in VERBS
+    check_command_line(verb, shlex.split(arguments.replace("[…]", "")))
+
+
+@pytest.mark.parametrize("settings", [text for text in SETTINGS if not text.startswith(OF_THE_VERBS)])
+def test_keys_and_options_of_training(settings):
+    typed = [setting for setting in shlex.split(settings) if not setting.startswith("experiment=")]
+    experiment = re.findall(r"experiment=(\w+)", settings) or ["vae_baseline"]
+    check_command_line("train", [f"experiment={experiment[0]}", *typed])
+
+
+def test_every_verb_and_experiment_is_in_the_tables():
+    conf = Path(__file__).parents[1] / "conf" / "experiment"
+    for name in (*VERBS, *(path.stem for path in conf.glob("*.yaml"))):
+        assert f"| `{name}` |" in README
