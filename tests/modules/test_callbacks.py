@@ -65,6 +65,7 @@ def test_generators_go_on_where_they_stood():
 
 def test_the_time_left_counts_all_epochs_and_validations():
     trainer: Any = SimpleNamespace(
+        lightning_module=SimpleNamespace(accumulate_grad_batches=2),
         max_epochs=10,
         max_steps=-1,
         num_training_batches=20,
@@ -80,7 +81,7 @@ def test_the_time_left_counts_all_epochs_and_validations():
     clock.trained()
     clock.batch, clock.validation = 0.5, 3.0
     assert clock.left(trainer) == pytest.approx(160 * 0.5 + 8 * 3.0)
-    trainer.max_steps = 60
+    trainer.max_steps = 30
     assert total_batches(trainer) == 60
     trainer.max_epochs, trainer.max_steps = -1, -1
     assert clock.left(trainer) is None
