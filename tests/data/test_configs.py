@@ -26,7 +26,8 @@ def _composed(*overrides: str):
 def test_every_option_builds(group: str, option: str) -> None:
     sign = "+" if group == "normalization" else ""
     config = _composed(f"{sign}data/{group}={option}")
-    instantiate(config.model.normalization if group == "normalization" else config.data[group])
+    built = instantiate(config.model.normalization if group == "normalization" else config.data[group])
+    assert (built is None) == (option == "none")
 
 
 def test_defaults() -> None:
