@@ -17,6 +17,7 @@ from pti.runs import LAST, fallbacks, resolve, run_dir_of
 MAY_DIFFER = (
     "output_dir",
     "ckpt_path",
+    "autoencoder_ckpt",  # the checkpoint has it within
     "allow_changes",
     "fresh_sweep",
     "callbacks",

@@ -34,6 +34,8 @@ def preflight(config: DictConfig) -> list[str]:
             raise UsageError(f"This logger needs the package {package}: pip install {package}")
     if config.data.get("generate") is None:
         require_folder("data.root", OmegaConf.select(config, "data.root", throw_on_missing=False))
+    if config.get("autoencoder_ckpt") is not None and config.get("ckpt_path") is None:
+        resolve(str(config.autoencoder_ckpt))
     return [*_cluster_overrides(config), *_resume_overrides(config)]
 
 
@@ -84,6 +86,9 @@ def main(config: DictConfig, output_dir: Path) -> int:
     from pti.launch import count_devices, run_on_devices, started_from_outside
 
     OmegaConf.update(config, "output_dir", str(output_dir))
+    if config.get("autoencoder_ckpt") is not None and config.get("ckpt_path") is None:
+        # Now, so that all processes of this job take the same one.
+        config.autoencoder_ckpt = str(resolve(str(config.autoencoder_ckpt)))
     devices = count_devices(config.trainer)
     if devices == 1 or started_from_outside():
         return train(config, output_dir)

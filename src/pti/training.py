@@ -18,6 +18,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from pti.first_stage import give_weights, take_autoencoder
 from pti.launch import count_devices, started_by_launcher, started_from_outside
 from pti.modules.callbacks import AtomicCheckpointIO, Checkpointer, Randomness, StopSignals
 from pti.modules.tif_data import TifDataModule
@@ -41,6 +42,7 @@ class Training:
         plain = OmegaConf.to_container(config, resolve=True)
         assert isinstance(plain, dict)
         self.plain: dict[str, Any] = {str(key): value for key, value in plain.items()}
+        self._autoencoder = take_autoencoder(self.plain)
         self.config = OmegaConf.create(self.plain)
         self.output_dir = output_dir
         self.signals = signals
@@ -65,6 +67,8 @@ class Training:
             if self.leading:
                 require_sound_data(datamodule, world_size)
             module: LightningModule = instantiate(self.config.model)
+            if self._autoencoder is not None:
+                give_weights(module, self._autoencoder)
             trainer = self._trainer(world_size)
             self.trainer, self.module, self.datamodule = trainer, module, datamodule
             if self.leading:

@@ -7,6 +7,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from pti.data.dataset import Key, TifDataset
+from pti.data.latent_cache import LatentDataset
 from pti.errors import DataError
 
 Plan = Callable[[int], list[list[int]]]
@@ -56,7 +57,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        dataset: TifDataset,
+        dataset: TifDataset | LatentDataset,
         plan: Plan,
         position: Position = lambda: (0, 0),
         num_workers: int = 0,

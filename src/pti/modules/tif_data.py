@@ -14,6 +14,7 @@ import numpy as np
 from pti.data.augment import Augmentation
 from pti.data.cache import FileImages, open_cache
 from pti.data.dataset import SOURCES, TifDataset, samples_of
+from pti.data.latent_cache import LatentDataset
 from pti.data.layouts import Layout
 from pti.data.loader import BatchLoader, Plan, Position, auto_workers, usable_cpus
 from pti.data.order import evaluation_batches, training_batches
@@ -94,6 +95,7 @@ class TifDataModule(lightning.LightningDataModule):
         self.allow_changed_resume = allow_changed_resume
         # A rank whose share of a small validation side is empty is no mistake.
         self.allow_zero_length_dataloader_with_multiple_devices = True
+        self.latents: LatentDataset | None = None  # set by a second stage: serves its training side instead
         self._sides: dict[str, Side] = {}
         self._fingerprints: list[str] = []
         self._loaders: list[BatchLoader] = []
@@ -133,7 +135,7 @@ class TifDataModule(lightning.LightningDataModule):
     def train_dataloader(self) -> BatchLoader:
         """Every sample once an epoch; see the class."""
         rank, world = self._place()
-        dataset = self._dataset("train", self.augmentation)
+        dataset = self.latents or self.training_set()
         plan = partial(
             training_batches, len(dataset), self.batch_size, self.seed, rank=rank, world_size=world
         )
@@ -146,6 +148,10 @@ class TifDataModule(lightning.LightningDataModule):
     def test_dataloader(self) -> BatchLoader | list:
         """Every test sample once, shared by the ranks; nothing where that side is empty."""
         return self._evaluation_loader("test")
+
+    def training_set(self) -> TifDataset:
+        """The training side as images, augmented if that is configured."""
+        return self._dataset("train", self.augmentation)
 
     def training_images(self) -> Iterator[np.ndarray]:
         """The training side's raw images (image_size, image_size), not augmented."""
@@ -227,11 +233,13 @@ class TifDataModule(lightning.LightningDataModule):
         batches = evaluation_batches(len(dataset), self.batch_size, *self._place())
         return self._loader(dataset, lambda _: batches)
 
-    def _loader(self, dataset: TifDataset, plan: Plan, position: Position = lambda: (0, 0)) -> BatchLoader:
+    def _loader(
+        self, dataset: TifDataset | LatentDataset, plan: Plan, position: Position = lambda: (0, 0)
+    ) -> BatchLoader:
         device = "cpu" if self.trainer is None else self.trainer.strategy.root_device.type
         workers, pinned = self.num_workers, self.pin_memory
         if workers == "auto":
-            heavy = not self.cache or dataset.augmentation is not None
+            heavy = isinstance(dataset, TifDataset) and (not self.cache or dataset.augmentation is not None)
             workers = auto_workers(heavy, device != "cpu", self.trainer.num_devices if self.trainer else 1)
         if pinned == "auto":
             pinned = device == "cuda"

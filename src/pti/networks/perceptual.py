@@ -71,12 +71,13 @@ class Lite0Perceptual(PerceptualLoss):
 
     def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:
         with torch.no_grad():
-            wanted = self._features(image)
-        found = self._features(reconstruction)
+            wanted = self.features(image)
+        found = self.features(reconstruction)
         layers = [(a - b).square().sum(1).mean() for a, b in zip(found, wanted, strict=True)]
         return torch.stack(layers).mean()
 
-    def _features(self, image: Tensor) -> list[Tensor]:
+    def features(self, image: Tensor) -> list[Tensor]:
+        """(B, 1, H, W) in [-1, 1] -> (B, C, h, w) of each tap, the vector of each position of length 1."""
         # From [-1, 1] to values 0…255, then as this network was trained: (value - 127) / 128.
         mapped = (image * 127.5 + 0.5) / 128
         features = cast(EfficientNetLite0, self.network).features(mapped.expand(-1, 3, -1, -1), self.taps)

@@ -20,16 +20,16 @@ from pti.report.figures import Comparison, draw_comparison, draw_curves
 class Depicts(Protocol):
     """A module that says itself what its pictures show."""
 
-    def example_pictures(self, batch: dict[str, Any]) -> Comparison:
-        """The comparison for a collated batch on the module's device."""
+    def example_pictures(self, batch: dict[str, Any]) -> dict[str, Comparison]:
+        """Comparisons by name, ``examples`` among them, for a collated batch on the module's device."""
         ...
 
 
 class Pictures(Callback):
     """Shows the same validation images, of different patients, every few epochs and at the end.
 
-    Writes ``images/epoch=….png`` and ``images/curves.png``. A module either has ``example_pictures(batch)``,
-    or ``reconstruct(raw)`` from and to raw images (B, 1, H, W).
+    Writes ``images/epoch=….png``, further ones as ``images/WHAT_epoch=….png``, and ``images/curves.png``. A
+    module either has ``example_pictures(batch)``, or ``reconstruct(raw)`` from and to raw images.
 
     Args:
         every_n_epochs: how often; the last epoch always.
@@ -64,13 +64,16 @@ class Pictures(Callback):
         batch = trainer.precision_plugin.convert_input(self._batch)
         batch = module.transfer_batch_to_device(batch, module.device, 0)
         with trainer.precision_plugin.forward_context():
-            comparison = (
+            comparisons = (
                 module.example_pictures(batch)
                 if isinstance(module, Depicts)
                 else _reconstructions(module, batch)
             )
-        if comparison is None:
-            return
+        for what, comparison in comparisons.items():
+            self._write(trainer, name if what == "examples" else f"{what}_{name}", what, comparison)
+
+    @staticmethod
+    def _write(trainer: Trainer, name: str, what: str, comparison: Comparison) -> None:
         picture = draw_comparison(comparison)
         path = Path(trainer.default_root_dir) / "images" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +81,7 @@ class Pictures(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 step = batches_done(trainer) - 1
-                logger.experiment.add_image("val/examples", np.asarray(picture), step, dataformats="HWC")
+                logger.experiment.add_image(f"val/{what}", np.asarray(picture), step, dataformats="HWC")
 
 
 def example_batch(trainer: Trainer, count: int) -> dict[str, Any]:
@@ -98,14 +101,14 @@ def example_batch(trainer: Trainer, count: int) -> dict[str, Any]:
     return dataset.__getitems__([(0, candidates[index]) for index in chosen])
 
 
-def _reconstructions(module: LightningModule, batch: dict[str, Any]) -> Comparison | None:
+def _reconstructions(module: LightningModule, batch: dict[str, Any]) -> dict[str, Comparison]:
     reconstruct = getattr(module, "reconstruct", None)
     if reconstruct is None or "image" not in batch:
-        return None
+        return {}
     raw = batch["image"]
     columns = {
         title: images.float().squeeze(1).cpu().numpy()
         for title, images in (("original", raw), ("reconstruction", reconstruct(raw)))
     }
     captions = [str(name) for name in batch.get("name", range(len(raw)))]
-    return Comparison(columns, captions, difference=("original", "reconstruction"))
+    return {"examples": Comparison(columns, captions, difference=("original", "reconstruction"))}

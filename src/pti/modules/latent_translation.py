@@ -1,0 +1,147 @@
+"""What second-stage modules in latent space share: the frozen autoencoder, the scaling, the latent cache."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pti.data.latent_cache import LatentCache, LatentDataset, cache_key
+from pti.data.normalization import Normalization
+from pti.diffusion.samplers import Generator, gaussian_noise
+from pti.errors import UsageError
+from pti.modules.latent_preparation import build_cache, fit_scaling
+from pti.modules.optimization import OptimizerFactory, Schedule
+from pti.modules.tif_data import TifDataModule
+from pti.modules.translation import Translation
+from pti.networks.detail_transfer import DetailTransfer
+from pti.networks.frozen_autoencoder import FrozenAutoencoder
+from pti.networks.latent_scaling import LatentScaling
+
+
+class LatentTranslation(Translation):
+    """A `Translation` of scaled latents of ``first_stage``, whose weights stay as they are.
+
+    The condition is the mean of its posterior. The target is a sample of its posterior, as the decoder was
+    trained on, or, without ``sample_posterior``, its mean too: then nothing is spent on learning the
+    posterior's noise, which an autoencoder with a considerable KL puts wherever latents don't matter.
+
+    Shift and scale of the latents are computed once over the targets of the training set (its first view),
+    and used for condition and target alike. With ``cache_latents`` the posteriors of the training set are
+    encoded once, ``latent_views`` times when there is augmentation, and training never runs the encoder;
+    without, every epoch is a view of its own. Until the views repeat, both train on the same latents.
+
+    ``detail_transfer`` puts back, where the translation changes nothing, what the autoencoder lost of the
+    condition; None = the autoencoder's own output.
+    """
+
+    def __init__(
+        self,
+        first_stage: FrozenAutoencoder,
+        network: nn.Module,
+        optimizer: OptimizerFactory,
+        schedule: Schedule | None = None,
+        *,
+        sample_posterior: bool = True,
+        cache_latents: bool = True,
+        latent_views: int = 8,
+        detail_transfer: DetailTransfer | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(network, optimizer, schedule, **options)
+        channels = getattr(network, "latent_channels", first_stage.latent_channels)
+        if channels != first_stage.latent_channels:
+            raise UsageError(
+                f"model.network.latent_channels={channels}, but the autoencoder's latents have "
+                f"{first_stage.latent_channels} channels (model.first_stage.autoencoder.latent_channels). "
+                f"Set model.network.latent_channels={first_stage.latent_channels}, or another "
+                "autoencoder_ckpt."
+            )
+        self.first_stage = first_stage
+        self.scaling = LatentScaling(first_stage.latent_channels)
+        self.sample_posterior = sample_posterior
+        self.cache_latents = cache_latents
+        self.latent_views = latent_views
+        self.detail_transfer = detail_transfer
+
+    @property
+    def normalization(self) -> Normalization:
+        """The autoencoder's."""
+        return self.first_stage.normalization
+
+    def scaled_pair(self, batch: dict[str, Any], generator: Generator) -> tuple[Tensor, Tensor]:
+        """Scaled latents (condition, target), each (B, C, h, w), of a batch of images or of posteriors."""
+        if "target_mean" in batch:
+            condition, target, std = batch["condition_mean"], batch["target_mean"], batch["target_std"]
+        else:
+            condition, target, std = self._encode(batch).unbind(1)
+        if self.sample_posterior:
+            target = target + std * gaussian_noise(target, generator)
+        return self.scaling.normalize(condition), self.scaling.normalize(target)
+
+    def decode(self, raw: Tensor, scaled: Tensor) -> Tensor:
+        """Scaled latents of the translation of raw conditions (B, 1, H, W) -> raw images (B, 1, H, W)."""
+        statistics = self.normalization.statistics(raw)
+        latents = self.scaling.denormalize(scaled)
+        if self.detail_transfer is None:
+            return self.first_stage.decode(latents, statistics)
+        found = self.first_stage.decode_normalized(latents)
+        known = self.first_stage.decode_normalized(self.first_stage.encode(raw, statistics).mean)
+        image = self.normalization.normalize(raw, statistics)
+        return self.normalization.denormalize(self.detail_transfer(found, image, known), statistics)
+
+    def scaled_condition(self, raw: Tensor) -> Tensor:
+        """Scaled latents (B, C, h, w) of raw conditions (B, 1, H, W)."""
+        return self.scaling.normalize(self.first_stage.encode(raw).mean)
+
+    def setup(self, stage: str) -> None:
+        """Refuses image sizes that the networks can't halve often enough."""
+        super().setup(stage)
+        size = self._data.image_size if stage == "fit" else None
+        factor = self.first_stage.downsampling * getattr(self.network, "downsampling", 1)
+        if size is not None and size % factor:
+            nearest = math.ceil(size / factor) * factor
+            raise UsageError(
+                f"data.image_size={size}: the autoencoder and the network halve it to 1/{factor}, so a "
+                f"multiple of {factor} is expected. Set data.image_size={nearest}, or fewer levels in "
+                "model.network.channels."
+            )
+
+    def on_fit_start(self) -> None:
+        """Fills the cache and fits the scaling, where that isn't done yet."""
+        data = self._data
+        images = data.training_set()
+        latents = None
+        if self.cache_latents:
+            views = self.latent_views if images.augmentation is not None else 1
+            key = cache_key(images, self.first_stage.fingerprint(), data.fingerprint)
+            cache = LatentCache(data.cache_dir / "latents" / key, images, views)
+            side = data.image_size // self.first_stage.downsampling
+            shape = (self.first_stage.latent_channels, side, side)
+            build_cache(cache, self._encode_on_device, shape, self.trainer)
+            latents = data.latents = LatentDataset(cache)
+        if not self.scaling.fitted:
+            fit_scaling(
+                self.scaling, latents or images, self._encode_on_device, self.trainer, self.sample_posterior
+            )
+            scale = ", ".join(f"{value:.3g}" for value in self.scaling.scale.flatten())
+            self.print(f"standard deviation of the latents, by channel: {scale}")
+
+    @property
+    def _data(self) -> TifDataModule:
+        return self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _encode(self, batch: dict[str, Any]) -> Tensor:
+        """(B, 3, C, h, w): the condition's mean, the target's mean and standard deviation.
+
+        Both are normalised by the condition's statistics: when translating, the target's aren't known.
+        """
+        statistics = self.normalization.statistics(batch["condition"])
+        condition = self.first_stage.encode(batch["condition"], statistics)
+        target = self.first_stage.encode(batch["target"], statistics)
+        return torch.stack([condition.mean, target.mean, target.std], dim=1)
+
+    def _encode_on_device(self, batch: dict[str, Any]) -> Tensor:
+        return self._encode({name: batch[name].to(self.device) for name in ("condition", "target")})
