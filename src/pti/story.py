@@ -1,0 +1,202 @@
+"""The chapters of the demo: which commands it runs, in which order, and how long each takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_FULL_LENGTH = {"vae_demo": 10, "ldm_demo": 60, "regression_demo": 20}
+"""Epochs that `minutes` = 15 pays for: the experiments' own."""
+
+_VALIDATIONS = 6
+
+_STARTING = 3.0
+"""Minutes that don't depend on the length of training: starting programs, checking, evaluating."""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One command of the demo.
+
+    Attributes:
+        name: of its folder below the demo's.
+        verb: the command.
+        arguments: its command line, without ``output_dir``.
+        title: what happens, for the display and the page.
+        text: what the reader of the page should know.
+        share: of the demo's time, about.
+        picture: what the page shows: a pattern below the chapter's folder, the last match counts.
+        links: title -> file or folder below the chapter's folder.
+        figures: keys of its ``summary.json`` that the page shows -> what they are called.
+    """
+
+    name: str
+    verb: str
+    arguments: tuple[str, ...]
+    title: str
+    text: str
+    share: float
+    picture: str = ""
+    links: dict[str, str] = field(default_factory=dict)
+    figures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def trains(self) -> bool:
+        """Whether an interruption leaves a ``last.ckpt`` to go on from."""
+        return self.verb == "train"
+
+    def command(self, folder: Path) -> list[str]:
+        """The command line, going on with what an earlier start has left in the chapter's folder."""
+        last = folder / self.name / "checkpoints" / "last.ckpt"
+        again = [f"ckpt_path={last}"] if self.trains and last.is_file() else []
+        where = [] if again else [f"output_dir={folder / self.name}"]
+        return ["python", "-m", f"pti.{self.verb}", *self.arguments, *where, *again]
+
+
+def chapters(folder: Path, root: Path | None, minutes: float, samples: int, seed: int) -> list[Chapter]:
+    """The demo's commands in order.
+
+    Args:
+        folder: of the demo.
+        root: the user's own pairs; None = the phantom.
+        minutes: for all of it, on two CPU cores.
+        samples: of each image.
+        seed: of trainings and samples.
+    """
+    data = root or folder / "phantom"
+    given = (f"data.root={data}", f"seed={seed}")
+    autoencoder = folder / "autoencoder" / "checkpoints" / "best.ckpt"
+    diffusion = folder / "diffusion" / "checkpoints" / "best.ckpt"
+    regression = folder / "regression" / "checkpoints" / "best.ckpt"
+    made = [] if root else [_phantom()]
+    return [
+        *made,
+        Chapter(
+            "check",
+            "check",
+            (f"data.root={data}",),
+            "Check the data",
+            "Before anything is trained, every file is opened and every pair compared: faults, duplicates, "
+            "shifted or exchanged partners, patients on both sides of the split. Each is named in the "
+            "report.",
+            0.03,
+            links={"report": "check.html"},
+            figures={"pairs": "pairs", "patients": "patients", "errors": "errors", "warnings": "warnings"},
+        ),
+        Chapter(
+            "autoencoder",
+            "train",
+            ("experiment=vae_demo", *given, *_length("vae_demo", minutes)),
+            "Train the autoencoder",
+            "An adversarial variational autoencoder learns to write an image of 128 × 128 pixels as 4 × 32 "
+            "× 32 latents and to read it again. What it loses here, no later stage can know. Patients of "
+            "the validation set, which it has not learnt from:",
+            0.4,
+            "images/epoch=*.png",
+            {"run": ".", "curves": "images/curves.png"},
+            {
+                "best/val/psnr": "PSNR [dB]",
+                "best/val/bone_dice": "Dice of the bone",
+                "best/val/bone_height_error_mm": "height error [mm]",
+            },
+        ),
+        Chapter(
+            "diffusion",
+            "train",
+            (
+                "experiment=ldm_demo",
+                f"autoencoder_ckpt={autoencoder}",
+                *given,
+                *_length("ldm_demo", minutes),
+            ),
+            "Train the diffusion model",
+            "In the latents, a flow learns to lead from the dente image to its edente image. How the bone "
+            "heals is partly chance, so it gives many answers, each from noise of its own.",
+            0.35,
+            "images/epoch=*.png",
+            {"run": ".", "curves": "images/curves.png"},
+            {
+                "best/val/psnr": "PSNR [dB]",
+                "best/val/bone_dice": "Dice of the bone",
+                "best/val/bone_height_error_mm": "height error [mm], one sample",
+            },
+        ),
+        Chapter(
+            "regression",
+            "train",
+            ("experiment=regression_demo", *given, *_length("regression_demo", minutes)),
+            "Train the baseline",
+            "One deterministic pass from dente to edente: what a generative model has to justify itself "
+            "against. It gives the mean of all outcomes, whose ridge no patient has.",
+            0.1,
+            "images/epoch=*.png",
+            {"run": ".", "curves": "images/curves.png"},
+            {
+                "best/val/psnr": "PSNR [dB]",
+                "best/val/bone_dice": "Dice of the bone",
+                "best/val/bone_height_error_mm": "height error [mm]",
+            },
+        ),
+        Chapter(
+            "translation",
+            "translate",
+            (f"ckpt={diffusion}", f"samples={samples}", f"data.root={data}", f"seed={seed}"),
+            "Translate patients never seen",
+            f"{samples} samples for each image of the test set; their mean, and where they differ.",
+            0.05,
+            "pictures/**/*.png",
+            {"pictures": "pictures", "samples": "samples", "table": "manifest.csv"},
+            {
+                "height_error_mm": "height error of the median sample [mm]",
+                "offset_height_error_mm": "of the mean loss, subtracted [mm]",
+            },
+        ),
+        Chapter(
+            "evaluation",
+            "evaluate",
+            (
+                f"ckpt=[{diffusion},{regression}]",
+                f"samples={samples}",
+                f"data.root={data}",
+                f"seed={seed}",
+            ),
+            "Measure it",
+            "Bone in millimetres, beside the baselines; whether the spread of the samples tells the truth; "
+            "what the autoencoder alone loses; whether a sample repeats a training image.",
+            0.07,
+            links={"report": "report.html"},
+        ),
+    ]
+
+
+def _phantom() -> Chapter:
+    return Chapter(
+        "phantom",
+        "make_phantom",
+        (),
+        "Draw a data set",
+        "Cross-sections of jaws with a tooth, and the same bone after it was lost. They are drawn, so that "
+        "the true bone is known exactly; how much of it heals depends partly on what the image shows, "
+        "partly on chance.",
+        0.02,
+        "preview.png",
+        {"images": ".", "truth": "truth.csv"},
+    )
+
+
+def _length(experiment: str, minutes: float) -> list[str]:
+    """Fewer or more epochs than the experiment's own, or part of one; the last one is validated."""
+    epochs = _FULL_LENGTH[experiment] * max(0.0, minutes - _STARTING) / (15 - _STARTING)
+    if epochs < 1:
+        return [
+            "trainer.max_epochs=1",
+            f"trainer.limit_train_batches={max(0.05, epochs):.2g}",
+            *_every(experiment, 1),
+        ]
+    every = max(1, round(epochs / _VALIDATIONS)) if experiment != "vae_demo" else 1
+    return [f"trainer.max_epochs={every * max(1, round(epochs / every))}", *_every(experiment, every)]
+
+
+def _every(experiment: str, epochs: int) -> list[str]:
+    """Stage 1 validates after each of its few epochs."""
+    return [] if experiment == "vae_demo" else [f"trainer.check_val_every_n_epoch={epochs}"]

@@ -1,0 +1,91 @@
+"""Every command line of the demo is one that its verb accepts, and the page tells them all."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pti.demo import settings
+from pti.overrides import check_command_line
+from pti.report.demo import write_page
+from pti.running import _seconds_left
+from pti.story import chapters
+
+
+@pytest.mark.parametrize("minutes", [1, 15, 60])
+@pytest.mark.parametrize("root", [None, Path("pairs")])
+def test_commands_are_accepted(tmp_path, minutes, root):
+    story = chapters(tmp_path, root, minutes, 8, 0)
+    assert [chapter.verb for chapter in story][-1] == "evaluate"
+    assert (story[0].verb == "make_phantom") is (root is None)
+    for chapter in story:
+        assert check_command_line(chapter.verb, chapter.command(tmp_path)[3:]).overridden, chapter.name
+
+
+def test_minutes_scale_the_trainings(tmp_path):
+    def epochs(minutes: float) -> list[float]:
+        lines = [
+            chapter.command(tmp_path) for chapter in chapters(tmp_path, None, minutes, 8, 0) if chapter.trains
+        ]
+        values = [dict(part.split("=", 1) for part in line if part.startswith("trainer.")) for line in lines]
+        return [int(v["trainer.max_epochs"]) * float(v.get("trainer.limit_train_batches", 1)) for v in values]
+
+    assert all(
+        short < normal < long for short, normal, long in zip(epochs(2), epochs(15), epochs(40), strict=True)
+    )
+
+
+def test_the_last_epoch_is_validated(tmp_path):
+    for minutes in (1, 7, 15, 33):
+        for chapter in chapters(tmp_path, None, minutes, 8, 0):
+            given = dict(part.split("=", 1) for part in chapter.command(tmp_path)[3:])
+            every = int(given.get("trainer.check_val_every_n_epoch", 1))
+            assert int(given.get("trainer.max_epochs", every)) % every == 0
+
+
+def test_an_interrupted_training_goes_on(tmp_path):
+    chapter = next(chapter for chapter in chapters(tmp_path, None, 15, 8, 0) if chapter.name == "autoencoder")
+    assert f"output_dir={tmp_path / 'autoencoder'}" in chapter.command(tmp_path)
+    last = tmp_path / "autoencoder" / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    last.touch()
+    assert chapter.command(tmp_path)[-1] == f"ckpt_path={last}"
+
+
+def test_page_links_only_what_is_there(tmp_path):
+    story = chapters(tmp_path, None, 15, 8, 0)
+    (tmp_path / "check").mkdir()
+    (tmp_path / "check" / "check.html").touch()
+    (tmp_path / "translation").mkdir()
+    figures = {"figures": {"height_error_mm": 0.51, "offset_height_error_mm": 1.04}}
+    (tmp_path / "translation" / "summary.json").write_text(json.dumps(figures))
+    page = write_page(story, tmp_path, {"check": 3.0}).read_text()
+    assert 'href="check/check.html"' in page
+    assert "report.html" not in page
+    assert "<b>0.51 mm</b>" in page
+    for chapter in story:
+        assert chapter.title in page
+        assert f"python -m pti.{chapter.verb}" in page
+
+
+@pytest.mark.parametrize(
+    ("line", "seconds"),
+    [
+        ("epoch 3/10  batch 9/170  0 s left", 0),
+        ("Encoding: 7/22, 23 s left", 23),
+        ("epoch 1/9  3 min 20 s left", 200),
+        ("epoch 1/9  2 h 05 min left", 7500),
+        ("nothing is left", None),
+        ("", None),
+    ],
+)
+def test_reads_the_time_that_a_command_says(line, seconds):
+    assert _seconds_left(line) == seconds
+
+
+def test_settings_tell_demos_apart():
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create({"minutes": 15, "samples": 8, "seed": 0, "data": {"root": None}})
+    other = OmegaConf.merge(config, {"data": {"root": "pairs"}})
+    assert settings(config) != settings(other)
