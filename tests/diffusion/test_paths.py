@@ -227,6 +227,7 @@ def test_min_snr_is_finite_everywhere(name: str) -> None:
         (lambda: ScaledLinear("velocity"), "epsilon, v, sample"),
         (lambda: ScaledLinear(spacing="karras"), "even or quadratic"),
         (lambda: RectifiedFlow("epsilon"), "velocity, sample"),
+        (lambda: RectifiedFlow("change"), "take velocity or sample"),
         (lambda: RectifiedFlow(start="edente"), "noise or condition"),
         (lambda: RectifiedFlow(times="normal"), "uniform or logit_normal"),
         (lambda: BrownianBridge("velocity"), "residual, sample"),

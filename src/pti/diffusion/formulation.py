@@ -189,11 +189,11 @@ class Path(ABC):
         return source if self.needs_source else None
 
 
-def sample_parameterization(at: Coefficients) -> Parameterization:
-    """The network answers with the target itself, on any path."""
+def sample_parameterization(at: Coefficients, minus_source: bool = False) -> Parameterization:
+    """The network answers with the target itself, on any path; or with target − source."""
     zero, one = torch.zeros_like(at.target), torch.ones_like(at.target)
     noise = divide(one, at.noise), -divide(at.target, at.noise)
-    return Parameterization(Coefficients(one, zero, zero), (zero, one), noise)
+    return Parameterization(Coefficients(one, -one if minus_source else zero, zero), (zero, one), noise)
 
 
 def min_snr_weight(path: Path, t: Tensor, gamma: float = 5.0) -> Tensor:

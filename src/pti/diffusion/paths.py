@@ -130,16 +130,19 @@ class RectifiedFlow(Path):
     deterministic sampler draw many answers to one condition, and the velocity is finite at both ends
     (Albergo et al. 2024, data-dependent couplings, arXiv 2310.03725). ``noise_std`` > 0, in standard
     deviations of the latents: 1 from noise, about 0.3 to 1 from the condition; without noise the flow could
-    only give the mean, as a regression does. The network learns ``velocity`` = dx_t/dt or ``sample``.
+    only give the mean, as a regression does. The network learns ``velocity`` = dx_t/dt, ``sample``, or from
+    the condition also ``change`` = target − source: 0 wherever nothing changes, at every time.
     ``times`` of training are ``uniform`` or ``logit_normal`` (sigmoid of N(0, 1); Esser et al. 2024).
     """
 
-    targets = ("velocity", "sample")
+    targets = ("velocity", "sample", "change")
 
     def __init__(
         self, target: str = "velocity", start: str = "noise", noise_std: float = 1.0, times: str = "uniform"
     ) -> None:
         super().__init__(target)
+        if target == "change" and start == "noise":
+            raise ValueError("a flow that starts from noise has no target 'change'; take velocity or sample")
         if start not in ("noise", "condition"):
             raise ValueError(f"a flow starts from noise or condition; found start={start!r}")
         if times not in ("uniform", "logit_normal"):
@@ -152,8 +155,8 @@ class RectifiedFlow(Path):
         return Coefficients(1 - t, t * self.needs_source, t * self.noise_std)
 
     def parameterization(self, t: Tensor) -> Parameterization:
-        if self.target == "sample":
-            return sample_parameterization(self.coefficients(t))
+        if self.target != "velocity":
+            return sample_parameterization(self.coefficients(t), minus_source=self.target == "change")
         one, std = torch.ones_like(t), self.noise_std
         return Parameterization(
             output=Coefficients(-one, one * self.needs_source, one * std),
@@ -174,14 +177,14 @@ class BrownianBridge(Path):
     BBDM (Li et al. 2023, arXiv 2205.07680), I²SB (Liu et al. 2023, arXiv 2302.05872) and LBM (Chadebec et al.
     2025, arXiv 2503.07535). In that clock all coefficients are smooth in t, and even steps resolve both ends,
     where √(c(1 − c)) is steep. The network learns ``residual`` = (x_t − target) / √c (as I²SB does), of order
-    1 at every time, or ``sample``; target = x_t − √c·residual is exact at both ends.
+    1 at every time, ``sample``, or ``change`` = target − source; target = x_t − √c·residual is exact at both ends.
 
     There is no noise at t = 1, so the first step of every sampler, deterministic ones too, draws some: the
     "booting noise" of DBIM (Zheng et al. 2025, arXiv 2405.15885). ``noise_std`` > 0, in standard deviations
     of the latents, about 0.3 to 1.
     """
 
-    targets = ("residual", "sample")
+    targets = ("residual", "sample", "change")
     needs_source = True
 
     def __init__(self, target: str = "residual", noise_std: float = 0.5) -> None:
@@ -193,8 +196,8 @@ class BrownianBridge(Path):
         return Coefficients(cosine.square(), sine.square(), self.noise_std * sine * cosine)
 
     def parameterization(self, t: Tensor) -> Parameterization:
-        if self.target == "sample":
-            return sample_parameterization(self.coefficients(t))
+        if self.target != "residual":
+            return sample_parameterization(self.coefficients(t), minus_source=self.target == "change")
         (sine, cosine), std = _sine_and_cosine(t), self.noise_std
         return Parameterization(
             output=Coefficients(-sine, sine, std * cosine),
