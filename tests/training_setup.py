@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,17 +107,16 @@ def make_images(root: Path, patients: int = 10, slices: int = 3, size: int = SIZ
     return root
 
 
-def arguments(root: Path, *overrides: str) -> list[str]:
+def arguments(root: Path, *overrides: str, base: Sequence[str] = TINY) -> list[str]:
     """The command line of a tiny training."""
-    return [*TINY, f"data.root={root}", f"data.cache_dir={root.parent / 'cache'}", *overrides]
+    return [*base, f"data.root={root}", f"data.cache_dir={root.parent / 'cache'}", *overrides]
 
 
-def configuration(root: Path, output_dir: Path, *overrides: str) -> DictConfig:
+def configuration(root: Path, output_dir: Path, *overrides: str, base: Sequence[str] = TINY) -> DictConfig:
     """What ``pti.train.train`` takes."""
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        config = compose(
-            "train", arguments(root, *overrides, f"output_dir={output_dir}"), return_hydra_config=True
-        )
+        words = arguments(root, *overrides, f"output_dir={output_dir}", base=base)
+        config = compose("train", words, return_hydra_config=True)
     HydraConfig.instance().set_config(config)
     with open_dict(config):
         del config["hydra"]

@@ -5,10 +5,15 @@ import importlib
 import sys
 
 VERBS = {
+    "demo": "the whole story on the phantom, or on your own pairs, told on one page (15 minutes)",
     "make_phantom": "write the phantom data set: paired jaw cross-sections with known bone",
     "check": "examine a data set and write a report; exit 1 when it can't be trained on",
     "train": "train what the experiment picks",
     "reconstruct": "send images through a trained VAE",
+    "translate": "sample the edente images of dente images",
+    "evaluate": "measure a checkpoint, or anybody's images, against the truth, and write a report",
+    "analyze": "draw a VAE's latent space and measure it: pictures, tables, one page",
+    "explore": "walk through a VAE's latent space in the browser",
     "benchmark": "measure this machine, stage by stage, against the plain way of doing it",
 }
 

@@ -4,128 +4,21 @@ A suite is a function ``(config, scratch folder) -> comparisons`` in `SUITES`. A
 doing the same work; their runs are interleaved in one process, so that a busy moment meets all of them.
 """
 
-import statistics
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
+from pti.benchmarks.comparison import Comparison, measure
+from pti.benchmarks.data import data_suite
+from pti.benchmarks.ldm import ldm_suite
 from pti.cli import command
 from pti.errors import UsageError
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """Ways of doing the same work.
-
-    Attributes:
-        title: what is done.
-        unit: of a speed, such as ``images/s``.
-        amount: how many of them a run does.
-        ways: name -> a run; the first is the plain way that others are compared with.
-    """
-
-    title: str
-    unit: str
-    amount: int
-    ways: Mapping[str, Callable[[], object]]
-
-
-def measure(comparison: Comparison, repeats: int) -> list[dict[str, Any]]:
-    """Run every way ``repeats`` times, interleaved, after a run that isn't counted.
-
-    Returns:
-        For each way its median speed, the quartiles, and the median of the ratios to the plain way's
-        neighbouring run.
-    """
-    speeds: dict[str, list[float]] = {name: [] for name in comparison.ways}
-    for repeat in range(repeats + 1):
-        for name, run in comparison.ways.items():
-            start = time.perf_counter()
-            run()
-            if repeat:
-                speeds[name].append(comparison.amount / (time.perf_counter() - start))
-    plain = speeds[next(iter(speeds))]
-    return [
-        {
-            "what": comparison.title,
-            "way": name,
-            "unit": comparison.unit,
-            "median": statistics.median(values),
-            "quartiles": statistics.quantiles(values, n=4)[::2] if repeats > 1 else [values[0]] * 2,
-            "times_plain": statistics.median(one / other for one, other in zip(values, plain, strict=True)),
-        }
-        for name, values in speeds.items()
-    ]
-
-
-def data_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
-    """Files, cache and loader, on drawn images of ``image_size`` in uncompressed float32 files."""
-    import numpy as np
-    import tifffile
-    import torch
-
-    from pti.data import tif
-    from pti.data.layouts import single_folder
-    from pti.data.normalization import RangeNormalization
-    from pti.modules.tif_data import TifDataModule
-
-    torch.set_num_threads(1)  # one process's work; more threads only wait for each other here
-    generator = np.random.default_rng(0)
-    size, paths = config.image_size, []
-    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
-    (scratch / "images").mkdir()
-    for number in range(config.images):
-        paths.append(scratch / "images" / f"0_HA_2021_02_{number}.tif")
-        tif.write(paths[-1], (np.hypot(2 * x, y) < 0.8) * generator.uniform(500, 3000, (size, size)), 0.15)
-    options = {"fractions": (1, 0, 0), "sources": "target", "image_size": size, "num_workers": 0}
-    data = TifDataModule(scratch / "images", single_folder, cache_dir=scratch / "cache", **options)
-    data.prepare_data()
-    data.setup("fit")
-    normalization = RangeNormalization()
-    normalization.fit(data.training_images())
-    low, high = (float(bound) for bound in normalization.bounds[:2])
-
-    def plain() -> None:
-        for start in range(0, len(paths), data.batch_size):
-            items = []
-            for path in paths[start : start + data.batch_size]:
-                raw = tifffile.imread(path)
-                image = np.where(raw != 0, 1.8 * (raw - low) / (high - low) - 0.8, -1)
-                items.append(torch.from_numpy(image.astype(np.float32))[None])
-            torch.stack(items)
-
-    def cached(normalize: bool) -> None:
-        served = 0
-        for batch in data.train_dataloader():
-            served += len(batch["image"])
-            if normalize:
-                normalization.normalize(batch["image"], normalization.statistics(batch["image"]))
-        assert served == len(paths)
-
-    epoch = {
-        "tifffile.imread, normalise, stack": plain,
-        "cache": lambda: cached(False),
-        "cache, normalise on the CPU": lambda: cached(True),
-    }
-    files = {
-        "tifffile.imread": lambda: [tifffile.imread(path) for path in paths],
-        "pti.data.tif.read": lambda: [tif.read(path) for path in paths],
-        "pti.data.tif.inspect": lambda: [tif.inspect(path) for path in paths],
-    }
-    amount = len(paths)
-    return [
-        Comparison("one epoch", "images/s", amount, epoch),
-        Comparison("reading files", "images/s", amount, files),
-    ]
-
-
 Suite = Callable[[DictConfig, Path], list[Comparison]]
 
-SUITES: dict[str, Suite] = {"data": data_suite}
+SUITES: dict[str, Suite] = {"data": data_suite, "ldm": ldm_suite}
 
 
 def preflight(config: DictConfig) -> None:
@@ -187,13 +80,17 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         low, high = row["quartiles"]
         speeds = (
-            f"{row['median']:,.0f}",
-            f"{low:,.0f} to {high:,.0f}",
+            _number(row["median"]),
+            f"{_number(low)} to {_number(high)}",
             row["unit"],
             f"{row['times_plain']:.1f}",
         )
         table.add_row(row["what"], row["way"], *speeds)
     Console().print(table)
+
+
+def _number(speed: float) -> str:
+    return f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 from lightning import LightningModule
 from torch import Tensor
 
-from pti.checkpoint import check_targets, read
+from pti.checkpoint import CheckpointError, check_targets, read
 from pti.errors import UsageError
-from pti.runs import resolve
+from pti.runs import fallbacks, resolve
 
 _STAGE_1 = "pti.modules.adversarial_vae.AdversarialVAE"
 _TARGET = "pti.networks.frozen_autoencoder.FrozenAutoencoder"
@@ -39,7 +40,7 @@ def take_autoencoder(config: dict[str, Any]) -> dict[str, Tensor] | None:
     chosen = model.pop("normalization", None)
     if config.get("ckpt_path") is not None:
         path = resolve(str(config["ckpt_path"]))
-        model["first_stage"] = _model(read(path), path).get("first_stage")
+        model["first_stage"] = _first_stage_of(path)
         return None
     if config.get("autoencoder_ckpt") is None:
         raise UsageError(
@@ -65,6 +66,21 @@ def take_autoencoder(config: dict[str, Any]) -> dict[str, Tensor] | None:
 def give_weights(module: LightningModule, weights: dict[str, Tensor]) -> None:
     """Load the autoencoder's weights into a new second stage."""
     module.get_submodule("first_stage").load_state_dict(weights)
+
+
+def _first_stage_of(path: Path) -> Any:
+    """The autoencoder of the checkpoint of stage 2 that a run goes on from."""
+    for candidate in (path, *fallbacks(path)):
+        with contextlib.suppress(CheckpointError):
+            content = read(candidate)
+            break
+    else:
+        content = read(path)  # says what is wrong with it
+    model = _model(content, path)
+    if model.get("first_stage") is None:
+        found = model.get("_target_", "no model")
+        raise UsageError(f"ckpt_path={path}: found {found}, expected a checkpoint of stage 2.")
+    return model["first_stage"]
 
 
 def _model(content: dict[str, Any], path: Path) -> dict[str, Any]:

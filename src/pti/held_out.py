@@ -7,7 +7,8 @@ from typing import Any
 from pti.checkpoint import build
 from pti.data.dataset import samples_of
 from pti.data.inputs import InputImage
-from pti.data.sides import open_folders
+from pti.data.layouts import Pair
+from pti.data.sides import Folder, open_folders
 from pti.errors import DataError
 
 
@@ -23,15 +24,30 @@ def images_of_side(data: Mapping[str, Any], side: str, source: str) -> list[Inpu
     Raises:
         DataError: the data set can't be used, the side is empty or an image is missing.
     """
-    own = {name: Path(data[f"{name}_root"]) for name in ("val", "test") if data.get(f"{name}_root")}
-    layout: Any = build(data["layout"], source)
-    root = Path(data["root"]).absolute()
     found = []
-    for folder in open_folders(root, layout, tuple(data["fractions"]), data["split_seed"], own):
+    for folder in _folders(data, source):
         for sample in samples_of(folder.numbered(side), data["sources"]):
             path = getattr(folder.pairs[sample.pair], sample.sides[0])
             found.append(InputImage(sample.name, path, sample.patient))
     if not found:
         fix = "Choose another split, or set data.fractions or the root of that side."
-        raise DataError(f"{root}: its {side} side is empty. {fix}")
+        raise DataError(f"{Path(data['root']).absolute()}: its {side} side is empty. {fix}")
     return sorted(found, key=lambda image: image.name)
+
+
+def pairs_of_side(data: Mapping[str, Any], side: str, source: str) -> list[Pair]:
+    """The complete pairs of one side of a data set, sorted by name; arguments as `images_of_side`.
+
+    Raises:
+        DataError: the data set can't be used.
+    """
+    pairs = [pair for folder in _folders(data, source) for _, pair in folder.numbered(side)]
+    complete = [pair for pair in pairs if pair.condition is not None and pair.target is not None]
+    return sorted(complete, key=lambda pair: pair.name)
+
+
+def _folders(data: Mapping[str, Any], source: str) -> list[Folder]:
+    own = {name: Path(data[f"{name}_root"]) for name in ("val", "test") if data.get(f"{name}_root")}
+    layout: Any = build(data["layout"], source)
+    root = Path(data["root"]).absolute()
+    return open_folders(root, layout, tuple(data["fractions"]), data["split_seed"], own)

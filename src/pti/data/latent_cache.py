@@ -8,6 +8,7 @@ it was at. The folder may be deleted at any time between runs.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -25,6 +26,9 @@ from pti.errors import DataError
 
 Encode = Callable[[dict[str, Any]], Tensor]
 """A batch of pairs -> (B, 3, C, h, w): the condition's mean, the target's mean and standard deviation."""
+
+POSTERIORS = ("condition_mean", "target_mean", "target_std")
+"""The names of the three in a batch."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class LatentCache:
                 np.lib.format.write_array_header_1_0(file, header)
                 _reserve(file, 4 * int(np.prod(shape)))
         except OSError as error:
+            with contextlib.suppress(OSError):
+                self._part(view).unlink(missing_ok=True)
             need = 4 * int(np.prod(shape)) / 2**20
             fix = f"Free {need:,.0f} MB for each view, or set data.cache_dir, or model.cache_latents=false."
             raise DataError(
@@ -103,11 +109,8 @@ class LatentDataset(Dataset):
         """The batch of these keys."""
         rows = np.stack([self._view(epoch % self.cache.views)[index] for epoch, index in keys], axis=1)
         samples = [self.samples[index] for _, index in keys]
-        condition_mean, target_mean, target_std = torch.from_numpy(rows)
         return {
-            "condition_mean": condition_mean,
-            "target_mean": target_mean,
-            "target_std": target_std,
+            **dict(zip(POSTERIORS, torch.from_numpy(rows), strict=True)),
             "name": [sample.name for sample in samples],
             "patient": [sample.patient for sample in samples],
         }

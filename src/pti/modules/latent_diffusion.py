@@ -12,6 +12,7 @@ from pti.diffusion.formulation import Path, cast, min_snr_weight
 from pti.diffusion.guidance import drop_condition, guided
 from pti.diffusion.samplers import Progress, Sampler, gaussian_noise, sample
 from pti.errors import UsageError
+from pti.losses import precise
 from pti.modules.latent_translation import LatentTranslation
 from pti.networks.conditional_unet import ConditionalUNet
 from pti.networks.frozen_autoencoder import FrozenAutoencoder
@@ -90,7 +91,7 @@ class LatentDiffusion(LatentTranslation):
 
     def validation_loss(self, batch: dict[str, Any]) -> Tensor:
         """As in training, with times and noise that depend on the names: comparable between epochs."""
-        losses = []
+        losses, batch = [], batch | self.posteriors(batch)
         for draw in range(_VALIDATION_DRAWS):
             generators = [sample_generator(self.seed, name, draw) for name in batch["name"]]
             condition, target = self.scaled_pair(batch, generators)
@@ -164,7 +165,7 @@ class LatentDiffusion(LatentTranslation):
         x_t = self.path.interpolate(target, noise, t, source)
         output = network(x_t, self.path.timesteps(t).to(x_t.device), told)
         wanted = self.path.network_target(target, noise, t, source)
-        error = (output.float() - wanted.float()).square()
+        error = (precise(output) - precise(wanted)).square()
         if self.changed_weight != 1:
             changed = (target - source).square().mean(1, keepdim=True) > CHANGED**2
             weight = torch.where(changed, self.changed_weight, 1.0)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pti.data.latent_cache import LatentCache, LatentDataset, cache_key
+from pti.data import resize
+from pti.data.latent_cache import POSTERIORS, LatentCache, LatentDataset, cache_key
 from pti.data.normalization import Normalization
 from pti.diffusion.samplers import Generator, gaussian_noise
 from pti.errors import UsageError
@@ -73,13 +75,17 @@ class LatentTranslation(Translation):
 
     def scaled_pair(self, batch: dict[str, Any], generator: Generator) -> tuple[Tensor, Tensor]:
         """Scaled latents (condition, target), each (B, C, h, w), of a batch of images or of posteriors."""
-        if "target_mean" in batch:
-            condition, target, std = batch["condition_mean"], batch["target_mean"], batch["target_std"]
-        else:
-            condition, target, std = self._encode(batch).unbind(1)
+        found = self.posteriors(batch)
+        target = found["target_mean"]
         if self.sample_posterior:
-            target = target + std * gaussian_noise(target, generator)
-        return self.scaling.normalize(condition), self.scaling.normalize(target)
+            target = target + found["target_std"] * gaussian_noise(target, generator)
+        return self.scaling.normalize(found["condition_mean"]), self.scaling.normalize(target)
+
+    def posteriors(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Condition and target of a batch as `LatentDataset` serves them; a batch of it as it is."""
+        if "target_mean" in batch:
+            return {name: batch[name] for name in POSTERIORS}
+        return dict(zip(POSTERIORS, self._encode(batch).unbind(1), strict=True))
 
     def decode(self, raw: Tensor, scaled: Tensor) -> Tensor:
         """Scaled latents of the translation of raw conditions (B, 1, H, W) -> raw images (B, 1, H, W)."""
@@ -91,6 +97,22 @@ class LatentTranslation(Translation):
         known = self.first_stage.decode_normalized(self.first_stage.encode(raw, statistics).mean)
         image = self.normalization.normalize(raw, statistics)
         return self.normalization.denormalize(self.detail_transfer(found, image, known), statistics)
+
+    @torch.no_grad()
+    def at_own_size(self, raw: np.ndarray, found: np.ndarray) -> np.ndarray:
+        """Detail that resizing to the networks' size has lost is put back as well."""
+        enlarged = super().at_own_size(raw, found)
+        if self.detail_transfer is None or raw.shape == found.shape:
+            return enlarged
+        known = super().at_own_size(raw, resize.fit(raw, len(found)))
+        raws = [
+            torch.from_numpy(np.ascontiguousarray(each))[None, None].to(self.device)
+            for each in (enlarged, raw, known)
+        ]
+        statistics = self.normalization.statistics(raws[1])
+        images = [self.normalization.normalize(each, statistics) for each in raws]
+        image = self.detail_transfer(*images, zoom=max(raw.shape) / len(found))
+        return self.normalization.denormalize(image, statistics)[0, 0].cpu().numpy()
 
     def scaled_condition(self, raw: Tensor) -> Tensor:
         """Scaled latents (B, C, h, w) of raw conditions (B, 1, H, W)."""

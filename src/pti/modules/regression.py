@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pti.data.normalization import Normalization
 from pti.diffusion.samplers import Progress, Sampler
+from pti.losses import precise
 from pti.modules.latent_translation import LatentTranslation
 from pti.modules.translation import Translation
 from pti.networks.conditional_unet import ConditionalUNet
@@ -101,4 +102,4 @@ class LatentRegression(LatentTranslation):
 def answer(network: torch.nn.Module, condition: Tensor) -> Tensor:
     """The condition and what the network adds to it, (B, C, h, w) float32; a new network adds nothing."""
     never = torch.zeros(len(condition), device=condition.device)
-    return condition + network(condition, never, condition).float()
+    return condition + precise(network(condition, never, condition))

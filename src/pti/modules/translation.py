@@ -6,14 +6,17 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pti.data import resize
 from pti.data.dataset import TifDataset
 from pti.data.normalization import Normalization
 from pti.data.sides import evenly
 from pti.diffusion.samplers import Progress, Sampler
+from pti.errors import UsageError
 from pti.modules import optimization
 from pti.modules.manual_training import ManualTraining
 from pti.modules.optimization import OptimizerFactory, Schedule
@@ -104,6 +107,11 @@ class Translation(ManualTraining):
             progress: called after each step of the sampler.
         """
 
+    def at_own_size(self, raw: np.ndarray, found: np.ndarray) -> np.ndarray:
+        """The translation ``found`` (S, S) of a raw image (H, W) that was resized to (S, S), as (H, W)."""
+        height, width = raw.shape
+        return resize.unfit(found, (height, width))
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """One batch of the only network that is trained."""
         (optimizer,) = self.optimizers_at_rate()
@@ -158,7 +166,12 @@ class Translation(ManualTraining):
         return {"examples": Comparison(arrays, batch["name"], difference=("target", answers[0]))}
 
     def setup(self, stage: str) -> None:
-        """Compiles in place, which keeps the checkpoint's names."""
+        """Refuses data without pairs; compiles in place, which keeps the checkpoint's names."""
+        sources = self.trainer.datamodule.sources if stage == "fit" else "pairs"  # pyright: ignore
+        if sources != "pairs":
+            raise UsageError(
+                f"data.sources={sources}: a translation learns from pairs. Set data.sources=pairs."
+            )
         if self.compile_networks:
             optimization.compile_in_place([self.network], retains_graph=False)
             self.compile_networks = False

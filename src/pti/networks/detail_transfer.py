@@ -30,13 +30,13 @@ class DetailTransfer(nn.Module):
         self.tolerance = tolerance
         self.sigma = sigma
 
-    def forward(self, found: Tensor, condition: Tensor, known: Tensor) -> Tensor:
-        """The translation with the condition's detail."""
-        return found + self.gate(found, known) * (condition - known)
+    def forward(self, found: Tensor, condition: Tensor, known: Tensor, zoom: float = 1.0) -> Tensor:
+        """The translation with the condition's detail; ``zoom``: pixels for one of ``sigma``."""
+        return found + self.gate(found, known, zoom) * (condition - known)
 
-    def gate(self, found: Tensor, known: Tensor) -> Tensor:
+    def gate(self, found: Tensor, known: Tensor, zoom: float = 1.0) -> Tensor:
         """(B, 1, H, W) in (0, 1]: 1 where nothing has changed."""
-        change = _blur((found - known).square(), self.sigma)
+        change = _blur((found - known).square(), self.sigma * zoom)
         return torch.exp(-change / self.tolerance**2)
 
 

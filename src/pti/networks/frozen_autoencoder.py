@@ -52,7 +52,8 @@ class FrozenAutoencoder(nn.Module):
         """
         with torch.autocast(raw.device.type, enabled=False):
             statistics = self.normalization.statistics(raw) if statistics is None else statistics
-            return Posterior(*self.autoencoder.encode(self.normalization.normalize(raw, statistics)))
+            image = self.normalization.normalize(raw, statistics).float()
+            return Posterior(*self.autoencoder.encode(image))
 
     @torch.no_grad()
     def decode(self, latents: Tensor, statistics: Tensor) -> Tensor:
@@ -66,9 +67,17 @@ class FrozenAutoencoder(nn.Module):
             return self.autoencoder.decode(latents.float())
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change with any weight or statistic."""
-        digest = hashlib.sha256()
+        """16 hexadecimal digits that change with any layer, weight or statistic."""
+        digest = hashlib.sha256(repr(self).encode())
         for name, value in self.state_dict().items():
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
+
+    def _apply(self, fn, recurse=True):
+        # Another precision is meant for what is trained.
+        def moved(tensor: Tensor) -> Tensor:
+            found = fn(tensor)
+            return found if found.dtype == tensor.dtype else tensor.to(found.device)
+
+        return super()._apply(moved, recurse)

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -49,6 +49,13 @@ def diverging(difference: np.ndarray, limit: float) -> np.ndarray:
     return np.stack(channels, -1).round().astype(np.uint8)
 
 
+def sequential(values: np.ndarray, limit: float) -> np.ndarray:
+    """(H, W) from 0 up -> (H, W, 3) uint8: black at 0, violet, orange, light yellow at ``limit``."""
+    from matplotlib import colormaps
+
+    return colormaps["inferno"](np.clip(values / limit, 0, 1), bytes=True)[..., :3]
+
+
 def png(pixels: np.ndarray) -> bytes:
     """(H, W, 3) uint8 as the bytes of a PNG file."""
     buffer = io.BytesIO()
@@ -62,7 +69,10 @@ def data_uri(pixels: np.ndarray) -> str:
 
 
 def titled_row(
-    panels: Sequence[tuple[str, np.ndarray]], caption: str, bar: tuple[int, str, str] | None = None
+    panels: Sequence[tuple[str, np.ndarray]],
+    caption: str,
+    bar: tuple[int, str, str] | None = None,
+    ramp: Callable[[np.ndarray], np.ndarray] = lambda place: diverging(2 * place - 1, 1),
 ) -> Image.Image:
     """Panels side by side, each under its title, above a caption and a scale of colours.
 
@@ -71,6 +81,7 @@ def titled_row(
         caption: lines below, from the left.
         bar: index of the panel with colours, and what its lowest and its highest colour mean; None when
             there is none.
+        ramp: (H, W) places on the scale, 0 to 1 -> (H, W, 3) uint8 colours.
     """
     height, width = panels[0][1].shape[:2]
     zoom = max(1, round(_PANEL / max(height, width)))
@@ -91,11 +102,17 @@ def titled_row(
         shown = _shortened(text, left - 2 * _GAP, _font(size))
         draw.text((_GAP, line + number * size * 3 // 2), shown, MUTED if number else LIGHT, _font(size))
     if bar is not None:
-        _color_bar(picture, (left, line, left + max(width, 9 * size), line + size), *bar[1:])
+        _color_bar(picture, (left, line, left + max(width, 9 * size), line + size), ramp, *bar[1:])
     return picture
 
 
-def _color_bar(picture: Image.Image, box: tuple[int, int, int, int], low: str, high: str) -> None:
+def _color_bar(
+    picture: Image.Image,
+    box: tuple[int, int, int, int],
+    ramp: Callable[[np.ndarray], np.ndarray],
+    low: str,
+    high: str,
+) -> None:
     """The scale, with its ends written beside it."""
     left, top, right, bottom = box
     draw, font = ImageDraw.Draw(picture), _font(bottom - top)
@@ -104,8 +121,8 @@ def _color_bar(picture: Image.Image, box: tuple[int, int, int, int], low: str, h
     draw.text((right - ends[1] + _GAP, top), high, LIGHT, font)
     length = right - left - sum(ends)
     if length > 4:
-        ramp = diverging(np.linspace(-1, 1, length)[None].repeat(bottom - top - 4, 0), 1)
-        picture.paste(Image.fromarray(ramp), (left + ends[0], top + 3))
+        colors = ramp(np.linspace(0, 1, length)[None].repeat(bottom - top - 4, 0))
+        picture.paste(Image.fromarray(colors), (left + ends[0], top + 3))
 
 
 def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:

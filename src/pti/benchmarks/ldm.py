@@ -1,0 +1,145 @@
+"""The suite ``ldm``: what the second stage's choices cost in time."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from pti.benchmarks.comparison import Comparison
+from pti.config import CONF_DIR
+
+_SIZE = 128  # of ldm_demo's images, pixels
+_BATCH = 4
+
+
+def ldm_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
+    """Epochs and translations of ``ldm_demo``, on phantoms and with random weights; steps of the baseline."""
+    from pti.modules.latent_diffusion import LatentDiffusion
+
+    size = min(_SIZE, config.image_size)
+    patients = max(2, config.images // 4)
+    shared = [
+        f"data.root={scratch / 'phantom'}",
+        f"data.cache_dir={scratch / 'cache'}",
+        f"data.image_size={size}",
+        f"data.generate.patients={patients}",
+        "data.generate.slices=2",
+        "data.fractions=[1,0,0]",
+        f"data.batch_size={_BATCH}",
+        "data.num_workers=0",
+    ]
+    autoencoder = _random_autoencoder(scratch / "vae.ckpt", shared)
+    epochs: dict[str, Callable[[], None]] = {}
+    module: Any = None
+    for name, cached in (("encoder in every step", "false"), ("latent cache", "true")):
+        module, epoch = _training(
+            [*shared, f"autoencoder_ckpt={autoencoder}", f"model.cache_latents={cached}"]
+        )
+        epochs[name] = epoch
+    assert isinstance(module, LatentDiffusion)
+    return [
+        Comparison("training epoch of ldm_demo", "pairs/s", 2 * patients, epochs),
+        _conditioning(config.image_size // 4),
+        _samplers(module, size),
+    ]
+
+
+def _random_autoencoder(path: Path, overrides: list[str]) -> Path:
+    """A checkpoint of ``vae_demo`` before its first step: as fast as a trained one."""
+    import torch
+    from hydra.utils import instantiate
+
+    config = _composed("vae_demo", overrides)
+    data = instantiate(config["data"])
+    data.prepare_data()
+    data.setup("fit")
+    module = instantiate(config["model"])
+    module.normalization.fit(data.training_images())
+    torch.save({"config": config, "state_dict": module.state_dict()}, path)
+    return path
+
+
+def _training(overrides: list[str]) -> tuple[Any, Callable[[], None]]:
+    """The module of ``ldm_demo``, and what trains it for an epoch; latents are cached in the first one."""
+    import lightning
+    from hydra.utils import instantiate
+
+    from pti.first_stage import give_weights, take_autoencoder
+
+    config = _composed("ldm_demo", overrides)
+    weights = take_autoencoder(config)
+    data, module = instantiate(config["data"]), instantiate(config["model"])
+    assert weights is not None
+    give_weights(module, weights)
+
+    def epoch() -> None:
+        silent = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = lightning.Trainer(
+            max_epochs=1,
+            limit_val_batches=0,
+            enable_checkpointing=False,
+            use_distributed_sampler=False,
+            **silent,
+        )
+        trainer.fit(module, data)
+
+    return module, epoch
+
+
+def _composed(experiment: str, overrides: list[str]) -> dict[str, Any]:
+    """The configuration of a training, plain."""
+    from hydra import compose
+
+    config = compose("train", [f"experiment={experiment}", "output_dir=.", *overrides])
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    return plain
+
+
+def _samplers(module: Any, size: int) -> Comparison:
+    """Translations by each sampler, of the same batch; what is compared are numbers of network evaluations."""
+    import torch
+    from hydra.utils import instantiate
+
+    from pti.randomness import sample_generator
+
+    raw = torch.zeros(_BATCH, 1, size, size)
+    raw[..., size // 4 : -size // 8, size // 3 : -size // 3] = 1000.0
+
+    def translation(name: str, steps: int) -> Callable[[], None]:
+        sampler = instantiate(OmegaConf.load(CONF_DIR / "model" / "sampler" / f"{name}.yaml"))
+
+        def run() -> None:
+            generators = [sample_generator(0, "", number) for number in range(_BATCH)]
+            with torch.inference_mode():
+                module.eval().translate(raw, generators, sampler=sampler, steps=steps)
+
+        return run
+
+    names = sorted(path.stem for path in (CONF_DIR / "model" / "sampler").glob("*.yaml"))
+    chosen = [("ddpm", 250), *((name, 10) for name in names if name != "ddpm")]
+    ways = {f"{name}, {steps} steps": translation(name, steps) for name, steps in chosen}
+    return Comparison(f"translation by ldm_demo, {size} × {size} pixels", "images/s", _BATCH, ways)
+
+
+def _conditioning(side: int) -> Comparison:
+    """A training step of the baseline's UNet on latents of ``side`` × ``side``, by way of conditioning."""
+    import torch
+
+    from pti.networks.conditional_unet import ConditionalUNet
+
+    def step(conditioning: str) -> Callable[[], None]:
+        network = ConditionalUNet(4, conditioning)  # pyright: ignore[reportArgumentType]
+        optimizer = torch.optim.Adam(network.parameters(), lr=1e-5)
+        x, condition, target = torch.randn(3, 1, 4, side, side, generator=torch.Generator().manual_seed(0))
+        timesteps = torch.tensor([500.0])
+
+        def run() -> None:
+            optimizer.zero_grad()
+            (network(x, timesteps, condition) - target).square().mean().backward()
+            optimizer.step()
+
+        return run
+
+    ways = {name: step(name) for name in ("cross_attention", "concat")}
+    return Comparison(f"training step of the baseline UNet, latents {side} × {side}", "steps/s", 1, ways)

@@ -1,0 +1,212 @@
+"""One method's figures on all slices of an evaluation."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pti.data import tif
+from pti.errors import DataError
+from pti.metrics.agreement import LENGTHS, compare_images, lengths_of
+from pti.progress import track
+
+MEASURES = (*LENGTHS, "area")
+_THREADS = 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """One slice to evaluate.
+
+    Attributes:
+        name: of the slice.
+        patient: whose it is; where the name doesn't say, the slice stands for itself.
+        target: file of the true image.
+        condition: file of the image that the predictions were made from; None = not known.
+        predictions: method -> files of its samples, one for a method that answers once.
+    """
+
+    name: str
+    patient: str
+    target: Path
+    condition: Path | None = None
+    predictions: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One method on N slices with K samples each.
+
+    Attributes:
+        method: its name.
+        names: (N,) of the slices.
+        patients: (N,) whose they are.
+        pixel_mm: (N,) edge of a pixel, mm.
+        figures: name -> (N, K); empty for a method that predicts sizes and no image.
+        predicted: measure -> (N, K) mm (area: mm²).
+        true: measure -> (N,) mm; NaN where the true bone has no such measure.
+    """
+
+    method: str
+    names: Sequence[str]
+    patients: Sequence[str]
+    pixel_mm: np.ndarray
+    figures: Mapping[str, np.ndarray]
+    predicted: Mapping[str, np.ndarray]
+    true: Mapping[str, np.ndarray]
+
+    @property
+    def samples(self) -> int:
+        """K."""
+        return self.predicted["height"].shape[1]
+
+    def answer(self, measure: str) -> np.ndarray:
+        """(N,) the prediction as one number: the median over the samples, mm."""
+        return np.median(self.predicted[measure], axis=1)
+
+    def error(self, measure: str) -> np.ndarray:
+        """(N,) signed error of :meth:`answer`, mm; NaN where truth or prediction has no such measure."""
+        return self.answer(measure) - self.true[measure]
+
+    def per_slice(self) -> dict[str, np.ndarray]:
+        """Every figure as (N,): means over the samples of what compares images, signed errors of lengths."""
+        columns = {name: values.mean(axis=1) for name, values in self.figures.items()}
+        for measure in MEASURES:
+            unit = "mm2" if measure == "area" else "mm"
+            columns[f"{measure}_error_{unit}"] = self.error(measure)
+            columns[f"{measure}_abs_error_{unit}"] = np.abs(self.error(measure))
+        return columns
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What was measured of a set.
+
+    Attributes:
+        cases: the slices.
+        methods: name -> its scores, in the order in which they are to be shown.
+        conditions: measure -> (N,) mm of the condition's bone (with its tooth); None without conditions.
+        data_range: raw units, for PSNR and SSIM.
+    """
+
+    cases: Sequence[Case]
+    methods: Mapping[str, Scores]
+    conditions: Mapping[str, np.ndarray] | None
+    data_range: float
+
+
+@dataclass(frozen=True)
+class _SliceResult:
+    pixel_mm: float
+    true: dict[str, float]
+    condition: dict[str, float] | None
+    methods: dict[str, list[tuple[dict[str, float], dict[str, float]]]]
+
+
+def evaluate_cases(
+    cases: Sequence[Case],
+    data_range: float,
+    pixel_mm: float,
+    condition_method: str | None = None,
+) -> Evaluated:
+    """Read and measure everything.
+
+    Args:
+        cases: the slices; all with the same methods, and of a method the same number of samples.
+        data_range: of the set, raw units.
+        pixel_mm: edge of a pixel in mm, for files that don't say.
+        condition_method: the name under which the unchanged condition counts as a method of its own; None =
+            it doesn't.
+
+    Raises:
+        DataError: a prediction's size differs from its truth's.
+    """
+
+    def look(case: Case) -> _SliceResult:
+        return _measure_slice(case, data_range, pixel_mm, condition_method)
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        slices = list(track(threads.map(look, cases), "Measuring", total=len(cases)))
+    names, patients = [case.name for case in cases], [case.patient for case in cases]
+    sizes = np.array([found.pixel_mm for found in slices])
+    true = _columns(found.true for found in slices)
+    methods = {}
+    for method in slices[0].methods:
+        results = [found.methods[method] for found in slices]
+        figures, predicted = (
+            {
+                key: np.array([[sample[part][key] for sample in samples] for samples in results])
+                for key in results[0][0][part]
+            }
+            for part in (0, 1)
+        )
+        methods[method] = Scores(method, names, patients, sizes, figures, predicted, true)
+    conditions = [found.condition for found in slices if found.condition is not None]
+    return Evaluated(
+        cases, methods, _columns(conditions) if len(conditions) == len(cases) else None, data_range
+    )
+
+
+def mean_image(method: str) -> str:
+    """The name under which the mean of a method's samples counts as a method, where there are several."""
+    return f"{method} (mean image)"
+
+
+def sizes_of(files: Sequence[Path], pixel_mm: float) -> dict[str, np.ndarray]:
+    """The sizes of the bone in images on disk: measure -> (N,) mm; NaN where there is none.
+
+    Args:
+        files: of raw images.
+        pixel_mm: edge of a pixel in mm, for files that don't say.
+    """
+
+    def look(file: Path) -> dict[str, float]:
+        image = tif.read(file)
+        return lengths_of(image.pixels, image.pixel_mm or pixel_mm)
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        return _columns(track(threads.map(look, files), "Measuring", total=len(files)))
+
+
+def _measure_slice(
+    case: Case,
+    data_range: float,
+    pixel_mm: float,
+    condition_method: str | None,
+) -> _SliceResult:
+    target = tif.read(case.target)
+    edge = target.pixel_mm or pixel_mm
+    methods = {}
+
+    def compare(image: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
+        return compare_images(target.pixels, image, edge, data_range)
+
+    for method, files in case.predictions.items():
+        images = [_read_like(file, target.pixels.shape, case.target) for file in files]
+        methods[method] = [compare(image) for image in images]
+        if len(images) > 1:
+            methods[mean_image(method)] = [compare(np.mean(images, axis=0))]
+    condition = None
+    if case.condition is not None:
+        image = _read_like(case.condition, target.pixels.shape, case.target)
+        condition = lengths_of(image, edge)
+        if condition_method is not None:
+            methods[condition_method] = [compare(image)]
+    return _SliceResult(edge, lengths_of(target.pixels, edge), condition, methods)
+
+
+def _read_like(path: Path, shape: tuple[int, ...], other: Path) -> np.ndarray:
+    pixels = tif.read(path).pixels
+    if pixels.shape != shape:
+        raise DataError(
+            f"{path}: found {pixels.shape[0]} × {pixels.shape[1]} pixels, expected {shape[0]} × {shape[1]} "
+            f"as in {other}. Write predictions at their target's own size."
+        )
+    return pixels
+
+
+def _columns(rows: Iterable[Mapping[str, float]]) -> dict[str, np.ndarray]:
+    listed = list(rows)
+    return {key: np.array([row[key] for row in listed]) for key in listed[0]} if listed else {}

@@ -1,0 +1,133 @@
+"""What trained networks see in images on disk: latents and losses of an autoencoder, features of Lite0."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pti.data import resize, tif
+from pti.metrics.agreement import lengths_of
+from pti.modules.inference import run_batches
+from pti.networks.perceptual import Lite0Perceptual
+from pti.progress import track
+
+LITE0_SIZE = 128  # pixels: enough for its features, a quarter of the time of 256
+_READERS = 4
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What an autoencoder makes of N images.
+
+    Attributes:
+        latents: (N, C, h, w) float32, means of the posteriors.
+        height_change_mm: (N,) height of the bone after encoding and decoding minus before; NaN without bone.
+    """
+
+    latents: np.ndarray
+    height_change_mm: np.ndarray
+
+    def pooled(self, side: int = 4) -> np.ndarray:
+        """(N, C · side · side): means over parts of the latents, as features of the images."""
+        parts = nn.functional.adaptive_avg_pool2d(torch.from_numpy(self.latents), side)
+        return parts.flatten(1).double().numpy()
+
+    def flat(self) -> np.ndarray:
+        """(N, C · h · w)."""
+        return self.latents.reshape(len(self.latents), -1)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Encodes and decodes images as a checkpoint does.
+
+    Attributes:
+        autoencoder: with ``encode`` (raw -> posterior), ``decode`` (latents, statistics -> raw) and
+            ``normalization``.
+        image_size: side of the square that it sees, pixels.
+        pixel_mm: edge of a pixel in mm, for files that don't say.
+        batch_size: images at a time.
+        device: where it works.
+    """
+
+    autoencoder: nn.Module
+    image_size: int
+    pixel_mm: float
+    batch_size: int
+    device: torch.device
+
+    def __call__(self, files: Sequence[Path], what: str, heights: bool = False) -> Probed:
+        """Probe files.
+
+        Args:
+            files: of raw images.
+            what: they are, for the progress bar.
+            heights: whether to decode and measure as well.
+        """
+        batches = [files[start : start + self.batch_size] for start in range(0, len(files), self.batch_size)]
+        work = self._with_heights if heights else self._latents_only
+        found = run_batches(lambda: self.autoencoder, work, batches, [self.device])
+        latents, changes = zip(*track(found, f"Encoding {what}", total=len(batches)), strict=True)
+        return Probed(np.concatenate(latents), np.concatenate(changes))
+
+    def _latents_only(self, autoencoder: nn.Module, files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
+        raw = _stacked([tif.read(file).pixels for file in files], self.image_size).to(self.device)
+        mean: Tensor = autoencoder.encode(raw).mean  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+        return mean.float().cpu().numpy(), np.full(len(files), np.nan)
+
+    def _with_heights(self, autoencoder: nn.Module, files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
+        images = [tif.read(file) for file in files]
+        raw = _stacked([image.pixels for image in images], self.image_size).to(self.device)
+        statistics = autoencoder.normalization.statistics(raw)  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+        latents: Tensor = autoencoder.encode(raw).mean  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+        decoded = autoencoder.decode(latents, statistics).float().cpu().numpy()[:, 0]  # pyright: ignore[reportCallIssue]
+        changes = []
+        for image, square in zip(images, decoded, strict=True):
+            edge = image.pixel_mm or self.pixel_mm
+            after = resize.unfit(square, image.pixels.shape)  # pyright: ignore[reportArgumentType]
+            changes.append(lengths_of(after, edge)["height"] - lengths_of(image.pixels, edge)["height"])
+        return latents.float().cpu().numpy(), np.array(changes)
+
+
+def lite0_features(
+    files: Sequence[Path], data_range: float, what: str, device: torch.device, batch_size: int = 16
+) -> np.ndarray:
+    """(N, 320) float64: means over the image of EfficientNet-Lite0's last features (ImageNet).
+
+    Args:
+        files: of raw images.
+        data_range: raw units; 0 to this becomes black to white.
+        what: they are, for the progress bar.
+        device: where to compute.
+        batch_size: images at a time.
+
+    Raises:
+        UsageError: the package with the weights is missing.
+    """
+    ruler = Lite0Perceptual()
+
+    def work(module: nn.Module, batch: Sequence[Path]) -> np.ndarray:
+        assert isinstance(module, Lite0Perceptual)
+        raw = _stacked([tif.read(file).pixels for file in batch], LITE0_SIZE).to(device)
+        last = module.features((2 * raw / data_range - 1).clamp(-1, 1))[-1]
+        return last.mean(dim=(2, 3)).double().cpu().numpy()
+
+    batches = [files[start : start + batch_size] for start in range(0, len(files), batch_size)]
+    found = run_batches(lambda: ruler, work, batches, [device])
+    return np.concatenate(list(track(found, f"Features of {what}", total=len(batches))))
+
+
+def thumbnails(files: Sequence[Path], size: int = 64) -> np.ndarray:
+    """(N, size · size) float32 raw images, small: noise and shifts by a pixel hardly count between them."""
+    with ThreadPoolExecutor(_READERS) as threads:
+        found = threads.map(lambda file: resize.fit(tif.read(file).pixels, size).ravel(), files)
+        return np.stack(list(track(found, "Reading", total=len(files))))
+
+
+def _stacked(images: Sequence[np.ndarray], size: int) -> Tensor:
+    """(B, 1, size, size) float32."""
+    return torch.from_numpy(np.stack([resize.fit(image, size) for image in images])[:, None])

@@ -1,0 +1,140 @@
+"""A trained second stage at work: a batch of images becomes files of samples."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pti.data import resize, tif
+from pti.data.inputs import InputImage
+from pti.diffusion.samplers import Sampler
+from pti.randomness import sample_generator
+
+SAMPLES = "samples"
+
+_WRITERS = 4
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are sampled; what is None is the module's own.
+
+    Attributes:
+        samples: for each image.
+        sampler: a function of `pti.diffusion.samplers`.
+        steps: of the sampler.
+        guidance_scale: 1 = none.
+        seed: of the noise, see `pti.randomness.sample_generator`.
+    """
+
+    samples: int = 1
+    sampler: Sampler | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    seed: int = 0
+
+    def resolved(self, module: nn.Module) -> "Sampling":
+        """The same with the module's own settings where there were none."""
+        own = {"sampler": "sampler", "steps": "sampling_steps", "guidance_scale": "guidance_scale"}
+        missing = {name: getattr(module, of, None) for name, of in own.items() if getattr(self, name) is None}
+        return replace(self, **missing)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, the sampler as ``ddim(eta=0.5)``."""
+        return {**vars(self), "sampler": None if self.sampler is None else _described(self.sampler)}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sample that is to be made.
+
+    Attributes:
+        source: of the image.
+        sample: counted from 0.
+        is_needed: whether it has to be written: it stands in its batch also where it was written earlier, so
+            that the others come out the same to the last bit.
+    """
+
+    source: InputImage
+    sample: int
+    is_needed: bool = True
+
+    @property
+    def file(self) -> str:
+        """What it is written to, below the output folder."""
+        return f"{SAMPLES}/{self.source.name}_s{self.sample:02d}.tif"
+
+
+@dataclass(frozen=True)
+class Translate:
+    """Makes a batch of samples and writes them: raw units, the input's own size and resolution.
+
+    Attributes:
+        output_dir: existing folder.
+        image_size: side of the square that the module sees, pixels.
+        sampling: how.
+    """
+
+    output_dir: Path
+    image_size: int
+    sampling: Sampling
+
+    def __call__(self, module: nn.Module, items: Sequence[Item]) -> list[Item]:
+        """Those items of the batch that were needed; their files are written."""
+        sources = list(dict.fromkeys(item.source for item in items))
+        with _repeatable(), ThreadPoolExecutor(_WRITERS) as threads:
+            images = dict(zip(sources, threads.map(lambda source: tif.read(source.path), sources)))  # noqa: B905
+            squares = {source: resize.fit(image.pixels, self.image_size) for source, image in images.items()}
+            found = self._translate(module, items, np.stack([squares[item.source] for item in items]))
+            needed = [index for index, item in enumerate(items) if item.is_needed]
+            list(threads.map(lambda index: self._write(module, items[index], images, found[index]), needed))
+        return [items[index] for index in needed]
+
+    def _translate(self, module: nn.Module, items: Sequence[Item], squares: np.ndarray) -> np.ndarray:
+        """(B, S, S) raw dente images -> (B, S, S) raw edente images."""
+        device = next(module.parameters()).device
+        sampling = self.sampling
+        generators = [sample_generator(sampling.seed, item.source.name, item.sample) for item in items]
+        found: Tensor = module.translate(  # pyright: ignore[reportCallIssue]
+            torch.from_numpy(squares)[:, None].to(device),
+            generators,
+            sampler=sampling.sampler,
+            steps=sampling.steps,
+            guidance_scale=sampling.guidance_scale,
+        )
+        return found.float().cpu().numpy()[:, 0]
+
+    def _write(
+        self,
+        module: nn.Module,
+        item: Item,
+        images: Mapping[InputImage, tif.TifImage],
+        found: np.ndarray,
+    ) -> None:
+        image = images[item.source]
+        path = self.output_dir / item.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels: np.ndarray = module.at_own_size(image.pixels, found)  # pyright: ignore[reportCallIssue]
+        tif.write(path, pixels, image.pixel_mm)
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """On a GPU the same bits each time, and full precision: rounded to TF32, a sample would depend on the
+    batch that it is made in."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
+
+
+def _described(sampler: Sampler) -> str:
+    if not isinstance(sampler, partial):
+        return getattr(sampler, "__name__", str(sampler))
+    options = ", ".join(f"{key}={value}" for key, value in sampler.keywords.items())
+    return _described(sampler.func) + (f"({options})" if options else "")

@@ -1,0 +1,79 @@
+"""``calibration.json``: the conformal corrections that one evaluation found, for use by others."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pti.errors import DataError
+from pti.metrics.calibration import LEVELS, conformal_correction
+from pti.metrics.scores import Scores
+
+MEASURES = ("height", "width_quarter", "width_half", "width_three_quarters")
+"""The measures that get intervals."""
+
+Corrections = Mapping[str, Mapping[float, float]]
+"""Measure -> level -> correction, mm; infinite where there were too few patients."""
+
+
+def fit_corrections(scores: Scores) -> dict[str, dict[float, float]]:
+    """The corrections that make a method's intervals valid, found on these slices."""
+    return {
+        measure: {
+            level: conformal_correction(
+                scores.predicted[measure], scores.true[measure], scores.patients, level
+            )
+            for level in LEVELS
+        }
+        for measure in MEASURES
+    }
+
+
+def calibration_text(scores: Scores, corrections: Corrections, origin: str) -> str:
+    """The file's text.
+
+    Args:
+        scores: that the corrections were found on.
+        corrections: mm.
+        origin: which patients these are, in words.
+    """
+    content = {
+        "method": scores.method,
+        "samples": scores.samples,
+        "found_on": origin,
+        "slices": len(scores.names),
+        "patients": len(set(scores.patients)),
+        "corrections_mm": {
+            measure: {str(level): value if math.isfinite(value) else None for level, value in levels.items()}
+            for measure, levels in corrections.items()
+        },
+    }
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def read_calibration(path: Path, samples: int) -> tuple[dict[str, dict[float, float]], str]:
+    """The corrections of a file, and in words where they come from.
+
+    Args:
+        path: a ``calibration.json``.
+        samples: of each slice now; a correction is only valid for intervals from as many.
+
+    Raises:
+        DataError: it is no such file, or was found with another number of samples.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        corrections = {
+            measure: {float(level): math.inf if value is None else value for level, value in levels.items()}
+            for measure, levels in content["corrections_mm"].items()
+        }
+        found, origin = content["samples"], f"{content['found_on']} ({content['patients']} patients)"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise DataError(f"{path}: expected a calibration.json that an evaluate command wrote.") from None
+    if found != samples:
+        raise DataError(
+            f"{path}: found on {found} samples a slice, but there are {samples} now. Use as many, or "
+            "calibrate anew."
+        )
+    return corrections, origin

@@ -1,0 +1,59 @@
+"""A picture of one image's translation: condition, target, samples, their mean and how they vary."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pti.metrics.translation import mean_image, spread_image
+from pti.report.panels import grey, sequential, tissue_window, titled_row
+
+MOST_SAMPLES = 4
+SPREAD_SHARE = 0.1
+"""Share of the data range at which a standard deviation gets its full colour; one scale for all images."""
+
+
+def draw_translation(
+    name: str,
+    condition: np.ndarray,
+    samples: Sequence[np.ndarray],
+    figures: Mapping[str, Any],
+    data_range: float,
+    target: np.ndarray | None = None,
+) -> Image.Image:
+    """Condition | target | up to 4 samples | mean | standard deviation, the last two of several samples only.
+
+    Args:
+        name: of the image.
+        condition: (H, W) raw image; its tissue makes the window of grey of all panels.
+        samples: (H, W) raw images.
+        figures: from `pti.metrics.translation.translation_figures`.
+        data_range: of the data set, raw units.
+        target: (H, W) raw image; None leaves its panel out.
+    """
+    window = tissue_window(condition)
+    panels = [("condition", grey(condition, window))]
+    if target is not None:
+        panels.append(("target", grey(target, window)))
+    shown = samples[:MOST_SAMPLES]
+    panels += [(f"sample {number}", grey(sample, window)) for number, sample in enumerate(shown)]
+    bar = None
+    if len(samples) > 1:
+        limit = SPREAD_SHARE * data_range
+        panels.append((f"mean of {len(samples)}", grey(mean_image(samples), window)))
+        panels.append(("standard deviation", sequential(spread_image(samples), limit)))
+        bar = (len(panels) - 1, "0", f"{limit:.3g}")
+    return titled_row(panels, f"{name}\n{_in_words(figures)}", bar, lambda place: sequential(place, 1))
+
+
+def _in_words(figures: Mapping[str, Any]) -> str:
+    heights = [sample["bone_height_mm"] for sample in figures["samples"]]
+    words = f"bone height {figures['condition_height_mm']:.2f} → {figures['bone_height_mm']:.2f} mm"
+    if len(heights) > 1:
+        words += f" (median; samples {min(heights):.2f} to {max(heights):.2f} mm)"
+    if "target_height_mm" not in figures:
+        return words
+    words += f", target {figures['target_height_mm']:.2f} mm"
+    of_what = "mean: " if len(heights) > 1 else ""
+    return words + f"; {of_what}PSNR {figures['psnr']:.1f} dB, SSIM {figures['ssim']:.3f}"

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+from study_setup import made_latents
+
+from pti.analysis.distances import silhouette, squared_distances
+from pti.analysis.names import METHODS
+from pti.analysis.projection import FEWEST, Settings, fit_to, principal_components, project
+from pti.errors import DataError
+
+# umap compiles itself, which takes a good part of a minute
+EACH = [pytest.param(name, marks=[pytest.mark.slow] if name == "umap" else []) for name in METHODS]
+
+
+@pytest.mark.parametrize("method", EACH)
+def test_groups_and_patients_stay_together_and_the_seed_decides(method):
+    latents = made_latents(apart=4.0)
+    components = principal_components(latents.flat)
+    settings, _ = fit_to(Settings(n_neighbors=5, perplexity=5), len(latents))
+    found = project(components, method, settings)
+    assert found.points.shape == (len(latents), 2)
+    assert silhouette(squared_distances(found.points), latents.group) > 0.3
+    again = project(principal_components(latents.flat), method, settings)
+    assert np.array_equal(found.points, again.points)
+
+
+@pytest.mark.parametrize("method", EACH)
+def test_the_fewest_images(method):
+    latents = made_latents(patients=5, slices=1)
+    flat = latents.flat[:FEWEST]
+    settings, told = fit_to(Settings(), FEWEST)
+    assert "instead of 40" in told
+    assert np.isfinite(project(principal_components(flat), method, settings).points).all()
+    with pytest.raises(DataError, match="found 4 images"):
+        principal_components(flat[:4])
+
+
+def test_settings_that_fit_are_kept():
+    assert fit_to(Settings(), 400) == (Settings(), "")
+    fitted, told = fit_to(Settings(n_neighbors=40, perplexity=5), 61)
+    assert (fitted.n_neighbors, fitted.perplexity) == (20, 5)
+    assert told == "61 images: n_neighbors=20 instead of 40."
+
+
+def test_components_are_the_directions_of_variance():
+    random = np.random.default_rng(0)
+    directions = np.linalg.qr(random.normal(size=(12, 2)))[0].T
+    flat = (random.normal(size=(60, 2)) * (10, 1)) @ directions
+    found = principal_components(flat.astype(np.float32))
+    sizes = np.linalg.svd(flat - flat.mean(0), compute_uv=False)
+    assert found.shares[:2].sum() == pytest.approx(1, abs=1e-4)
+    assert found.scores[:, :2].std(0) == pytest.approx(sizes[:2] / 60**0.5, rel=1e-4)

@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pti.data import tif
+from pti.data.predictions import match_folders, method_names
+from pti.errors import DataError
+
+NAMES = ("1000_HA_2021_02_545", "1001_HA_2021_02_545", "1000_HA_2021_02_700")
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(folder: str, *names: str) -> Path:
+        path = tmp_path / folder
+        path.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            tif.write(path / f"{name}.tif", np.ones((8, 8), np.float32))
+        return path
+
+    return write
+
+
+def test_images_are_matched_by_name(write):
+    predictions, targets = write("predicted", *NAMES[:2]), write("true", *NAMES)
+    found = match_folders({"model": predictions}, targets, write("dente", *NAMES))
+    assert [case.name for case in found.cases] == sorted(NAMES[:2])
+    case = found.cases[0]
+    assert case.patient == "545"
+    assert case.condition is not None
+    assert case.condition.parent.name == "dente"
+    assert [path.name for path in case.predictions["model"]] == [f"{NAMES[0]}.tif"]
+    assert found.notes == [f"1 of 3 targets have no prediction: {NAMES[2]}"]
+
+
+def test_samples_are_matched_in_order_also_below_a_translate_folder(write, tmp_path):
+    write("out/samples", *(f"{name}_s{sample:02d}" for name in NAMES for sample in (10, 0, 2)))
+    write("out/mean", *NAMES)
+    found = match_folders({"model": tmp_path / "out"}, write("true", *NAMES))
+    files = [path.stem[-3:] for path in found.cases[0].predictions["model"]]
+    assert files == ["s00", "s02", "s10"]
+    assert not found.notes
+
+
+def test_a_name_that_looks_like_a_sample_is_itself(write):
+    targets = write("true", "jaw_s01", "jaw")
+    found = match_folders({"model": write("predicted", "jaw_s01", "jaw")}, targets)
+    assert [len(case.predictions["model"]) for case in found.cases] == [1, 1]
+
+
+def test_images_without_a_patient_stand_for_themselves(write):
+    found = match_folders({"model": write("predicted", "a", "b")}, write("true", "a", "b"))
+    assert [case.patient for case in found.cases] == ["a", "b"]
+    assert "2 names" in found.notes[0]
+
+
+def test_what_does_not_fit_is_named(write):
+    targets = write("true", *NAMES)
+    with pytest.raises(DataError, match=r"none of its images is called like one in .*Found other; expected"):
+        match_folders({"model": write("a", "other")}, targets)
+    uneven = [f"{name}_s{sample:02d}" for name in NAMES for sample in (0, 1)][:-1]
+    with pytest.raises(DataError, match=f"most slices have 2 samples, {NAMES[2]}"):
+        match_folders({"model": write("b", *uneven)}, targets)
+    with pytest.raises(DataError, match=f"{NAMES[1]}: no condition of this name"):
+        match_folders({"model": targets}, targets, write("c", NAMES[0], NAMES[2]))
+    with pytest.raises(DataError, match="no slice there has a prediction by every method"):
+        match_folders({"x": write("d", NAMES[0]), "y": write("e", NAMES[1])}, targets)
+
+
+def test_strangers_are_noted(write):
+    found = match_folders({"model": write("predicted", *NAMES, "other")}, write("true", *NAMES))
+    assert found.notes == ["1 images of model have no target and are left out: other"]
+
+
+def test_methods_are_called_after_their_folders():
+    assert list(method_names([Path("/x/ldm")])) == ["ldm"]
+    assert list(method_names([Path("/x/a/samples"), Path("/x/b/samples")])) == ["a", "b"]
+    assert list(method_names([Path("/a/out"), Path("/b/out")])) == ["a/out", "b/out"]

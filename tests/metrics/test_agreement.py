@@ -1,0 +1,45 @@
+import math
+
+import numpy as np
+import pytest
+
+from pti.metrics.agreement import LENGTHS, OVERLAP, SIMILARITY, compare_images, lengths_of, ratio_columns
+
+
+def block(top: int = 10, bottom: int = 50) -> np.ndarray:
+    raw = np.zeros((64, 64), np.float32)
+    raw[top:bottom, 20:40] = 1000
+    return raw
+
+
+def test_equal_images_agree_exactly():
+    figures, lengths = compare_images(block(), block(), 0.15, 1000)
+    assert set(figures) == {*SIMILARITY, *OVERLAP}
+    assert figures["mae"] == figures["hausdorff95_mm"] == figures["crest_shift_mm"] == 0
+    assert figures["dice"] == figures["iou"] == 1
+    assert lengths == pytest.approx(lengths_of(block(), 0.15), nan_ok=True)
+
+
+def test_a_lower_ridge_is_lower_by_its_rows():
+    figures, lengths = compare_images(block(), block(top=14), 0.5, 1000)
+    assert lengths["height"] == 18
+    assert figures["crest_shift_mm"] == 2
+    assert figures["dice"] == pytest.approx(2 * 36 / 76)
+
+
+def test_no_bone_is_wrong_by_the_whole_bone():
+    figures, lengths = compare_images(block(), np.zeros((64, 64), np.float32), 0.15, 1000)
+    assert figures["dice"] == 0
+    assert set(lengths.values()) == {0.0}
+    assert math.isnan(figures["hausdorff95_mm"])
+    assert set(lengths) == {*LENGTHS, "area"}
+
+
+def test_ratios_and_steps():
+    found = ratio_columns(20.0, 20.75, 0.15)
+    assert found["ratio"] == pytest.approx(20 / 20.75)
+    assert (found["within_5px"], found["within_10px"]) == (1, 1)
+    assert (found["above_0.90"], found["above_0.95"], found["above_0.97"]) == (1, 1, 0)
+    assert ratio_columns(20.0, 20.9, 0.15)["within_5px"] == 0
+    assert all(math.isnan(value) for value in ratio_columns(math.nan, 1.0, 0.15).values())
+    assert set(ratio_columns(math.nan, 1.0, 0.15)) == set(found)

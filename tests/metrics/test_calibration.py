@@ -1,0 +1,124 @@
+import math
+
+import numpy as np
+import pytest
+
+from pti.metrics.calibration import (
+    central_interval,
+    check_intervals,
+    conformal_correction,
+    crps,
+    crps_normal,
+    rank_histogram,
+)
+
+
+def draws(count: int, samples: int, spread: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Truths and samples around the same centres; ``spread`` 1 is calibrated."""
+    rng = np.random.default_rng(seed)
+    centre = rng.normal(20, 2, count)
+    return centre[:, None] + spread * rng.normal(0, 1, (count, samples)), centre + rng.normal(0, 1, count)
+
+
+def test_crps_of_one_sample_is_the_absolute_error():
+    assert crps(np.array([[3.0], [1.0]]), np.array([1.0, 4.0])).tolist() == [2, 3]
+
+
+def test_crps_by_hand():
+    # mean |x - y| = (1 + 0 + 3) / 3; pairs |0-1|, |0-4|, |1-4|: mean 8/3, halved 4/3.
+    assert crps(np.array([[0.0, 1.0, 4.0]]), np.array([1.0]))[0] == pytest.approx(4 / 3 - 4 / 3)
+
+
+@pytest.mark.parametrize("samples", [2, 5, 50])
+def test_crps_expects_that_of_the_distribution_whatever_the_number_of_samples(samples):
+    rng = np.random.default_rng(1)
+    truth = rng.normal(0, 1, 20_000)
+    found = crps(rng.normal(0, 1, (20_000, samples)), truth).mean()
+    expected = crps_normal(np.zeros(20_000), np.ones(20_000), truth).mean()
+    assert expected == pytest.approx(1 / math.sqrt(math.pi), rel=0.02)
+    assert found == pytest.approx(expected, rel=0.03)
+
+
+def test_crps_is_nan_without_a_truth():
+    assert math.isnan(crps(np.ones((1, 3)), np.array([np.nan]))[0])
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.9])
+def test_intervals_of_calibrated_samples_hold_what_they_promise(level):
+    samples, truth = draws(20_000, 39)
+    low, high = central_interval(samples, level)
+    assert np.mean((low <= truth) & (truth <= high)) == pytest.approx(level, abs=0.01)
+
+
+def test_few_samples_hold_at_most_their_range():
+    samples, truth = draws(20_000, 4)
+    low, high = central_interval(samples, 0.9)
+    assert np.array_equal(low, samples.min(1))
+    assert np.array_equal(high, samples.max(1))
+    assert np.mean((low <= truth) & (truth <= high)) == pytest.approx(3 / 5, abs=0.01)
+
+
+def test_a_negative_correction_never_turns_an_interval_round():
+    low, high = central_interval(np.array([[1.0, 2.0, 3.0]]), 0.5, -10.0)
+    assert low[0] == high[0] == 2.0
+
+
+def test_rank_histogram_is_flat_when_calibrated_and_a_bowl_when_too_narrow():
+    counts = rank_histogram(*draws(20_000, 9))
+    assert counts.sum() == 20_000
+    assert counts.min() > 0.9 * counts.max()
+    narrow = rank_histogram(*draws(20_000, 9, spread=0.3))
+    assert narrow[0] > 3 * narrow[5]
+    assert narrow[-1] > 3 * narrow[5]
+
+
+def test_equal_values_take_random_ranks():
+    counts = rank_histogram(np.ones((9000, 2)), np.ones(9000))
+    assert counts.min() > 2700
+
+
+@pytest.mark.parametrize(("samples", "spread"), [(1, 0.0), (8, 0.2), (8, 3.0)])
+def test_the_correction_holds_for_new_patients_whatever_the_model(samples, spread):
+    """Slices of a patient share most of their error; the share held is a mean over many calibrations."""
+    rng = np.random.default_rng(2)
+    held = []
+    for _ in range(150):
+        patients, slices = 40, 5
+        common = np.repeat(rng.normal(0, 1, patients), slices)
+        truth = common + 0.3 * rng.normal(0, 1, patients * slices)
+        predicted = spread * rng.normal(0, 1, (patients * slices, samples))
+        names = np.repeat(np.arange(patients), slices).astype(str)
+        half = patients * slices // 2
+        correction = conformal_correction(predicted[:half], truth[:half], list(names[:half]), 0.9)
+        low, high = central_interval(predicted[half:], 0.9, correction)
+        held.append(np.mean((low <= truth[half:]) & (truth[half:] <= high)))
+    assert 0.895 <= np.mean(held) <= 0.95
+
+
+def test_too_few_patients_vouch_for_nothing():
+    samples, truth = draws(16, 5)
+    names = [str(index // 2) for index in range(16)]
+    assert math.isinf(conformal_correction(samples, truth, names, 0.9))
+    assert math.isfinite(conformal_correction(samples, truth, names, 0.8))
+
+
+def test_a_patient_with_many_slices_weighs_as_much_as_one_with_one():
+    truth = np.array([0.0, *np.arange(1.0, 20.0)])
+    samples = np.zeros((len(truth), 1))
+    samples[10:] = truth[10:, None]
+    names = ["many"] * 10 + [str(index) for index in range(10)]
+    assert conformal_correction(samples, truth, names, 0.5) == 0
+
+
+def test_checked_intervals_tell_raw_and_corrected():
+    samples, truth = draws(400, 9, spread=0.3)
+    names = [str(index // 4) for index in range(400)]
+    correction = conformal_correction(samples, truth, names, 0.9)
+    rows = check_intervals("height", samples, truth, names, {0.9: correction})
+    raw, corrected = rows[0], rows[2]
+    assert raw.corrected_coverage is None
+    assert raw.coverage.value < 0.4
+    assert corrected.corrected_coverage is not None
+    assert corrected.corrected_coverage.value == pytest.approx(0.9, abs=0.03)
+    assert corrected.coverage.low < corrected.coverage.value < corrected.coverage.high
+    assert corrected.corrected_width == pytest.approx(corrected.width + 2 * correction)

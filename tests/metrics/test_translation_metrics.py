@@ -1,0 +1,73 @@
+"""Figures of an image's samples."""
+
+import numpy as np
+import pytest
+
+from pti.data import tif
+from pti.metrics.translation import (
+    bone_height_mm,
+    mean_height_loss_mm,
+    mean_image,
+    median_sample,
+    spread_image,
+    translation_figures,
+)
+
+
+def bone(height: int, value: float = 1000) -> np.ndarray:
+    """(32, 32) raw image with a block of bone on row 28."""
+    raw = np.zeros((32, 32), np.float32)
+    raw[28 - height : 28, 10:22] = value
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("heights", "expected"),
+    [([5], 0), ([9, 1, 5], 2), ([4, 1, 2, 9], 0), ([1, 2, 3, 3.5], 1), ([7, 7, 7], 1), ([1, 3], 0)],
+)
+def test_median_sample(heights, expected):
+    assert median_sample(heights) == expected
+
+
+def test_a_sample_without_bone_is_wrong_by_the_whole_height():
+    assert bone_height_mm(np.zeros((32, 32), np.float32), 0.2) == 0
+    found = translation_figures(bone(20), [np.zeros((32, 32), np.float32)], 0.2, 1000.0, bone(10))
+    assert found["height_error_mm"] == pytest.approx(2.0)
+    assert found["samples"][0]["bone_dice"] == 0
+
+
+def test_figures_of_samples_and_of_their_mean():
+    samples = [bone(height) for height in (8, 10, 14)]
+    found = translation_figures(bone(20), samples, 0.5, 1000.0, bone(11))
+    assert found["condition_height_mm"] == 10
+    assert found["target_height_mm"] == 5.5
+    assert found["median_sample"] == 1
+    assert found["height_error_mm"] == pytest.approx(0.5)
+    assert [sample["height_error_mm"] for sample in found["samples"]] == pytest.approx([1.5, 0.5, 1.5])
+    assert found["height_spread_mm"] == pytest.approx(np.std([4, 5, 7], ddof=1))
+    # Two of three samples reach row 18, one row 14: the mean's bone is that of the majority.
+    assert found["bone_dice"] == pytest.approx(2 * 10 / 21)
+    assert found["psnr"] > found["samples"][2]["psnr"]
+
+
+def test_without_a_target_only_heights_are_known():
+    found = translation_figures(bone(20), [bone(10)], 0.5, 1000.0)
+    assert "height_error_mm" not in found
+    assert found["samples"] == [{"bone_height_mm": 5.0}]
+
+
+def test_mean_and_spread():
+    images = [bone(4, 900), bone(4, 1100), bone(4, 1000)]
+    assert mean_image(images)[27, 15] == 1000
+    assert spread_image(images)[27, 15] == 100
+    assert mean_image(images).dtype == spread_image(images).dtype == np.float32
+
+
+def test_mean_loss_of_height_uses_each_files_own_pixel(tmp_path):
+    pairs = []
+    for number, (before, after, pixel_mm) in enumerate([(20, 10, 0.2), (20, 16, None)]):
+        paths = tmp_path / f"{number}_dente.tif", tmp_path / f"{number}_edente.tif"
+        for path, height in zip(paths, (before, after), strict=True):
+            tif.write(path, bone(height), pixel_mm)
+        pairs.append(paths)
+    assert mean_height_loss_mm(pairs, 0.5) == pytest.approx((10 * 0.2 + 4 * 0.5) / 2)

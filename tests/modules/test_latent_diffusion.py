@@ -1,0 +1,367 @@
+"""Latent diffusion: every option, noise that belongs to a sample, the loss and its weights, the cache."""
+
+import copy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from pti.checkpoint import load, read
+from pti.config import CONF_DIR
+from pti.diffusion.formulation import min_snr_weight
+from pti.diffusion.paths import RectifiedFlow
+from pti.errors import UsageError
+from pti.modules.latent_diffusion import CHANGED, LatentDiffusion
+from pti.modules.tif_data import TifDataModule
+from pti.train import train
+from second_stage_setup import (
+    configuration,
+    data_of,
+    fill_zeros,
+    generators,
+    module_of,
+    names,
+    one_step,
+    recorded_pairs,
+    save_autoencoder,
+    trained,
+    training_batch,
+)
+from training_setup import SIZE, make_images
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_images(tmp_path_factory.mktemp("data") / "images")
+
+
+@pytest.fixture(scope="module")
+def autoencoder(root: Path) -> Path:
+    return save_autoencoder(root, root.parent / "stage_1" / "best.ckpt")
+
+
+@pytest.fixture(scope="module")
+def data(root: Path) -> TifDataModule:
+    return data_of(configuration(root, root.parent / "unused"))
+
+
+def built(root: Path, autoencoder: Path, *overrides: str) -> LatentDiffusion:
+    """A module, its network filled."""
+    config = configuration(root, root.parent / "unused", f"autoencoder_ckpt='{autoencoder}'", *overrides)
+    module = module_of(config)
+    fill_zeros(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def shared(root: Path, autoencoder: Path) -> LatentDiffusion:
+    return built(root, autoencoder)
+
+
+@pytest.fixture
+def module(shared: LatentDiffusion) -> LatentDiffusion:
+    """One that may be changed."""
+    return copy.deepcopy(shared)
+
+
+def option(group: str, name: str) -> Any:
+    """What a file of ``conf/model`` builds."""
+    return instantiate(OmegaConf.load(CONF_DIR / "model" / group / f"{name}.yaml"))
+
+
+PATHS = names("path")
+GROUPS = ("path", "sampler", "conditioning", "detail_transfer")
+# As few modules as hold every file of these groups.
+COMBINED = [
+    [f"model/{group}={found[index % len(found)]}" for group, found in ((g, names(g)) for g in GROUPS)]
+    for index in range(max(len(names(group)) for group in GROUPS))
+]
+
+
+def assert_raw_images(found: Tensor, module: LatentDiffusion) -> None:
+    """Finite, and background exactly 0: nothing lies between 0 and the darkest that tissue can be."""
+    assert found.dtype == torch.float32
+    assert found.isfinite().all()
+    statistics = module.normalization.statistics(found)
+    image = module.normalization.normalize(found, statistics)
+    darkest = module.normalization.denormalize(torch.full_like(image, -0.9999), statistics)
+    assert (darkest == 0).all()
+    assert (found[found != 0] > 1e-30).all()
+
+
+@pytest.mark.parametrize("options", COMBINED, ids=" ".join)
+def test_every_option_trains_and_translates(
+    root: Path, autoencoder: Path, data: TifDataModule, options: list[str]
+):
+    module, batch = built(root, autoencoder, *options), training_batch(data)
+    before = [parameter.detach().clone() for parameter in module.network.parameters()]
+    assert 0 < one_step(module, batch) < 1e4
+    assert any(not torch.equal(p, b) for p, b in zip(module.network.parameters(), before, strict=True))
+    assert module.first_stage.autoencoder.encoder.training is False
+    with torch.no_grad():
+        found = module.translate(batch["condition"], generators(batch["name"]), steps=2)
+        module.validation_loss(batch)
+    assert found.shape == (4, 1, SIZE, SIZE)
+    assert_raw_images(found, module)
+
+
+@torch.no_grad()
+def test_what_the_decoder_calls_background_is_exactly_0(module: LatentDiffusion, data: TifDataModule):
+    raw = training_batch(data)["condition"]
+    bound = module.normalization.get_buffer("bounds")[3] / 2 - 1
+    latents = module.scaled_condition(raw)
+    decoded = module.first_stage.decode_normalized(module.scaling.denormalize(latents))
+    decoded_raw = module.decode(raw, latents)
+    assert torch.equal(decoded_raw == 0, decoded < bound)
+    # As it stands in the image, so with details transferred where nothing is changed.
+    module.detail_transfer = option("detail_transfer", "gated")
+    found = module.decode(raw, latents)
+    torch.testing.assert_close(found, raw, rtol=1e-4, atol=0.1)
+    assert torch.equal(found == 0, raw == 0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("group", "name"), [("sampler", "ddpm"), ("path", "bridge"), ("path", "condition_flow")]
+)
+def test_a_sample_depends_on_no_other(module: LatentDiffusion, data: TifDataModule, group: str, name: str):
+    setattr(module, group, option(group, name))
+    batch = training_batch(data)
+    raw, called = batch["condition"], batch["name"]
+    together = module.translate(raw, generators(called), steps=3)
+    scale = float(raw.max())
+    for order in ([2], [3, 0], [1, 1, 2, 3, 0]):
+        found = module.translate(raw[order], generators([called[index] for index in order]), steps=3)
+        torch.testing.assert_close(found, together[order], rtol=0, atol=1e-4 * scale)
+    other = module.translate(raw, generators(called, sample=1), steps=3)
+    assert float((other - together).abs().max()) > 1e-2 * scale
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("path", PATHS)
+def test_the_validation_loss_depends_on_no_batch_and_no_order(
+    module: LatentDiffusion, data: TifDataModule, path: str
+):
+    module.path, whole = option("path", path), training_batch(data, 5)
+    together = module.validation_loss(whole)
+    assert together.shape == (5,)
+    assert torch.equal(module.validation_loss(whole), together)
+    for index in (0, 3):
+        alone = data.training_set().__getitems__([(0, index)])
+        torch.testing.assert_close(module.validation_loss(alone), together[[index]], rtol=1e-4, atol=1e-5)
+    backwards = data.training_set().__getitems__([(0, index) for index in range(5)][::-1])
+    torch.testing.assert_close(module.validation_loss(backwards), together.flip(0), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_validation_encodes_once_and_uses_the_average(module: LatentDiffusion, data: TifDataModule):
+    batch, calls = training_batch(data), []
+    expected = module.validation_loss(batch)
+    assert module.ema is not None
+    for parameter in module.network.parameters():
+        parameter += 1
+    encode = module.first_stage.encode
+    module.first_stage.encode = lambda *given: calls.append(1) or encode(*given)  # pyright: ignore
+    assert torch.equal(module.validation_loss(batch), expected)
+    assert len(calls) == 2  # conditions and targets
+
+
+def latent_batch(count: int = 4) -> dict[str, Any]:
+    """A batch as from the cache; condition and target differ in the left half of the latents."""
+    generator = torch.Generator().manual_seed(3)
+    condition = torch.randn(count, 4, 8, 8, generator=generator)
+    target = condition.clone()
+    target[..., :4] += 1.0
+    called = [f"image {index}" for index in range(count)]
+    return {
+        "condition_mean": condition,
+        "target_mean": target,
+        "target_std": torch.ones(4, 4, 8, 8),
+        "name": called,
+    }
+
+
+def answers_zero(module: LatentDiffusion) -> LatentDiffusion:
+    """The error of ``sample`` is then the target itself."""
+    module.path, module.sample_posterior = RectifiedFlow("sample"), False
+    for parameter in module.inference_network.parameters():
+        parameter.zero_()
+    return module
+
+
+@torch.no_grad()
+def test_changed_weight(module: LatentDiffusion):
+    module, batch = answers_zero(module), latent_batch()
+    condition, target = module.scaled_pair(batch, generators(batch["name"]))
+    changed = (target - condition).square().mean(1, keepdim=True) > CHANGED**2
+    assert changed[..., :4].all()
+    assert not changed[..., 4:].any()
+    torch.testing.assert_close(module.validation_loss(batch), target.square().mean((1, 2, 3)))
+    module.changed_weight = 5.0
+    weight = torch.where(changed, 5.0, 1.0).expand_as(target)
+    expected = (weight * target.square()).sum((1, 2, 3)) / weight.sum((1, 2, 3))
+    torch.testing.assert_close(module.validation_loss(batch), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("change", [0.0, 1.0])
+def test_changed_weight_weighs_nothing_where_all_or_none_is_changed(module: LatentDiffusion, change: float):
+    batch = latent_batch()
+    batch["target_mean"] = batch["condition_mean"] + change
+    plain = module.validation_loss(batch)
+    module.changed_weight = 5.0
+    torch.testing.assert_close(module.validation_loss(batch), plain)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("time", [0.05, 0.9])
+def test_min_snr_weighs_each_time(
+    module: LatentDiffusion, monkeypatch: pytest.MonkeyPatch, path: str, time: float
+):
+    def always(count: int, generator: torch.Generator) -> Tensor:
+        return torch.full((count,), time, dtype=torch.float64)
+
+    module.path, batch = option("path", path), latent_batch()
+    monkeypatch.setattr(module.path, "training_times", always)
+    plain = module.validation_loss(batch)
+    module.min_snr_gamma = 2.0
+    weight = min_snr_weight(module.path, torch.tensor([time], dtype=torch.float64), 2.0)
+    torch.testing.assert_close(module.validation_loss(batch), plain * float(weight), rtol=1e-4, atol=0)
+
+
+def test_conditions_are_dropped_in_training_only(module: LatentDiffusion):
+    module.condition_dropout, told = 0.999999, []
+    module.network.register_forward_hook(lambda network, inputs, output: told.append(inputs[2]))
+    module.inference_network.register_forward_hook(lambda network, inputs, output: told.append(inputs[2]))
+    module.training_loss(latent_batch(), torch.Generator().manual_seed(0))
+    assert not told.pop().any()
+    module.validation_loss(latent_batch())
+    assert all(condition.any() for condition in told)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"guidance_scale": 2.0}, r"model\.guidance_scale=2\.0.*model\.condition_dropout=0\.1"),
+        ({"condition_dropout": 1.0}, r"model\.condition_dropout=1\.0"),
+        ({"condition_dropout": -0.1}, r"model\.condition_dropout=-0\.1"),
+    ],
+)
+def test_guidance_needs_condition_dropout(shared: LatentDiffusion, options: dict[str, Any], named: str):
+    parts = (shared.first_stage, shared.network, shared.path, shared.sampler)
+    with pytest.raises(UsageError, match=named):
+        LatentDiffusion(*parts, optimizer=torch.optim.SGD, **options)  # pyright: ignore[reportArgumentType]
+
+
+@torch.no_grad()
+def test_guidance(module: LatentDiffusion, data: TifDataModule):
+    batch = training_batch(data, 2)
+    with pytest.raises(UsageError, match=r"trained without condition dropout.*guidance_scale=1"):
+        module.translate(batch["condition"], generators(batch["name"]), guidance_scale=1.5)
+    module.condition_dropout, module.guidance_scale = 0.1, 3.0
+    own, none, three = (
+        module.translate(batch["condition"], generators(batch["name"]), steps=1, guidance_scale=scale)
+        for scale in (None, 1.0, 3.0)
+    )
+    assert torch.equal(own, three)
+    assert not torch.allclose(none, three, rtol=1e-2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("steps", [0, 1001])
+def test_steps_that_a_path_does_not_have(module: LatentDiffusion, data: TifDataModule, steps: int):
+    batch = training_batch(data, 1)
+    with pytest.raises(UsageError, match=f"steps={steps}"):
+        module.translate(batch["condition"], generators(batch["name"]), steps=steps)
+
+
+def test_a_step_changes_the_network_alone(module: LatentDiffusion, data: TifDataModule):
+    before = {name: value.clone() for name, value in module.first_stage.state_dict().items()}
+    one_step(module, training_batch(data))
+    assert all(torch.equal(value, before[name]) for name, value in module.first_stage.state_dict().items())
+    assert all(p.grad is None for p in module.first_stage.parameters())
+
+
+SHORT = (
+    "trainer.limit_train_batches=2",
+    "trainer.num_sanity_val_steps=0",
+    "trainer.limit_val_batches=0",
+    "callbacks.checkpointer.monitor=null",
+    "logger=csv",
+)
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "sample_posterior"),
+    [("default", True), pytest.param("none", False, marks=pytest.mark.slow)],
+)
+def test_with_and_without_cache_the_same_latents_are_trained_on(
+    root: Path,
+    autoencoder: Path,
+    data: TifDataModule,
+    tmp_path: Path,
+    augmentation: str,
+    sample_posterior: bool,
+):
+    """Two epochs of two views; a third would begin again with the first."""
+    seen, folders = {}, {cached: tmp_path / cached for cached in ("true", "false")}
+    chosen = (f"data/augmentation={augmentation}", f"model.sample_posterior={sample_posterior}")
+    for cached, folder in folders.items():
+        overrides = (f"model.cache_latents={cached}", "model.latent_views=2", *chosen)
+        config = configuration(root, folder, f"autoencoder_ckpt='{autoencoder}'", *SHORT, *overrides)
+        with recorded_pairs(LatentDiffusion) as pairs:
+            trained(config, folder)
+        seen[cached] = pairs
+    assert len(seen["true"]) == len(seen["false"]) == 4
+    for (named, cached), (other_named, encoded) in zip(seen["true"], seen["false"], strict=True):
+        assert named == other_named
+        torch.testing.assert_close(cached, encoded, rtol=1e-4, atol=1e-4)
+    views = data.training_set() if augmentation == "none" else data_of(config).training_set()
+    whole = views.__getitems__([(0, index) for index in range(len(views))])
+    for folder in folders.values():
+        assert_unit_standard_deviation(load(folder / "checkpoints" / "last.ckpt"), whole)
+
+
+@torch.no_grad()
+def assert_unit_standard_deviation(module: Any, whole: dict[str, Any]) -> None:
+    """Of the first view's targets, as they are learnt; conditions are scaled alike."""
+    found = module.posteriors(whole)
+    mean = module.scaling.normalize(found["target_mean"]).double()
+    std = (found["target_std"] / module.scaling.scale).double()
+    variance = mean.square().mean((0, 2, 3)) + module.sample_posterior * std.square().mean((0, 2, 3))
+    torch.testing.assert_close(mean.mean((0, 2, 3)), torch.zeros(4).double(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(variance, torch.ones(4).double(), rtol=1e-4, atol=0)
+    condition = module.scaled_condition(whole["condition"][:2])
+    torch.testing.assert_close(condition, module.scaling.normalize(found["condition_mean"][:2]))
+
+
+def test_one_checkpoint_is_enough_to_translate(root: Path, autoencoder: Path, tmp_path: Path):
+    own = tmp_path / "stage_1" / "best.ckpt"
+    own.parent.mkdir()
+    shutil.copy(autoencoder, own)
+    pictures = "callbacks.pictures={_target_:pti.modules.callbacks.Pictures,images:2}"
+    config = configuration(
+        root, tmp_path / "run", f"autoencoder_ckpt='{own}'", "trainer.max_epochs=1", pictures
+    )
+    assert train(config, tmp_path / "run") == 0
+    shutil.rmtree(own.parent)
+    shutil.rmtree(config.data.cache_dir)
+    assert (tmp_path / "run" / "images" / "epoch=0001.png").is_file()
+    assert (tmp_path / "run" / "images" / "denoising_epoch=0001.png").is_file()
+    module = load(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    assert isinstance(module, LatentDiffusion)
+    assert module.scaling.fitted
+    assert module.normalization.fitted
+    stage_1 = read(autoencoder)["state_dict"]
+    for name, value in module.first_stage.autoencoder.state_dict().items():
+        assert torch.equal(value, stage_1[f"ema.model.{name}"])
+    batch = training_batch(data_of(config), 2)
+    with torch.no_grad():
+        found = module.translate(batch["condition"], generators(batch["name"]))
+    assert_raw_images(found, module)

@@ -1,0 +1,123 @@
+"""The deterministic baselines, in pixels and in latents."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pti.checkpoint import load
+from pti.modules.callbacks.metrics_csv import read_metrics
+from pti.modules.regression import LatentRegression, Regression
+from pti.modules.translation import Translation
+from second_stage_setup import (
+    LATENT_REGRESSION,
+    REGRESSION,
+    data_of,
+    fill_zeros,
+    generators,
+    module_of,
+    save_autoencoder,
+    trained,
+    training_batch,
+)
+from training_setup import configuration, make_images
+
+KINDS = [
+    pytest.param(REGRESSION, Regression, id="pixels"),
+    pytest.param(LATENT_REGRESSION, LatentRegression, id="latents"),
+]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_images(tmp_path_factory.mktemp("data") / "images")
+
+
+@pytest.fixture(scope="module")
+def autoencoder(root: Path) -> Path:
+    return save_autoencoder(root, root.parent / "stage_1" / "best.ckpt")
+
+
+def config_of(root: Path, folder: Path, autoencoder: Path, base: Sequence[str], *overrides: str) -> Any:
+    link = [] if base is REGRESSION else [f"autoencoder_ckpt='{autoencoder}'"]
+    return configuration(root, folder, *link, *overrides, base=base)
+
+
+def fitted(config: Any) -> tuple[Any, dict[str, Any]]:
+    """The module, its normalisation fitted, and a batch."""
+    module, data = module_of(config), data_of(config)
+    if not module.normalization.fitted:
+        module.normalization.fit(data.training_images())
+    return module, training_batch(data)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("base", "kind"), KINDS)
+def test_a_new_network_changes_nothing(root, autoencoder, tmp_path, base, kind):
+    module, batch = fitted(config_of(root, tmp_path, autoencoder, base))
+    assert isinstance(module, kind)
+    assert module.deterministic
+    raw = batch["condition"]
+    found = module.translate(raw, generators(batch["name"]))
+    if isinstance(module, LatentRegression):
+        latents = module.first_stage.encode(raw)
+        expected = module.first_stage.decode(latents.mean, module.normalization.statistics(raw))
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=0.1)
+        pair = [module.first_stage.encode(batch[name]).mean for name in ("condition", "target")]
+        condition, target = (module.scaling.normalize(latents) for latents in pair)
+        expected = (condition - target).square().mean((1, 2, 3))
+    else:
+        torch.testing.assert_close(found, raw, rtol=1e-4, atol=1e-2)
+        assert torch.equal(found == 0, raw == 0)
+        statistics = module.normalization.statistics(raw)
+        condition, target = (
+            module.normalization.normalize(batch[n], statistics) for n in ("condition", "target")
+        )
+        expected = (condition - target).abs().mean((1, 2, 3))
+    torch.testing.assert_close(module.validation_loss(batch), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("base", "kind"), KINDS)
+def test_one_answer_whatever_the_generators_and_the_batch(root, autoencoder, tmp_path, base, kind):
+    module, batch = fitted(config_of(root, tmp_path, autoencoder, base))
+    fill_zeros(module)
+    raw, names = batch["condition"], batch["name"]
+    found = module.translate(raw, generators(names))
+    assert torch.equal(module.translate(raw, generators(names, sample=1), steps=7, guidance_scale=2.0), found)
+    torch.testing.assert_close(module.translate(raw[2:3], []), found[2:3], rtol=1e-4, atol=0.1)
+    assert found.isfinite().all()
+    assert not torch.allclose(found, raw, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("base", "kind"),
+    [
+        pytest.param(*case.values, id=case.id, marks=[pytest.mark.slow] * (case.id == "latents"))
+        for case in KINDS
+    ],
+)
+def test_it_trains_and_its_checkpoint_translates(root, autoencoder, tmp_path, base, kind):
+    overrides = (
+        "trainer.max_epochs=3",
+        "model.optimizer.lr=0.01",
+        "model.ema_decay=0.5",
+        "model.bone_metrics=true",
+    )
+    pictures = "callbacks.pictures={_target_:pti.modules.callbacks.Pictures,images:2}"
+    config = config_of(root, tmp_path, autoencoder, base, *overrides, pictures)
+    rows = read_metrics(trained(config, tmp_path) / "metrics.csv")
+    assert rows[-1]["val/loss"] < rows[0]["val/loss"]
+    figures = ("loss", "l1", "psnr", "ssim", "bone_dice", "bone_height_error_mm")
+    assert {f"val/{name}" for name in figures} <= rows[-1].keys()
+    assert (tmp_path / "images" / "epoch=0001.png").is_file()
+    module = load(tmp_path / "checkpoints" / "best.ckpt")
+    assert isinstance(module, kind)
+    assert isinstance(module, Translation)
+    batch = training_batch(data_of(config))
+    with torch.no_grad():
+        found = module.translate(batch["condition"], [])
+    assert found.isfinite().all()
+    assert (found == 0).any()

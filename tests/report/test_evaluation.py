@@ -1,0 +1,198 @@
+"""The page and the tables of an evaluation whose figures are known."""
+
+import csv
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pti.data import tif
+from pti.metrics.budget import Share
+from pti.metrics.calibration import check_intervals
+from pti.metrics.distribution import Distances
+from pti.metrics.memorization import audit
+from pti.metrics.scores import Case, evaluate_cases
+from pti.report.calibration_file import calibration_text, fit_corrections, read_calibration
+from pti.report.evaluation import CopiedImages, Evaluation, figures_of, write_report
+from pti.report.outlines import common_crop, outline_path
+
+PIXEL_MM = 0.5
+LEAST_HEIGHT = 30
+
+
+def jaw(height: int, seed: int) -> np.ndarray:
+    raw = np.zeros((64, 48), np.float32)
+    raw[60 - height : 60, 14:34] = 1000 + np.random.default_rng(seed).uniform(0, 200, (height, 20))
+    return raw
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory) -> Evaluation:
+    """Eight patients; the slice of patient p is predicted p and p + 2 pixels too high, in two samples."""
+    root, cases = tmp_path_factory.mktemp("images"), []
+    for patient in range(8):
+        name = f"1000_HA_2021_02_{patient}"
+        files = {}
+        shown = {"true": 0, "dente": 14, "s00": patient, "s01": patient + 2}
+        for kind, extra in shown.items():
+            files[kind] = root / f"{name}_{kind}.tif"
+            tif.write(files[kind], jaw(LEAST_HEIGHT + extra, patient), PIXEL_MM)
+        cases.append(
+            Case(
+                name, str(patient), files["true"], files["dente"], {"model <1>": [files["s00"], files["s01"]]}
+            )
+        )
+    evaluated = evaluate_cases(cases, 1200, PIXEL_MM, "condition unchanged")
+    scores = evaluated.methods["model <1>"]
+    intervals = check_intervals(
+        "height", scores.predicted["height"], scores.true["height"], scores.patients, {0.9: 2.0}
+    )
+    rng = np.random.default_rng(0)
+    images = [rng.normal(0, 1, (count, 9)) for count in (8, 8, 6)]
+    found = audit("pixels", *images, patients=list("aabbcc"))
+    copied = CopiedImages(
+        found,
+        scores.names,
+        [case.target for case in cases],
+        list("uvwxyz"),
+        [case.target for case in cases[:6]],
+    )
+    return Evaluation(
+        evaluated,
+        "model <1>",
+        {"height": intervals},
+        [Share("all of it", 1.0, 1.2, "predicted − true")],
+        None,
+        [Distances("Lite0", 0.01, 0.002, 0.001, 12.0, 9.0, 8)],
+        [copied],
+        ["one thing left out"],
+        {"command": "python -m pti.evaluate"},
+    )
+
+
+@pytest.fixture(scope="module")
+def written(evaluation, tmp_path_factory) -> dict[str, Path]:
+    return write_report(evaluation, tmp_path_factory.mktemp("report"))
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def test_tables_hold_the_known_errors_worst_first(written):
+    rows = [row for row in table(written["per slice"]) if row["method"] == "model <1>"]
+    assert [row["patient"] for row in rows] == ["7", "6", "5", "4", "3", "2", "1", "0"]
+    errors = [float(row["height_error_mm"]) for row in rows]
+    assert errors == pytest.approx([(patient + 1) * PIXEL_MM for patient in range(7, -1, -1)])
+    found = {(row["method"], row["figure"]): row for row in table(written["summary"])}
+    own = found["model <1>", "height_abs_error_mm"]
+    assert float(own["value"]) == pytest.approx(4.5 * PIXEL_MM)
+    assert float(own["low"]) < 4.5 * PIXEL_MM < float(own["high"])
+    assert float(found["condition unchanged", "height_error_mm"]["value"]) == pytest.approx(7)
+    patients = [row for row in table(written["per patient"]) if row["method"] == "model <1>"]
+    assert [row["patient"] for row in patients] == ["7", "6", "5", "4", "3", "2", "1", "0"]
+
+
+def test_dimensions_of_every_prediction(written):
+    rows = [row for row in table(written["dimensions"]) if row["method"] == "model <1>"]
+    assert len(rows) == 16
+    last = next(row for row in rows if row["patient"] == "7" and row["sample"] == "1")
+    assert (float(last["height_true_px"]), float(last["height_predicted_px"])) == (30, 39)
+    assert float(last["height_ratio"]) == pytest.approx(30 / 39)
+    assert (last["height_within_5px"], last["height_within_10px"]) == ("0", "1")
+    assert last["width_at_22mm_true_mm"] == ""
+
+
+def test_differences_say_who_is_better(written):
+    rows = [row for row in table(written["differences"]) if row["figure"] == "height_abs_error_mm"]
+    verdicts = {row["minus"]: row["verdict"] for row in rows}
+    assert verdicts["condition unchanged"] == "better"
+
+
+def test_the_page_stands_alone(written):
+    html = written["report"].read_text()
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!data:|#)""", html)
+    assert "url(" not in html.replace("url(#", "")
+    assert "<script" not in html
+    assert "model &lt;1&gt;" in html
+    assert "model <1>" not in html
+    assert "@media print" in html
+    assert "prefers-color-scheme: dark" in html
+
+
+class Structure(HTMLParser):
+    """Unclosed and wrongly closed elements."""
+
+    VOID = ("meta", "link", "img", "br", "image", "path", "use", "line", "rect")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.count: dict[str, int] = {}
+
+    def handle_starttag(self, tag, attrs):
+        self.count[tag] = self.count.get(tag, 0) + 1
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_the_page_holds_every_part(written):
+    html, parser = written["report"].read_text(), Structure()
+    parser.feed(html)
+    assert not parser.open
+    for heading in (
+        "All methods",
+        "Worst, median and best",
+        "Agreement",
+        "Does the spread tell",
+        "Distributions",
+        "Where the height error",
+        "copy its training images",
+        "Provenance",
+    ):
+        assert heading in html
+    assert html.count('class="slice"') == 3 * 8
+    assert "5 mm</text>" in html
+    assert "predicted <b>" in html
+    assert "one thing left out" in html
+    for plot in ("Bland–Altman", "Coverage of intervals", "Rank of the truth"):
+        assert plot in html
+
+
+def test_figures_for_the_summary(evaluation):
+    found = figures_of(evaluation)
+    assert found["height_abs_error_mm"] == pytest.approx(2.25)
+    assert found["worst slice"] == "+4.00 mm, 1000_HA_2021_02_7"
+    assert found["height 90% interval holds"] == pytest.approx(1 / 8)
+    assert found["height 90% interval, corrected, holds"] == pytest.approx(5 / 8)
+
+
+def test_calibration_survives_a_file(evaluation, tmp_path):
+    scores = evaluation.scores
+    corrections = fit_corrections(scores)
+    path = tmp_path / "calibration.json"
+    path.write_text(calibration_text(scores, corrections, "the test"))
+    found, origin = read_calibration(path, samples=2)
+    assert found == corrections
+    assert origin == "the test (8 patients)"
+    with pytest.raises(Exception, match="found on 2 samples a slice, but there are 5 now"):
+        read_calibration(path, samples=5)
+    path.write_text("{}")
+    with pytest.raises(Exception, match=r"expected a calibration\.json"):
+        read_calibration(path, samples=2)
+
+
+def test_outlines_run_along_the_pixels_edges():
+    mask = np.zeros((5, 6), bool)
+    mask[1:4, 2:5] = True
+    found = sorted(outline_path(mask).replace("M", "\nM").split())
+    assert found == sorted(["M2", "1h3", "M2", "4h3", "M2", "1v3", "M5", "1v3"])
+    assert outline_path(np.zeros((3, 3), bool)) == ""
+    assert common_crop([mask], margin=1) == (slice(0, 5), slice(1, 6))

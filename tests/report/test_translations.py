@@ -1,0 +1,89 @@
+"""Tables and summary of translations."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pti.report.translation_picture import draw_translation
+from pti.report.translations import Translations, finish
+
+
+def row(name: str, target: float | None, heights: list[float]) -> dict[str, Any]:
+    samples = [
+        {
+            "sample": number,
+            "seed": number + 10,
+            "file": f"samples/{name}_s{number:02d}.tif",
+            "bone_height_mm": h,
+        }
+        for number, h in enumerate(heights)
+    ]
+    found: dict[str, Any] = {"name": name, "patient": name[0], "pixel_mm": 0.2, "samples": samples}
+    found |= {"condition_height_mm": 20.0, "median_sample": 0, "bone_height_mm": heights[0]}
+    found["height_spread_mm"] = float(np.std(heights))
+    if target is not None:
+        likeness = {"psnr": float("inf"), "ssim": 0.9, "bone_dice": float("nan")}
+        for sample in samples:
+            sample |= {"height_error_mm": abs(sample["bone_height_mm"] - target), **likeness}
+        found |= {"target_height_mm": target, "height_error_mm": samples[0]["height_error_mm"], **likeness}
+    return found
+
+
+def written(folder: Path, rows: list[dict], samples: int, loss: float | None) -> tuple[dict, list[dict]]:
+    """The summary's figures, and the images' table."""
+    checkpoint = folder / "best.ckpt"
+    checkpoint.write_text("weights")
+    settings = {"samples": samples, "sampler": None, "steps": None, "guidance_scale": None, "seed": 3}
+    finish(folder, Translations(rows, settings, 1000.0, "a test", "abc"), checkpoint, loss)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["seed"], summary["data_fingerprint"]) == (3, "abc")
+    return summary["figures"], table(folder / "images.csv")
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_median_sample_and_offset_are_compared_in_millimetres(tmp_path, capsys):
+    rows = [row("a", 12.0, [12.5, 11.0]), row("b", 14.0, [13.0, 16.0]), row("c", None, [9.0, 10.0])]
+    figures, images = written(tmp_path, rows, 2, 7.0)
+    assert figures["height_error_mm"] == pytest.approx((0.5 + 1.0) / 2)
+    assert figures["offset_height_error_mm"] == pytest.approx((1.0 + 1.0) / 2)
+    assert figures["height_error_mm_of_sample"] == pytest.approx((0.5 + 1.0 + 1.0 + 2.0) / 4)
+    assert figures["worst bone height"] == "1.000 mm off, b"
+    assert [image["offset_height_error_mm"] for image in images] == ["1.0", "1.0", ""]
+    assert [image["bone_dice"] for image in images] == ["", "", ""]
+    printed = capsys.readouterr().out
+    assert "height_error_mm" in printed
+    assert "offset_height_error_mm" in printed
+
+
+def test_one_row_a_sample(tmp_path):
+    written(tmp_path, [row("a", 12.0, [12.5, 11.0]), row("b", 14.0, [13.0, 16.0])], 2, None)
+    samples = table(tmp_path / "manifest.csv")
+    assert [sample["file"] for sample in samples[:2]] == ["samples/a_s00.tif", "samples/a_s01.tif"]
+    assert [sample["is_median"] for sample in samples] == ["1", "0", "1", "0"]
+    assert [sample["seed"] for sample in samples[:2]] == ["10", "11"]
+
+
+def test_without_targets_there_is_nothing_to_compare(tmp_path):
+    figures, images = written(tmp_path, [row("a", None, [12.5])], 1, None)
+    assert not any("error" in key or "spread" in key for key in figures)
+    assert "psnr" not in images[0]
+
+
+def test_the_spread_has_colours_of_its_own():
+    condition = np.zeros((32, 32), np.float32)
+    condition[8:28, 8:24] = 1000
+    samples = [condition * factor for factor in (0.8, 1.0, 1.2)]
+    figures = {"condition_height_mm": 4.0, "bone_height_mm": 3.0, "samples": [{"bone_height_mm": 3.0}] * 3}
+    picture = np.asarray(draw_translation("a", condition, samples, figures, 1000.0)).astype(int)
+    width = picture.shape[1] // 6
+    colourful = np.abs(picture[..., 0] - picture[..., 2]) > 60
+    assert not colourful[:, : 5 * width].any()
+    assert colourful[:, 5 * width :].mean() > 0.1

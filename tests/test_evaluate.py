@@ -1,0 +1,258 @@
+"""The command: folders, checkpoints with tiny random weights, mistakes."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pti.checkpoint import build
+from pti.checkpoint_study import checkpoint_names
+from pti.data import tif
+from pti.data.inputs import find_images
+from pti.data.phantom import make_phantom
+from pti.evaluate import main
+from test_translate import MODEL, save
+
+PATIENTS, SLICES = 6, 2
+PIXEL_MM = 0.15 * 256 / 64
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "phantom"
+    make_phantom(root, patients=PATIENTS, slices=SLICES, image_size=64, seed=1)
+    return root
+
+
+@dataclass
+class Done:
+    stdout: str
+    stderr: str
+
+
+def run(folder: Path, *arguments: str, code: int = 0) -> Done:
+    """The command in this process, which has imported torch already."""
+    out, err = io.StringIO(), io.StringIO()
+    before = sys.argv, Path.cwd()
+    sys.argv = ["pti evaluate", *arguments]
+    os.chdir(folder)
+    try:
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        sys.argv = before[0]
+        os.chdir(before[1])
+    assert ended.value.code == code, err.getvalue() + out.getvalue()
+    assert "Traceback" not in err.getvalue()
+    return Done(out.getvalue(), err.getvalue())
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def figures(folder: Path) -> dict[str, float]:
+    return json.loads((folder / "summary.json").read_text())["figures"]
+
+
+def truth(data: Path) -> dict[str, dict[str, str]]:
+    return {row["name"]: row for row in table(data / "truth.csv")}
+
+
+def test_the_truth_against_itself_is_perfect(tmp_path, data):
+    folders = [f"prediction_dir={data}/edente", f"target_dir={data}/edente", f"condition_dir={data}/dente"]
+    run(tmp_path, *folders, "distributions=false", "output_dir=out")
+    rows = [row for row in table(tmp_path / "out" / "per_slice.csv") if row["method"] == "edente"]
+    assert len(rows) == PATIENTS * SLICES
+    for row in rows:
+        errors = {key: value for key, value in row.items() if "error" in key or "crps" in key}
+        assert {float(value) for value in errors.values() if value} == {0}
+        assert errors["height_error_mm"] == "0"
+        perfect = {"dice": "1", "iou": "1", "ssim": "1", "ms_ssim": "1", "psnr": "inf", "mae": "0"}
+        assert {key: row[key] for key in perfect} == perfect
+        assert row["hausdorff95_mm"] == row["bone_mae"] == "0"
+    assert figures(tmp_path / "out")["height_abs_error_mm"] == 0
+
+
+def test_the_condition_errs_as_the_phantoms_truth_says(tmp_path, data):
+    folders = [f"prediction_dir={data}/dente", f"target_dir={data}/edente", f"condition_dir={data}/dente"]
+    run(tmp_path, *folders, "distributions=false", "output_dir=out")
+    known, methods = truth(data), {}
+    for row in table(tmp_path / "out" / "per_slice.csv"):
+        methods.setdefault(row["method"], {})[row["name"]] = row
+    assert methods["dente"].keys() == known.keys()
+    for name, row in known.items():
+        expected = float(row["dente_height_mm"]) - float(row["height_mm"])
+        for method in ("dente", "condition unchanged"):  # a pixel for each of the two heights
+            assert float(methods[method][name]["height_error_mm"]) == pytest.approx(
+                expected, abs=2 * PIXEL_MM
+            )
+    for row in table(tmp_path / "out" / "dimensions.csv"):
+        if row["method"] == "dente":
+            for measure in ("height", "width_quarter", "width_half", "width_at_10mm"):
+                expected = float(known[row["name"]][f"{measure}_px"])
+                assert float(row[f"{measure}_true_px"]) == pytest.approx(expected, abs=1)
+            expected = float(known[row["name"]]["dente_height_px"])
+            assert float(row["height_predicted_px"]) == pytest.approx(expected, abs=1)
+    found = figures(tmp_path / "out")
+    assert found["height_abs_error_mm of condition − mean loss"] < 3
+    chance = np.array([float(row["height_mean_mm"]) - float(row["height_mm"]) for row in known.values()])
+    assert found["height error (rms, mm), chance"] == pytest.approx(np.sqrt(np.mean(chance**2)))
+
+
+def test_nearest_training_images_are_flagged_and_real_ones_are_not(tmp_path):
+    """A model that answers with images that it was trained on, and one that answers with unknown people."""
+    sets = {}
+    for name, seed, patients in (("training", 1, 8), ("held_out", 2, 5), ("others", 3, 5)):
+        sets[name] = tmp_path / name
+        make_phantom(sets[name], patients=patients, slices=1, image_size=64, seed=seed)
+    targets = sorted((sets["held_out"] / "edente").iterdir())
+    answers = {"copies": sets["training"], "strangers": sets["others"]}
+    for kind, source in answers.items():
+        (tmp_path / kind).mkdir()
+        for target, answer in zip(targets, sorted((source / "edente").iterdir()), strict=False):
+            shutil.copy(answer, tmp_path / kind / target.name)
+        run(
+            tmp_path,
+            f"prediction_dir={kind}",
+            "target_dir=held_out/edente",
+            "training_dir=training/edente",
+            f"output_dir=out_{kind}",
+        )
+        found = figures(tmp_path / f"out_{kind}")
+        assert found["copies training images (pixels)"] == (kind == "copies")
+        assert "KID (EfficientNet-Lite0 (ImageNet))" in found
+        rows = table(tmp_path / f"out_{kind}" / "memorization.csv")
+        assert len(rows) == 5
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, data) -> Path:
+    torch.manual_seed(0)
+    module = build(MODEL, "the test")
+    module.normalization.fit([tif.read(image.path).pixels for image in find_images(data / "edente")])  # pyright: ignore
+    with torch.no_grad():
+        module.first_stage.autoencoder.decoder.blocks[-1].conv.bias.fill_(0.5)  # pyright: ignore
+    folder = tmp_path_factory.mktemp("run") / "ldm" / "now" / "checkpoints"
+    folder.mkdir(parents=True)
+    return save(folder / "best.ckpt", module, MODEL, data)
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory, checkpoint, data) -> Path:
+    folder = tmp_path_factory.mktemp("result")
+    run(folder, f"ckpt={checkpoint}", f"data.root={data}", "samples=2", "steps=2", "output_dir=out")
+    return folder / "out"
+
+
+def test_a_checkpoint_is_judged_beside_the_baselines(result):
+    methods = {row["method"] for row in table(result / "summary.csv")}
+    assert methods == {
+        "ldm",
+        "ldm (mean image)",
+        "condition unchanged",
+        "condition − mean loss",
+        "linear regression on the condition",
+    }
+    found = figures(result)
+    for source in ("all of it", "autoencoder, target", "chance", "translation", "autoencoder, condition"):
+        assert f"height error (rms, mm), {source}" in found
+    assert {"copies training images (pixels)", "copies training images (latents)"} <= found.keys()
+    html = (result / "report.html").read_text()
+    assert "ldm misses the bone height by" in html
+    assert "can&#39;t vouch for a 90% interval" in html
+    summary = json.loads((result / "summary.json").read_text())
+    assert summary["checkpoint"]["sha256"] in json.dumps(summary)
+    assert summary["data_fingerprint"]
+
+
+def test_the_calibration_comes_from_validation_patients(result, data):
+    found = json.loads((result / "calibration.json").read_text())
+    assert found["samples"] == 2
+    assert found["found_on"] == f"validation side of {data}"
+    assert found["corrections_mm"]["height"]["0.9"] is None
+    names = {
+        path.name.rsplit("_s", 1)[0]
+        for path in (result / "translations" / "ldm" / "val" / "samples").iterdir()
+    }
+    tested = {row["name"] for row in table(result / "per_slice.csv")}
+    assert not names & tested
+
+
+def test_a_second_start_translates_nothing_again(result, checkpoint, data):
+    sample = next((result / "translations" / "ldm" / "test" / "samples").iterdir())
+    before = sample.stat().st_mtime_ns
+    done = ["samples=2", "steps=2", "distributions=false", f"output_dir={result}"]
+    run(result.parent, f"ckpt={checkpoint}", f"data.root={data}", *done)
+    assert sample.stat().st_mtime_ns == before
+    stderr = run(result.parent, f"ckpt={checkpoint}", "samples=3", f"output_dir={result}", code=2).stderr
+    assert "results of other settings" in stderr
+
+
+def test_several_checkpoints_are_compared_pair_by_pair(tmp_path, checkpoint, data):
+    other = tmp_path / "other.ckpt"
+    shutil.copy(checkpoint, other)
+    settings = ["samples=1", "steps=1", "num_samples=2", "split=val", "distributions=false", "output_dir=out"]
+    run(tmp_path, f"ckpt=[{checkpoint},{other}]", f"data.root={data}", *settings)
+    rows = [row for row in table(tmp_path / "out" / "differences.csv") if row["minus"] == "other"]
+    assert {row["method"] for row in rows} == {"ldm"}
+    assert {float(row["value"]) for row in rows if row["value"]} == {0}
+    assert not (tmp_path / "out" / "calibration.json").exists()
+
+
+def test_checkpoints_get_telling_names():
+    def named(*paths: str) -> list[str]:
+        return checkpoint_names([Path(path) for path in paths])
+
+    assert named("/o/ldm/1/checkpoints/best.ckpt") == ["ldm"]
+    assert named("/o/ldm/1/checkpoints/best.ckpt", "/o/reg/1/checkpoints/best.ckpt") == ["ldm", "reg"]
+    assert named("/o/ldm/1/checkpoints/best.ckpt", "/o/ldm/2/checkpoints/best.ckpt") == ["ldm/1", "ldm/2"]
+    assert named("/o/a/1/checkpoints/best.ckpt", "/o/a/1/checkpoints/last.ckpt") == ["a/1/best", "a/1/last"]
+    assert named("/downloads/mine.ckpt") == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "neither is set"),
+        (["ckpt={checkpoint}", "prediction_dir=."], "both are set"),
+        (["ckpt=nothing.ckpt"], "there is no such checkpoint"),
+        (["prediction_dir=nowhere", "target_dir=."], "prediction_dir=nowhere"),
+        (["prediction_dir=."], "target_dir is not set"),
+        (["prediction_dir=.", "target_dir=.", "training_dir=nowhere"], "training_dir=nowhere"),
+        (["ckpt={checkpoint}", "split=middle"], "expected one of train, val, test"),
+        (["ckpt={checkpoint}", "samples=0"], "expected 1 or more"),
+        (["ckpt={checkpoint}", "data_range=-1"], "expected more than 0"),
+        (["ckpt={checkpoint}", "calibration=none.json"], "expected a file"),
+        (["ckpt={checkpoint}", "targetdir=."], "Did you mean target_dir?"),
+    ],
+)
+def test_mistakes(tmp_path, checkpoint, arguments, named):
+    done = run(tmp_path, *(text.format(checkpoint=checkpoint) for text in arguments), code=2)
+    assert named in done.stderr
+
+
+def test_predictions_of_another_size_are_named(tmp_path, data):
+    (tmp_path / "predicted").mkdir()
+    name = next(iter(truth(data)))
+    tif.write(tmp_path / "predicted" / f"{name}.tif", np.ones((32, 32), np.float32))
+    folders = ["prediction_dir=predicted", f"target_dir={data}/edente", "output_dir=out"]
+    assert f"{name}.tif: found 32 × 32 pixels, expected 64 × 64" in run(tmp_path, *folders, code=1).stderr
+
+
+def test_nothing_of_the_users_is_overwritten(tmp_path, data):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.html").write_text("mine")
+    folders = [f"prediction_dir={data}/dente", f"target_dir={data}/edente", "output_dir=out"]
+    assert "report.html" in run(tmp_path, *folders, code=2).stderr
+    assert (tmp_path / "out" / "report.html").read_text() == "mine"

@@ -1,0 +1,238 @@
+"""The explorer: what it answers, what it refuses to serve, and its page in a browser."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from browsing import click_point, lasso, open_page, overlaps, pixels_of
+from latent_study_setup import SIZE, Study, make_study, run, save_checkpoint
+from pti import checkpoint
+from pti.analysis.explorer import Explorer
+from pti.analysis.latents import Encode, gather
+from pti.analysis.server import is_loopback, listen
+from pti.checkpoint import build
+from pti.data import tif
+from pti.data.inputs import find_images
+from pti.explore import main
+from pti.report.panels import grey, tissue_window
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Study:
+    return make_study(tmp_path_factory.mktemp("study"))
+
+
+def explorer_of(path: Path, data: Path) -> Explorer:
+    module = checkpoint.load(path)
+    first_stage = getattr(module, "first_stage", module)
+    images = find_images(data)
+    with torch.inference_mode():
+        latents = gather(Encode(SIZE, 0.15)(first_stage, images), {})
+    return Explorer(module, first_stage, latents, images, SIZE, 0.15, seed=3)
+
+
+@pytest.fixture(scope="module")
+def explorer(study) -> Explorer:
+    return explorer_of(study.checkpoint, study.data)
+
+
+@pytest.fixture(scope="module")
+def second_stage(tmp_path_factory, study) -> Path:
+    from test_translate import MODEL
+
+    torch.manual_seed(0)
+    module = build(MODEL, "the test")
+    module.normalization.fit([tif.read(image.path).pixels for image in find_images(study.data)])  # pyright: ignore
+    return save_checkpoint(tmp_path_factory.mktemp("ldm") / "ldm.ckpt", module, MODEL, study.data)
+
+
+def test_a_walk_goes_from_one_reconstruction_to_the_other(explorer):
+    first, second = explorer.latents.pairs()[0]
+    frames = explorer.walk(first, second, 5)
+    assert len(frames) == 5
+    assert all(frame.shape == (64, 64) for frame in frames)
+    for frame, index in ((frames[0], first), (frames[-1], second)):
+        expected = explorer.reconstruction(index)
+        assert np.allclose(frame, expected, atol=1e-3 * np.abs(expected).max())
+    assert explorer.distance(first, first) == 0
+    assert explorer.distance(first, second) > 0
+
+
+def test_samples_are_those_of_translate(explorer, second_stage, study):
+    assert not explorer.has_samples
+    other = explorer_of(second_stage, study.data)
+    assert other.has_samples
+    two, three = other.samples(0, 2), other.samples(0, 3)
+    assert [image.shape for image in three] == [(64, 64)] * 3
+    assert np.allclose(two[1], three[1], atol=1e-3 * np.abs(three[1]).max() + 1e-6)
+    assert not np.array_equal(three[0], three[1])
+
+
+def test_a_taken_port_is_passed_over_and_loopback_is_kept():
+    first = listen("127.0.0.1", 0)
+    port = first.getsockname()[1]
+    second = listen("127.0.0.1", port)
+    try:
+        assert port < second.getsockname()[1] <= port + 50
+        assert second.getsockname()[0] == "127.0.0.1"
+    finally:
+        first.close()
+        second.close()
+    assert [is_loopback(host) for host in ("127.0.0.1", "localhost", "::1")] == [True] * 3
+    assert [is_loopback(host) for host in ("0.0.0.0", "::", "192.168.0.4", "example.org")] == [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["host=0.0.0.0"], "ssh -L"),
+        (["port=70000"], "port=70000"),
+        (["methods=[pca,lda]"], "methods=lda"),
+        (["prt=8051"], "Did you mean port?"),
+    ],
+)
+def test_mistakes(tmp_path, study, arguments, named):
+    assert named in run(main, "explore", tmp_path, f"ckpt={study.checkpoint}", *arguments, code=2).stderr
+
+
+@contextmanager
+def served(folder: Path, path: Path, *arguments: str) -> Iterator[tuple[str, subprocess.Popen]]:
+    """The command in a process of its own; ended by Ctrl-C, which has to be clean."""
+    settings = ("method=pca", "methods=[tsne]", "output_dir=out", "cache_dir=cache", *arguments)
+    command = [sys.executable, "-m", "pti.explore", f"ckpt={path}", *settings]
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # Of a shell's background job Ctrl-C is ignored, and so it would be here.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        said = []
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line)
+            if "Ctrl-C ends it" in line:
+                break
+        else:
+            raise AssertionError("".join(said))
+        address = said[-1].split("  ")[0].split(": ")[1]
+        try:
+            yield address, process
+        finally:
+            process.send_signal(signal.SIGINT)
+            rest = process.stdout.read()
+        assert process.wait(20) == 0, rest
+        assert rest.strip() == "Stopped."
+
+
+def fetch(address: str, host: str | None = None) -> tuple[int, bytes]:
+    request = urllib.request.Request(address, headers={} if host is None else {"Host": host})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, b""
+
+
+@pytest.mark.slow
+def test_serves_its_page_alone(tmp_path, study):
+    with served(tmp_path, study.checkpoint, "port=0") as (address, _):
+        assert fetch(address)[0] == 200
+        assert fetch(address, "evil.example:80")[0] == 403
+        outside = f"{study.data}/edente"
+        name = next(iter(os.listdir(outside)))
+        page = fetch(address)[1]
+        for path in (f"assets/{name}", f"assets/..{outside}/{name}", f"..{outside}/{name}", "assets/app.py"):
+            code, body = fetch(address + path)
+            assert code == 404 or body == page  # Dash answers any path that it doesn't know with the page
+        port = int(address.rsplit(":", 1)[1].strip("/"))
+        other = next((a for a in _addresses() if not a.startswith("127.")), None)
+        if other is not None:
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((other, port), timeout=2)
+
+
+def _addresses() -> list[str]:
+    try:
+        return socket.gethostbyname_ex(socket.gethostname())[2]
+    except OSError:
+        return []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (800, "dark")])
+def test_a_click_shows_image_reconstruction_and_difference(tmp_path, study, explorer, width, scheme):
+    latents = explorer.latents
+    with (
+        served(tmp_path, study.checkpoint, "port=0") as (address, _),
+        open_page(address, width, scheme=scheme) as page,
+    ):
+        assert not overlaps(page)
+        first, second = 3, int(latents.pairs()[3][1])
+        click_point(page, first)
+        page.wait_for_selector(f"#chosen h3:text-is('{latents.name[first]}')")
+        assert page.locator("#chosen img").count() == 6
+        for index in (first, second):
+            original = explorer.original(index)
+            window = tissue_window(original)
+            for what, raw in (("", original), (", reconstruction", explorer.reconstruction(index))):
+                picture = page.locator(f"#chosen img[alt='{latents.name[index]}{what}']")
+                wanted = grey(raw, window)[..., 0].astype(float)
+                assert np.abs(pixels_of(picture, raw.shape) - wanted)[6:-6, 6:-6].mean() < 16
+        shown = page.text_content("#distances")
+        assert f"{explorer.distance(first, second):.3f}" in shown
+        page.wait_for_function("document.querySelectorAll('#frames-shown img').length === 8")
+        page.evaluate("scrollTo(0, 0)")
+        click_point(page, 5)
+        page.wait_for_selector(f"#chosen h3:text-is('{latents.name[5]}')")
+        assert f"{explorer.distance(first, 5):.3f}" in page.text_content("#distances")
+        page.click("text=between the last two clicked points")
+        page.fill("#frames", "4")
+        page.press("#frames", "Enter")
+        page.wait_for_function("document.querySelectorAll('#frames-shown img').length === 4")
+        assert not overlaps(page)
+
+
+@pytest.mark.slow
+def test_lasso_and_search_list_the_right_names(tmp_path, study, explorer):
+    latents = explorer.latents
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    with (
+        taken,
+        served(tmp_path, study.checkpoint, f"port={port}") as (address, _),
+        open_page(address) as page,
+    ):
+        assert str(port) not in address
+        everything = list(range(len(latents)))
+        lasso(page, everything)
+        page.wait_for_selector(f"#count:text-is('{len(latents)} selected')")
+        assert page.input_value("#names").split("\n") == sorted(latents.name)
+        page.fill("#search", "003")
+        page.wait_for_selector("#count:text-is('4 selected')")
+        assert page.input_value("#names").split("\n") == sorted(latents.name[latents.patient == "003"])
+
+
+@pytest.mark.slow
+def test_samples_of_a_second_stage(tmp_path, study, second_stage):
+    with served(tmp_path, second_stage, "port=0") as (address, _), open_page(address) as page:
+        click_point(page, 2)
+        page.wait_for_selector("#samples-shown >> text=Press Sample")
+        page.fill("#samples", "2")
+        page.click("#sample")
+        page.wait_for_function(
+            "document.querySelectorAll('#samples-shown img').length === 3"
+        )  # and the truth

@@ -1,0 +1,236 @@
+"""The link between the stages: what fits is taken over whole; what doesn't is refused, both sides named."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+import training_setup
+from pti.checkpoint import CheckpointError, read
+from pti.errors import UsageError
+from pti.first_stage import take_autoencoder
+from pti.train import preflight, train
+from second_stage_setup import REGRESSION, arguments, configuration, module_of, save_autoencoder
+from training_setup import SIZE, make_images, run
+
+FEW = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.num_sanity_val_steps=0")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_images(tmp_path_factory.mktemp("data") / "images")
+
+
+@pytest.fixture(scope="module")
+def autoencoder(root: Path) -> Path:
+    return save_autoencoder(root, root.parent / "stage_1" / "best.ckpt")
+
+
+@pytest.fixture(scope="module")
+def stage_2(root: Path, autoencoder: Path) -> Path:
+    """The checkpoint of a second stage, and what can stand in for it."""
+    folder = root.parent / "stage_2" / "checkpoints"
+    folder.mkdir(parents=True)
+    plain, _ = take(configuration(root, folder, f"autoencoder_ckpt='{autoencoder}'"))
+    for name in ("last.ckpt", "last-1.ckpt"):
+        torch.save({"config": plain, "state_dict": {}}, folder / name)
+    return folder / "last.ckpt"
+
+
+def take(config: Any) -> tuple[dict[str, Any], Any]:
+    """The configuration as changed, and the weights."""
+    plain: Any = OmegaConf.to_container(config)
+    return plain, take_autoencoder(plain)
+
+
+def test_configuration_and_weights_are_taken_over(root: Path, autoencoder: Path, tmp_path: Path):
+    plain, weights = take(configuration(root, tmp_path, f"autoencoder_ckpt='{autoencoder}'"))
+    content = read(autoencoder)
+    first_stage = plain["model"]["first_stage"]
+    assert "normalization" not in plain["model"]
+    for part in ("autoencoder", "normalization"):
+        assert first_stage[part] == content["config"]["model"][part]
+    assert weights is not None
+    for name, value in weights.items():
+        source = f"ema.model.{name.removeprefix('autoencoder.')}" if name.startswith("autoencoder.") else name
+        assert torch.equal(value, content["state_dict"][source])
+    module = module_of(configuration(root, tmp_path, f"autoencoder_ckpt='{autoencoder}'"))
+    assert module.normalization.fitted
+    assert set(weights) == set(module.first_stage.state_dict())
+
+
+def test_without_an_average_the_weights_themselves_are_taken(root: Path, tmp_path: Path):
+    path = save_autoencoder(root, tmp_path / "a" / "best.ckpt", "model.ema_decay=null")
+    _, weights = take(configuration(root, tmp_path, f"autoencoder_ckpt='{path}'"))
+    state = read(path)["state_dict"]
+    assert weights is not None
+    assert all(torch.equal(value, state[name]) for name, value in weights.items())
+
+
+def test_a_regression_in_pixels_needs_none(root: Path, tmp_path: Path):
+    plain, weights = take(training_setup.configuration(root, tmp_path, base=REGRESSION))
+    assert weights is None
+    assert "normalization" in plain["model"]
+
+
+def test_none_named(root: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match=r"autoencoder_ckpt is not set.*best:vae_baseline"):
+        take(configuration(root, tmp_path))
+
+
+def test_a_missing_file(root: Path, tmp_path: Path):
+    config = configuration(root, tmp_path, "autoencoder_ckpt=nowhere/best.ckpt")
+    for look in (take, preflight):
+        with pytest.raises(UsageError, match=r"nowhere/best\.ckpt: there is no such checkpoint"):
+            look(config)
+
+
+def test_an_experiment_that_was_never_trained(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"best:vae_demo.*train first"):
+        preflight(configuration(root, tmp_path, "autoencoder_ckpt=best:vae_demo"))
+
+
+def test_the_best_of_the_newest_run(
+    root: Path, autoencoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "outputs" / "vae_demo" / "2026-01-01_00-00-00" / "checkpoints"
+    folder.mkdir(parents=True)
+    shutil.copy(autoencoder, folder / "best.ckpt")
+    _, weights = take(configuration(root, tmp_path, "autoencoder_ckpt=best:vae_demo"))
+    assert weights
+
+
+def test_a_damaged_file(root: Path, autoencoder: Path, tmp_path: Path):
+    damaged = tmp_path / "damaged.ckpt"
+    damaged.write_bytes(autoencoder.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match=r"damaged\.ckpt"):
+        take(configuration(root, tmp_path, f"autoencoder_ckpt='{damaged}'"))
+
+
+def test_another_file(root: Path, tmp_path: Path):
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(UsageError, match=r"other\.ckpt: expected a checkpoint of `python -m pti\.train`"):
+        take(configuration(root, tmp_path, f"autoencoder_ckpt='{tmp_path / 'other.ckpt'}'"))
+
+
+def test_a_checkpoint_of_the_wrong_stage(root: Path, stage_2: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match=r"found pti.*LatentDiffusion, expected .*AdversarialVAE"):
+        take(configuration(root, tmp_path, f"autoencoder_ckpt='{stage_2}'"))
+
+
+def test_a_checkpoint_that_names_other_code(root: Path, autoencoder: Path, tmp_path: Path):
+    content = torch.load(autoencoder, weights_only=True)
+    content["config"]["model"]["autoencoder"]["_target_"] = "os.system"
+    torch.save(content, tmp_path / "evil.ckpt")
+    with pytest.raises(CheckpointError, match=r"os\.system"):
+        take(configuration(root, tmp_path, f"autoencoder_ckpt='{tmp_path / 'evil.ckpt'}'"))
+
+
+def test_another_normalization(root: Path, autoencoder: Path, tmp_path: Path):
+    config = configuration(
+        root, tmp_path, f"autoencoder_ckpt='{autoencoder}'", "data/normalization=masked_zscore"
+    )
+    with pytest.raises(UsageError, match=r"MaskedZScore is configured.*trained with .*RangeNormalization"):
+        take(config)
+
+
+def test_another_number_of_channels(root: Path, autoencoder: Path, tmp_path: Path):
+    config = configuration(
+        root, tmp_path, f"autoencoder_ckpt='{autoencoder}'", "model.network.latent_channels=3"
+    )
+    with pytest.raises(Exception, match="latent_channels=3") as caught:
+        module_of(config)
+    assert "4 channels" in str(caught.value)
+
+
+def test_an_image_size_that_cannot_be_halved_often_enough(root: Path, autoencoder: Path, tmp_path: Path):
+    config = configuration(root, tmp_path, f"autoencoder_ckpt='{autoencoder}'", f"data.image_size={SIZE + 2}")
+    with pytest.raises(UsageError, match=r"data\.image_size=18.*multiple of 4.*data\.image_size=20"):
+        train(config, tmp_path)
+
+
+def test_single_images(root: Path, autoencoder: Path, tmp_path: Path):
+    config = configuration(root, tmp_path, f"autoencoder_ckpt='{autoencoder}'", "data.sources=both")
+    with pytest.raises(UsageError, match=r"data\.sources=both.*data\.sources=pairs"):
+        train(config, tmp_path)
+
+
+def test_another_split_is_warned_of(
+    root: Path, autoencoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    take(configuration(root, tmp_path, f"autoencoder_ckpt='{autoencoder}'"))
+    assert capsys.readouterr().err == ""
+    take(configuration(root, tmp_path, f"autoencoder_ckpt='{autoencoder}'", "data.split_seed=1"))
+    message = capsys.readouterr().err
+    assert "Warning" in message
+    assert "data.split_seed=1, there 0" in message
+    assert str(autoencoder) in message
+
+
+@pytest.mark.slow
+def test_a_resumed_run_keeps_its_own_autoencoder(root: Path, autoencoder: Path, tmp_path: Path):
+    folder = tmp_path / "run"
+    assert train(configuration(root, folder, f"autoencoder_ckpt='{autoencoder}'", *FEW), folder) == 0
+    last = folder / "checkpoints" / "last.ckpt"
+    other = save_autoencoder(root, tmp_path / "other" / "best.ckpt", "seed=7")
+    content = torch.load(other, weights_only=True)
+    for value in content["state_dict"].values():
+        value.fill_(0)
+    torch.save(content, other)
+    before = read(last)["state_dict"]
+    overrides = (f"autoencoder_ckpt='{other}'", f"ckpt_path='{last}'", *FEW[1:])
+    assert train(configuration(root, folder, *overrides), folder) == 0
+    after = read(last)
+    kept = [
+        name for name in before if name.startswith(("first_stage.", "scaling.")) and before[name] is not None
+    ]
+    assert kept
+    assert all(torch.equal(after["state_dict"][name], before[name]) for name in kept)
+    trained = [name for name in before if name.startswith("network.")]
+    assert any(not torch.equal(after["state_dict"][name], before[name]) for name in trained)
+
+
+def test_a_damaged_last_checkpoint_is_stood_in_for(root: Path, stage_2: Path, tmp_path: Path):  # fault 23
+    folder = shutil.copytree(stage_2.parent.parent, tmp_path / "run") / "checkpoints"
+    expected = read(folder / "last.ckpt")["config"]["model"]["first_stage"]
+    (folder / "last.ckpt").write_bytes(b"damaged")
+    config = configuration(root, tmp_path, f"ckpt_path='{folder / 'last.ckpt'}'")
+    plain, weights = take(config)
+    assert plain["model"]["first_stage"] == expected
+    assert weights is None
+    for other in folder.glob("*.ckpt"):
+        other.write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"last\.ckpt"):
+        take(config)
+
+
+def test_going_on_from_the_wrong_stage(root: Path, autoencoder: Path, tmp_path: Path):
+    config = configuration(root, tmp_path, f"ckpt_path='{autoencoder}'", "allow_changes=true")
+    with pytest.raises(UsageError, match=r"ckpt_path.*AdversarialVAE, expected a checkpoint of stage 2"):
+        take(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("autoencoder_ckpt=nowhere/best.ckpt", ["nowhere/best.ckpt"]),
+        ("model.network.latent_channels=3", ["latent_channels=3", "4 channels"]),
+        ("data/normalization=masked_zscore", ["MaskedZScore", "RangeNormalization"]),
+        ("data.image_size=18", ["data.image_size=18", "data.image_size=20"]),
+    ],
+)
+def test_the_command_refuses_with_exit_2(  # fault 40
+    root: Path, autoencoder: Path, tmp_path: Path, override: str, named: list[str]
+):
+    code, output = run(
+        tmp_path, *arguments(root, f"autoencoder_ckpt={autoencoder}", override, "output_dir=run")
+    )
+    assert code == 2, output
+    assert all(word in output for word in named), output
+    assert "Traceback" not in output

@@ -1,0 +1,161 @@
+"""A second stage that was interrupted and resumed ends with the same bits as one that was not."""
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from pti.checkpoint import read
+from pti.modules.callbacks.metrics_csv import read_metrics
+from pti.modules.latent_diffusion import LatentDiffusion
+from pti.train import train
+from second_stage_setup import arguments, configuration, recorded_pairs, save_autoencoder
+from test_resume import assert_equal, assert_same_run, assert_steps_rise, stop_after
+from training_setup import make_images, run, trouble
+
+SETTINGS = ("trainer.log_every_n_steps=1", "data/augmentation=default", "model.latent_views=2")
+VARIANTS = {
+    "cache": (),
+    "no cache": ("model.cache_latents=false",),
+    "views repeat": ("trainer.max_epochs=3", "model.condition_dropout=0.2"),
+    "accumulation": ("model.accumulate_grad_batches=3", "model.path.spacing=even"),
+    "workers": ("data.num_workers=2",),
+}
+CUTS = {
+    "mid-epoch": ("on_train_batch_end", 2),
+    "in validation": ("on_validation_batch_end", 1),
+    "end of an epoch": ("on_train_epoch_end", 1),
+}
+QUICK = ("cache", "mid-epoch")
+CASES = [
+    pytest.param(
+        *CUTS[cut],
+        VARIANTS[variant],
+        id=f"{variant}: {cut}",
+        marks=[pytest.mark.slow] * ((variant, cut) != QUICK),
+    )
+    for variant in VARIANTS
+    for cut in CUTS
+]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_images(tmp_path_factory.mktemp("data") / "images")
+
+
+@pytest.fixture(scope="module")
+def link(root: Path) -> str:
+    """The override that names the autoencoder."""
+    return f"autoencoder_ckpt='{save_autoencoder(root, root.parent / 'stage_1' / 'best.ckpt')}'"
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> dict[tuple[str, ...], Path]:
+    """Finished runs, by their overrides."""
+    return {}
+
+
+@pytest.mark.parametrize(("hook", "count", "overrides"), CASES)  # faults 18, 19, 25
+def test_interrupted_run_ends_like_an_uninterrupted_one(
+    root, link, uninterrupted, tmp_path_factory, tmp_path, monkeypatch, overrides, hook, count
+):
+    settings = (link, *SETTINGS, *overrides)
+    if overrides not in uninterrupted:
+        whole = tmp_path_factory.mktemp("whole")
+        assert train(configuration(root, whole, *settings), whole) == 0
+        uninterrupted[overrides] = whole
+    with monkeypatch.context() as patch:
+        stop_after(patch, hook, count)
+        assert train(configuration(root, tmp_path, *settings), tmp_path) == 143
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert train(configuration(root, tmp_path, *settings, f"ckpt_path='{last}'"), tmp_path) == 0
+    assert_same_run(tmp_path, uninterrupted[overrides])
+    assert_steps_rise(tmp_path)
+    state = read(last)["state_dict"]
+    changed = [name for name, value in state.items() if name.startswith("ema.model.") and value.any()]
+    assert changed  # the average is among what was compared
+
+
+@pytest.mark.slow
+def test_the_cache_may_be_deleted_between_the_two(root, link, tmp_path, monkeypatch):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert train(configuration(root, whole, link, *SETTINGS), whole) == 0
+    with monkeypatch.context() as patch:
+        stop_after(patch, "on_train_batch_end", 3)
+        assert train(configuration(root, cut, link, *SETTINGS), cut) == 143
+    resume = (f"ckpt_path='{cut / 'checkpoints' / 'last.ckpt'}'", f"data.cache_dir={tmp_path / 'elsewhere'}")
+    assert train(configuration(root, cut, link, *SETTINGS, *resume), cut) == 0
+    assert_same_run(cut, whole)
+
+
+@pytest.mark.slow
+def test_the_samples_of_an_epoch_across_the_cut_are_the_data_set_once(  # fault 27
+    root, link, tmp_path, monkeypatch
+):
+    once = ("trainer.max_epochs=1", "trainer.limit_val_batches=0", "callbacks.checkpointer.monitor=null")
+    with recorded_pairs(LatentDiffusion) as seen:
+        with monkeypatch.context() as patch:
+            stop_after(patch, "on_train_batch_end", 2)
+            assert train(configuration(root, tmp_path, link, *once), tmp_path) == 143
+        last = tmp_path / "checkpoints" / "last.ckpt"
+        assert train(configuration(root, tmp_path, link, *once, f"ckpt_path='{last}'"), tmp_path) == 0
+    names = [name for batch, _ in seen for name in batch]
+    assert len(names) == len(set(names)) == 18
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cached", ["true", "false"])
+def test_a_killed_run_ends_like_an_uninterrupted_one(root, link, tmp_path, cached):  # fault 18
+    settings = (
+        link.replace("'", ""),
+        *SETTINGS,
+        f"model.cache_latents={cached}",
+        "callbacks.checkpointer.every_n_steps=2",
+        "output_dir=run",
+    )
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+    code, output = run(whole, *arguments(root, *settings))
+    assert code == 0, output
+    code, output = run(cut, *arguments(root, *settings, trouble("on_train_batch_start", "SIGKILL", call=8)))
+    assert code == -signal.SIGKILL, output
+    code, output = run(cut, *arguments(root, *settings, "ckpt_path=run/checkpoints/last.ckpt"))
+    assert code == 0, output
+    one, other = (read(folder / "run" / "checkpoints" / "last.ckpt") for folder in (whole, cut))
+    for part in ("state_dict", "optimizer_states", "rng", "loops"):
+        assert_equal(other[part], one[part], part)
+    assert read_metrics(whole / "run" / "metrics.csv") == read_metrics(cut / "run" / "metrics.csv")
+
+
+@pytest.mark.slow
+def test_a_run_killed_while_it_encodes_goes_on_with_its_cache(root, link, tmp_path):
+    program = (
+        "import os, signal\n"
+        "from pti.data.latent_cache import LatentCache\n"
+        "create = LatentCache.create\n"
+        "def killed(self, view, shape):\n"
+        "    create(self, view, shape)\n"
+        "    if view == 1: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "LatentCache.create = killed\n"
+        "import pti.train\npti.train.main()\n"
+    )
+    cache = tmp_path / "cache"
+    command_line = arguments(
+        root, link.replace("'", ""), *SETTINGS, f"data.cache_dir={cache}", "output_dir=run"
+    )
+    from training_setup import start
+
+    with start(tmp_path, *command_line, program=["-c", program]) as process:
+        process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    (folder,) = (path for path in (cache / "latents").iterdir() if path.is_dir())
+    assert sorted(path.name for path in folder.iterdir()) == ["view_000.npy", "view_001.part"]
+    first = (folder / "view_000.npy").stat().st_mtime_ns
+    code, output = run(tmp_path, *arguments(root, *command_line[-4:], "output_dir=again"))
+    assert code == 0, output
+    assert sorted(path.name for path in folder.iterdir()) == ["view_000.npy", "view_001.npy"]
+    assert (folder / "view_000.npy").stat().st_mtime_ns == first
+    assert torch.isfinite(torch.tensor(read_metrics(tmp_path / "again" / "metrics.csv")[0]["train/loss"]))

@@ -1,0 +1,268 @@
+"""Images through a second stage with tiny random weights: what is written, going on, mistakes."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pti.checkpoint import build
+from pti.data import tif
+from pti.data.inputs import find_images
+from pti.data.phantom import make_phantom
+from pti.data.sides import open_folders
+from pti.translate import main
+
+SIZE = 32
+LAYOUT = {"_target_": "pti.data.layouts.paired_folders", "_partial_": True}
+AUTOENCODER = {
+    "_target_": "monai.networks.nets.autoencoderkl.AutoencoderKL",
+    "spatial_dims": 2,
+    "in_channels": 1,
+    "out_channels": 1,
+    "channels": [8, 8],
+    "num_res_blocks": 1,
+    "attention_levels": [False, False],
+    "latent_channels": 2,
+    "norm_num_groups": 4,
+    "with_encoder_nonlocal_attn": False,
+    "with_decoder_nonlocal_attn": False,
+}
+MODEL = {
+    "_target_": "pti.modules.latent_diffusion.LatentDiffusion",
+    "first_stage": {
+        "_target_": "pti.networks.frozen_autoencoder.FrozenAutoencoder",
+        "autoencoder": AUTOENCODER,
+        "normalization": {"_target_": "pti.data.normalization.RangeNormalization"},
+    },
+    "network": {
+        "_target_": "pti.networks.conditional_unet.ConditionalUNet",
+        "latent_channels": 2,
+        "channels": [8, 8],
+        "attention_levels": [False, False],
+        "num_res_blocks": 1,
+        "num_head_channels": 4,
+        "norm_num_groups": 4,
+    },
+    "path": {"_target_": "pti.diffusion.paths.ScaledLinear"},
+    "sampler": {"_target_": "pti.diffusion.samplers.ddim", "_partial_": True, "eta": 0.5},
+    "sampling_steps": 3,
+    "optimizer": {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "phantom"
+    make_phantom(root, patients=6, slices=1, image_size=64, seed=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, data) -> Path:
+    """Random weights, made such that what comes out is mostly tissue."""
+    torch.manual_seed(0)
+    module = build(MODEL, "the test")
+    images = [tif.read(image.path).pixels for image in find_images(data / "edente")]
+    module.normalization.fit(images)  # pyright: ignore
+    with torch.no_grad():
+        module.first_stage.autoencoder.decoder.blocks[-1].conv.bias.fill_(0.5)  # pyright: ignore
+    return save(tmp_path_factory.mktemp("run") / "best.ckpt", module, MODEL, data)
+
+
+def save(path: Path, module: torch.nn.Module, model: dict, data: Path) -> Path:
+    """A checkpoint as `train` writes it."""
+    settings = {"root": str(data), "layout": LAYOUT, "fractions": [0.5, 0.25, 0.25], "split_seed": 3}
+    settings |= {"image_size": SIZE, "pixel_mm": 0.15, "val_root": None, "test_root": None}
+    torch.save({"config": {"model": model, "data": settings}, "state_dict": module.state_dict()}, path)
+    return path
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "pti.translate", *arguments]
+
+
+@dataclass
+class Done:
+    stdout: str
+    stderr: str
+
+
+def run(folder: Path, *arguments: str, code: int = 0) -> Done:
+    """The command in this process, which has imported torch already."""
+    out, err = io.StringIO(), io.StringIO()
+    before = sys.argv, Path.cwd()
+    sys.argv = ["pti translate", *arguments]
+    os.chdir(folder)
+    try:
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        sys.argv = before[0]
+        os.chdir(before[1])
+    assert ended.value.code == code, err.getvalue() + out.getvalue()
+    assert "Traceback" not in err.getvalue()
+    return Done(out.getvalue(), err.getvalue())
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def results(output: Path) -> dict[str, bytes]:
+    folders = ("samples", "mean", "spread", "pictures")
+    paths = [path for folder in folders for path in (output / folder).rglob("*") if path.is_file()]
+    return {path.relative_to(output).as_posix(): path.read_bytes() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory, checkpoint) -> tuple[Path, Done]:
+    output = tmp_path_factory.mktemp("result") / "out"
+    settings = ("split=train", "samples=3", "batch_size=4", f"output_dir={output}")
+    return output, run(output.parent, f"ckpt={checkpoint}", *settings)
+
+
+def test_a_split_is_translated_and_measured_against_its_targets(result, data):
+    output, done = result
+    wanted = open_folders(data, build(LAYOUT, "the test"), (0.5, 0.25, 0.25), 3, {})[0].numbered("train")  # pyright: ignore
+    names = [pair.name for _, pair in wanted]
+    images = rows(output / "images.csv")
+    assert [row["name"] for row in images] == names
+    assert all(row["patient"] and float(row["target_height_mm"]) > 0 for row in images)
+    figures = json.loads((output / "summary.json").read_text())["figures"]
+    assert figures["sampler"] == "ddim(eta=0.5)"
+    assert figures["steps"] == 3
+    assert figures["height_error_mm"] == pytest.approx(
+        np.mean([float(row["height_error_mm"]) for row in images])
+    )
+    loss = np.mean([float(row["condition_height_mm"]) - float(row["target_height_mm"]) for row in images])
+    assert figures["training_height_loss_mm"] == pytest.approx(loss)
+    assert "offset_height_error_mm" in done.stdout
+
+
+def test_a_row_and_a_file_for_each_sample(result, data):
+    output, _ = result
+    samples = rows(output / "manifest.csv")
+    assert len(samples) == 3 * len(rows(output / "images.csv"))
+    assert len({row["seed"] for row in samples}) == len(samples)
+    for row in samples:
+        original = tif.read(data / "dente" / f"{row['name']}.tif")
+        found = tif.read(output / row["file"])
+        assert found.pixels.shape == original.pixels.shape
+        assert found.pixel_mm == pytest.approx(original.pixel_mm)
+        assert found.pixels[0, 0] == 0 or (found.pixels == 0).any()
+
+
+def test_samples_of_an_image_differ_and_a_repeated_command_gives_the_same_bytes(result, tmp_path, checkpoint):
+    output, _ = result
+    run(tmp_path, f"ckpt={checkpoint}", "split=train", "samples=3", "batch_size=4", "output_dir=out")
+    first, again = results(output), results(tmp_path / "out")
+    assert again == first
+    samples = [content for name, content in first.items() if name.startswith("samples/")]
+    assert len(set(samples)) == len(samples)
+
+
+@pytest.mark.parametrize(
+    "more", [["batch_size=1"], pytest.param(["batch_size=7", "devices=2"], marks=pytest.mark.slow)]
+)
+def test_any_batch_size_and_number_of_devices_give_the_same_images(result, tmp_path, checkpoint, more):
+    if "devices=2" in more and (os.cpu_count() or 1) < 2:
+        pytest.skip("needs two processors")
+    output, _ = result
+    settings = ("split=train", "samples=3", "accelerator=cpu", "output_dir=out", *more)
+    run(tmp_path, f"ckpt={checkpoint}", *settings)
+    for name in results(output):
+        if name.startswith("samples/"):
+            one, two = (tif.read(root / name).pixels for root in (output, tmp_path / "out"))
+            assert np.abs(one - two).max() <= 1e-4 * one.max()
+
+
+def test_a_folder_without_targets(tmp_path, checkpoint, data):
+    settings = ("num_samples=2", "samples=1", "steps=1", "output_dir=out")
+    done = run(tmp_path, f"ckpt={checkpoint}", f"input_dir={data}/dente", *settings)
+    assert sorted({name.split("/")[0] for name in results(tmp_path / "out")}) == [
+        "mean",
+        "pictures",
+        "samples",
+    ]
+    figures = json.loads((tmp_path / "out" / "summary.json").read_text())["figures"]
+    assert (figures["images"], figures["steps"]) == (2, 1)
+    assert "error" not in done.stdout
+    # The same image by way of the folder or of a split has the same name, so the same noise.
+    assert all("/" not in row["name"] for row in rows(tmp_path / "out" / "images.csv"))
+
+
+def test_a_second_start_does_nothing_again_and_other_settings_are_refused(result, checkpoint):
+    output, _ = result
+    before = {path: path.stat().st_mtime_ns for path in (output / "samples").iterdir()}
+    settings = (f"ckpt={checkpoint}", "split=train", "samples=3", f"output_dir={output}")
+    done = run(output.parent, *settings, "batch_size=2", "sampler=null")
+    assert f"{len(before)} of {len(before)} samples were made earlier" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    done = run(output.parent, *settings, "seed=1", code=2)
+    assert "seed was 0, now 1" in done.stderr
+
+
+def test_nothing_of_the_users_is_overwritten(tmp_path, checkpoint):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.csv").write_text("mine")
+    done = run(tmp_path, f"ckpt={checkpoint}", "output_dir=out", code=2)
+    assert "manifest.csv" in done.stderr
+    assert (tmp_path / "out" / "manifest.csv").read_text() == "mine"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_ended_by_a_signal_it_goes_on_to_the_same_bytes(tmp_path, result, checkpoint, signum):
+    output, _ = result
+    settings = (f"ckpt={checkpoint}", "split=train", "samples=3", "batch_size=4", "output_dir=out")
+    process = subprocess.Popen(command(*settings), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    manifest = tmp_path / "out" / "manifest.jsonl"
+    while process.poll() is None and not (manifest.is_file() and len(manifest.read_text().splitlines()) > 2):
+        time.sleep(0.002)
+    process.send_signal(signum)
+    assert process.wait(30) == (130 if signum == signal.SIGINT else -signum), process.communicate()[1]
+    done = run(tmp_path, *settings)
+    assert "samples were made earlier: going on" in done.stdout
+    assert results(tmp_path / "out") == results(output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["input_dir=."], "ckpt is not set"),
+        (["ckpt=none.ckpt"], "there is no such checkpoint"),
+        (["ckpt={checkpoint}", "input_dir=nowhere"], "input_dir=nowhere"),
+        (["ckpt={checkpoint}", "input_dir={data}"], "input_dir={data}/dente"),
+        (["ckpt={checkpoint}", "input_dir=.", "data.root=."], "one or the other"),
+        (["ckpt={checkpoint}", "split=middle"], "expected one of train, val, test"),
+        (["ckpt={checkpoint}", "sampler=dmp"], "expected one of ddim, ddpm, dpm_solver, euler, heun"),
+        (["ckpt={checkpoint}", "samples=0"], "expected 1 or more"),
+        (["ckpt={checkpoint}", "steps=0"], "expected 1 or more"),
+        (["ckpt={checkpoint}", "steps=2000"], "this path has 1000 steps"),
+        (["ckpt={checkpoint}", "guidance_scale=2"], "can't be guided"),
+        (["ckpt={checkpoint}", "sample=3"], "Did you mean samples?"),
+    ],
+)
+def test_mistakes(tmp_path, checkpoint, data, arguments, named):
+    filled = [text.format(checkpoint=checkpoint, data=data) for text in arguments]
+    done = run(tmp_path, *filled, "output_dir=out", code=2)
+    assert named.format(data=data) in done.stderr
+    assert not (tmp_path / "out" / "manifest.jsonl").exists()
+
+
+def test_a_checkpoint_of_another_kind_is_named(tmp_path, data):
+    save(tmp_path / "other.ckpt", build(AUTOENCODER, "the test"), AUTOENCODER, data)
+    done = run(tmp_path, "ckpt=other.ckpt", code=2)
+    assert "found a checkpoint of AutoencoderKL" in done.stderr
