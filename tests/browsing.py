@@ -58,6 +58,13 @@ def click_point(page: Any, index: int) -> None:
     page.mouse.click(*page.evaluate(POINT, index))
 
 
+def alone(page: Any, count: int) -> list[int]:
+    """The indices whose points lie farthest from all others: a click there means no neighbour."""
+    places = np.array([page.evaluate(POINT, index) for index in range(count)])
+    apart = np.linalg.norm(places[:, None] - places[None], axis=-1) + 1e9 * np.eye(count)
+    return np.argsort(-apart.min(1)).tolist()
+
+
 def lasso(page: Any, indices: list[int], margin: float = 14) -> None:
     """Draw a lasso around points, as a rectangle ``margin`` pixels wider than they need."""
     points = np.array([page.evaluate(POINT, index) for index in indices])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from browsing import click_point, lasso, open_page, overlaps, pixels_of
+from browsing import alone, click_point, lasso, open_page, overlaps, pixels_of
 from latent_study_setup import SIZE, Study, make_study, run, save_checkpoint
 from pti import checkpoint
 from pti.analysis.explorer import Explorer
@@ -181,7 +181,10 @@ def test_a_click_shows_image_reconstruction_and_difference(tmp_path, study, expl
         open_page(address, width, scheme=scheme) as page,
     ):
         assert not overlaps(page)
-        first, second = 3, int(latents.pairs()[3][1])
+        isolated = alone(page, len(latents))
+        first = next(index for index in isolated if latents.group[index] == "dente")
+        second = int(latents.pairs()[latents.pairs()[:, 0] == first][0, 1])
+        other = next(index for index in isolated if index not in (first, second))
         click_point(page, first)
         page.wait_for_selector(f"#chosen h3:text-is('{latents.name[first]}')")
         assert page.locator("#chosen img").count() == 6
@@ -196,9 +199,9 @@ def test_a_click_shows_image_reconstruction_and_difference(tmp_path, study, expl
         assert f"{explorer.distance(first, second):.3f}" in shown
         page.wait_for_function("document.querySelectorAll('#frames-shown img').length === 8")
         page.evaluate("scrollTo(0, 0)")
-        click_point(page, 5)
-        page.wait_for_selector(f"#chosen h3:text-is('{latents.name[5]}')")
-        assert f"{explorer.distance(first, 5):.3f}" in page.text_content("#distances")
+        click_point(page, other)
+        page.wait_for_selector(f"#chosen h3:text-is('{latents.name[other]}')")
+        assert f"{explorer.distance(first, other):.3f}" in page.text_content("#distances")
         page.click("text=between the last two clicked points")
         page.fill("#frames", "4")
         page.press("#frames", "Enter")

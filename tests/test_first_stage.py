@@ -1,19 +1,20 @@
 """The link between the stages: what fits is taken over whole; what doesn't is refused, both sides named."""
 
+import copy
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
 
-import training_setup
 from pti.checkpoint import CheckpointError, read
 from pti.errors import UsageError
 from pti.first_stage import take_autoencoder
 from pti.train import preflight, train
-from second_stage_setup import REGRESSION, arguments, configuration, module_of, save_autoencoder
+from second_stage_setup import arguments, configuration, module_of, save_autoencoder
 from training_setup import SIZE, make_images, run
 
 FEW = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.num_sanity_val_steps=0")
@@ -30,146 +31,181 @@ def autoencoder(root: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stage_2(root: Path, autoencoder: Path) -> Path:
+def composed(root: Path, autoencoder: Path) -> DictConfig:
+    """The configuration of a second stage."""
+    return configuration(root, root.parent / "unused", f"autoencoder_ckpt='{autoencoder}'")
+
+
+def take(config: DictConfig, **changes: Any) -> tuple[dict[str, Any], Any]:
+    """The configuration as it is left, and the weights; ``changes`` by key, with __ for a dot."""
+    plain: Any = OmegaConf.to_container(changed(config, **changes))
+    return plain, take_autoencoder(plain)
+
+
+def changed(config: DictConfig, **changes: Any) -> DictConfig:
+    config = copy.deepcopy(config)
+    for key, value in changes.items():
+        value = str(value) if isinstance(value, Path) else value
+        OmegaConf.update(config, key.replace("__", "."), value, merge=False)
+    return config
+
+
+@pytest.fixture(scope="module")
+def stage_2(root: Path, composed: DictConfig) -> Path:
     """The checkpoint of a second stage, and what can stand in for it."""
     folder = root.parent / "stage_2" / "checkpoints"
     folder.mkdir(parents=True)
-    plain, _ = take(configuration(root, folder, f"autoencoder_ckpt='{autoencoder}'"))
+    plain, _ = take(composed)
     for name in ("last.ckpt", "last-1.ckpt"):
         torch.save({"config": plain, "state_dict": {}}, folder / name)
     return folder / "last.ckpt"
 
 
-def take(config: Any) -> tuple[dict[str, Any], Any]:
-    """The configuration as changed, and the weights."""
-    plain: Any = OmegaConf.to_container(config)
-    return plain, take_autoencoder(plain)
-
-
-def test_configuration_and_weights_are_taken_over(root: Path, autoencoder: Path, tmp_path: Path):
-    plain, weights = take(configuration(root, tmp_path, f"autoencoder_ckpt='{autoencoder}'"))
+def test_configuration_and_weights_are_taken_over(composed: DictConfig, autoencoder: Path):
+    plain, weights = take(composed)
     content = read(autoencoder)
     first_stage = plain["model"]["first_stage"]
     assert "normalization" not in plain["model"]
     for part in ("autoencoder", "normalization"):
         assert first_stage[part] == content["config"]["model"][part]
-    assert weights is not None
     for name, value in weights.items():
         source = f"ema.model.{name.removeprefix('autoencoder.')}" if name.startswith("autoencoder.") else name
         assert torch.equal(value, content["state_dict"][source])
-    module = module_of(configuration(root, tmp_path, f"autoencoder_ckpt='{autoencoder}'"))
+    module = module_of(composed)
     assert module.normalization.fitted
     assert set(weights) == set(module.first_stage.state_dict())
 
 
-def test_without_an_average_the_weights_themselves_are_taken(root: Path, tmp_path: Path):
-    path = save_autoencoder(root, tmp_path / "a" / "best.ckpt", "model.ema_decay=null")
-    _, weights = take(configuration(root, tmp_path, f"autoencoder_ckpt='{path}'"))
-    state = read(path)["state_dict"]
-    assert weights is not None
+def test_without_an_average_the_weights_themselves_are_taken(
+    composed: DictConfig, autoencoder: Path, tmp_path: Path
+):
+    content = read(autoencoder)
+    state = {name: value for name, value in content["state_dict"].items() if not name.startswith("ema.")}
+    torch.save(content | {"state_dict": state}, tmp_path / "best.ckpt")
+    _, weights = take(composed, autoencoder_ckpt=tmp_path / "best.ckpt")
+    assert weights
     assert all(torch.equal(value, state[name]) for name, value in weights.items())
 
 
-def test_a_regression_in_pixels_needs_none(root: Path, tmp_path: Path):
-    plain, weights = take(training_setup.configuration(root, tmp_path, base=REGRESSION))
+def test_a_regression_in_pixels_needs_none(composed: DictConfig):
+    model: dict[str, Any] = {
+        "_target_": "pti.modules.regression.Regression",
+        "normalization": {"_target_": "x"},
+    }
+    plain, weights = take(composed, model=model)
     assert weights is None
-    assert "normalization" in plain["model"]
+    assert plain["model"] == model
 
 
-def test_none_named(root: Path, tmp_path: Path):
+def test_none_named(composed: DictConfig):
     with pytest.raises(UsageError, match=r"autoencoder_ckpt is not set.*best:vae_baseline"):
-        take(configuration(root, tmp_path))
+        take(composed, autoencoder_ckpt=None)
 
 
-def test_a_missing_file(root: Path, tmp_path: Path):
-    config = configuration(root, tmp_path, "autoencoder_ckpt=nowhere/best.ckpt")
+def test_a_missing_file(composed: DictConfig):
+    config = changed(composed, autoencoder_ckpt="nowhere/best.ckpt")
     for look in (take, preflight):
         with pytest.raises(UsageError, match=r"nowhere/best\.ckpt: there is no such checkpoint"):
             look(config)
 
 
-def test_an_experiment_that_was_never_trained(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_experiment_that_was_never_trained(
+    composed: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=r"best:vae_demo.*train first"):
-        preflight(configuration(root, tmp_path, "autoencoder_ckpt=best:vae_demo"))
+        preflight(changed(composed, autoencoder_ckpt="best:vae_demo"))
 
 
 def test_the_best_of_the_newest_run(
-    root: Path, autoencoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    composed: DictConfig, autoencoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "outputs" / "vae_demo" / "2026-01-01_00-00-00" / "checkpoints"
     folder.mkdir(parents=True)
     shutil.copy(autoencoder, folder / "best.ckpt")
-    _, weights = take(configuration(root, tmp_path, "autoencoder_ckpt=best:vae_demo"))
+    _, weights = take(composed, autoencoder_ckpt="best:vae_demo")
     assert weights
 
 
-def test_a_damaged_file(root: Path, autoencoder: Path, tmp_path: Path):
+def test_a_damaged_file(composed: DictConfig, autoencoder: Path, tmp_path: Path):
     damaged = tmp_path / "damaged.ckpt"
     damaged.write_bytes(autoencoder.read_bytes()[:-1000])
     with pytest.raises(CheckpointError, match=r"damaged\.ckpt"):
-        take(configuration(root, tmp_path, f"autoencoder_ckpt='{damaged}'"))
+        take(composed, autoencoder_ckpt=damaged)
 
 
-def test_another_file(root: Path, tmp_path: Path):
+def test_another_file(composed: DictConfig, tmp_path: Path):
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(UsageError, match=r"other\.ckpt: expected a checkpoint of `python -m pti\.train`"):
-        take(configuration(root, tmp_path, f"autoencoder_ckpt='{tmp_path / 'other.ckpt'}'"))
+        take(composed, autoencoder_ckpt=tmp_path / "other.ckpt")
 
 
-def test_a_checkpoint_of_the_wrong_stage(root: Path, stage_2: Path, tmp_path: Path):
+def test_a_checkpoint_of_the_wrong_stage(composed: DictConfig, stage_2: Path):
     with pytest.raises(UsageError, match=r"found pti.*LatentDiffusion, expected .*AdversarialVAE"):
-        take(configuration(root, tmp_path, f"autoencoder_ckpt='{stage_2}'"))
+        take(composed, autoencoder_ckpt=stage_2)
 
 
-def test_a_checkpoint_that_names_other_code(root: Path, autoencoder: Path, tmp_path: Path):
-    content = torch.load(autoencoder, weights_only=True)
+def test_a_checkpoint_that_names_other_code(composed: DictConfig, autoencoder: Path, tmp_path: Path):
+    content = read(autoencoder)
     content["config"]["model"]["autoencoder"]["_target_"] = "os.system"
     torch.save(content, tmp_path / "evil.ckpt")
     with pytest.raises(CheckpointError, match=r"os\.system"):
-        take(configuration(root, tmp_path, f"autoencoder_ckpt='{tmp_path / 'evil.ckpt'}'"))
+        take(composed, autoencoder_ckpt=tmp_path / "evil.ckpt")
 
 
-def test_another_normalization(root: Path, autoencoder: Path, tmp_path: Path):
-    config = configuration(
-        root, tmp_path, f"autoencoder_ckpt='{autoencoder}'", "data/normalization=masked_zscore"
-    )
+def test_another_normalization(composed: DictConfig):
     with pytest.raises(UsageError, match=r"MaskedZScore is configured.*trained with .*RangeNormalization"):
-        take(config)
+        take(composed, model__normalization={"_target_": "pti.data.normalization.MaskedZScore"})
 
 
-def test_another_number_of_channels(root: Path, autoencoder: Path, tmp_path: Path):
-    config = configuration(
-        root, tmp_path, f"autoencoder_ckpt='{autoencoder}'", "model.network.latent_channels=3"
-    )
-    with pytest.raises(Exception, match="latent_channels=3") as caught:
-        module_of(config)
-    assert "4 channels" in str(caught.value)
+def test_another_number_of_channels(composed: DictConfig):
+    with pytest.raises(InstantiationException, match=r"latent_channels=3.* 4 channels"):
+        module_of(changed(composed, model__network__latent_channels=3))
 
 
-def test_an_image_size_that_cannot_be_halved_often_enough(root: Path, autoencoder: Path, tmp_path: Path):
-    config = configuration(root, tmp_path, f"autoencoder_ckpt='{autoencoder}'", f"data.image_size={SIZE + 2}")
-    with pytest.raises(UsageError, match=r"data\.image_size=18.*multiple of 4.*data\.image_size=20"):
-        train(config, tmp_path)
-
-
-def test_single_images(root: Path, autoencoder: Path, tmp_path: Path):
-    config = configuration(root, tmp_path, f"autoencoder_ckpt='{autoencoder}'", "data.sources=both")
-    with pytest.raises(UsageError, match=r"data\.sources=both.*data\.sources=pairs"):
-        train(config, tmp_path)
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("data__image_size", SIZE + 2, r"data\.image_size=18.*multiple of 4.*data\.image_size=20"),
+        ("data__sources", "both", r"data\.sources=both.*data\.sources=pairs"),
+    ],
+)
+def test_data_that_does_not_fit(composed: DictConfig, tmp_path: Path, key: str, value: Any, named: str):
+    with pytest.raises(UsageError, match=named):
+        train(changed(composed, **{key: value}), tmp_path)
 
 
 def test_another_split_is_warned_of(
-    root: Path, autoencoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    composed: DictConfig, autoencoder: Path, capsys: pytest.CaptureFixture[str]
 ):
-    take(configuration(root, tmp_path, f"autoencoder_ckpt='{autoencoder}'"))
+    take(composed)
     assert capsys.readouterr().err == ""
-    take(configuration(root, tmp_path, f"autoencoder_ckpt='{autoencoder}'", "data.split_seed=1"))
+    take(composed, data__split_seed=1)
     message = capsys.readouterr().err
     assert "Warning" in message
     assert "data.split_seed=1, there 0" in message
     assert str(autoencoder) in message
+
+
+def test_a_damaged_last_checkpoint_is_stood_in_for(
+    composed: DictConfig, stage_2: Path, tmp_path: Path
+):  # fault 23
+    folder = tmp_path / "run" / "checkpoints"
+    shutil.copytree(stage_2.parent, folder)
+    expected = read(folder / "last.ckpt")["config"]["model"]["first_stage"]
+    (folder / "last.ckpt").write_bytes(b"damaged")
+    plain, weights = take(composed, ckpt_path=folder / "last.ckpt")
+    assert plain["model"]["first_stage"] == expected
+    assert weights is None
+    (folder / "last-1.ckpt").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"last\.ckpt"):
+        take(composed, ckpt_path=folder / "last.ckpt")
+
+
+def test_going_on_from_the_wrong_stage(composed: DictConfig, autoencoder: Path):
+    with pytest.raises(UsageError, match=r"ckpt_path.*AdversarialVAE, expected a checkpoint of stage 2"):
+        take(composed, ckpt_path=autoencoder, allow_changes=True)
 
 
 @pytest.mark.slow
@@ -193,26 +229,6 @@ def test_a_resumed_run_keeps_its_own_autoencoder(root: Path, autoencoder: Path, 
     assert all(torch.equal(after["state_dict"][name], before[name]) for name in kept)
     trained = [name for name in before if name.startswith("network.")]
     assert any(not torch.equal(after["state_dict"][name], before[name]) for name in trained)
-
-
-def test_a_damaged_last_checkpoint_is_stood_in_for(root: Path, stage_2: Path, tmp_path: Path):  # fault 23
-    folder = shutil.copytree(stage_2.parent.parent, tmp_path / "run") / "checkpoints"
-    expected = read(folder / "last.ckpt")["config"]["model"]["first_stage"]
-    (folder / "last.ckpt").write_bytes(b"damaged")
-    config = configuration(root, tmp_path, f"ckpt_path='{folder / 'last.ckpt'}'")
-    plain, weights = take(config)
-    assert plain["model"]["first_stage"] == expected
-    assert weights is None
-    for other in folder.glob("*.ckpt"):
-        other.write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match=r"last\.ckpt"):
-        take(config)
-
-
-def test_going_on_from_the_wrong_stage(root: Path, autoencoder: Path, tmp_path: Path):
-    config = configuration(root, tmp_path, f"ckpt_path='{autoencoder}'", "allow_changes=true")
-    with pytest.raises(UsageError, match=r"ckpt_path.*AdversarialVAE, expected a checkpoint of stage 2"):
-        take(config)
 
 
 @pytest.mark.slow

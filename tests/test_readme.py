@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from pti.__main__ import VERBS
+from pti.errors import UsageError
 from pti.overrides import check_command_line
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 COMMANDS = sorted(set(re.findall(r"python -m pti\.(\w+) ([^`\n#]*)", README)))
 SETTING = r"'?[\w./@]+=[^\s`,]+'?"
 SETTINGS = sorted(set(re.findall(rf"`({SETTING}(?: {SETTING})*)`", README)))
-OF_THE_VERBS = ("input_dir=", "ckpt=", "output_dir=", "batch_size=", "suite=", "patients=", "broken=")
+OF_THE_VERBS = ("input_dir=", "ckpt=", "output_dir=", "batch_size=", "suite=", "minutes=", "patients=", "broken=")
 
 
 def test_there_is_something_to_check():
@@ -32,8 +33,15 @@ def test_commands(verb, arguments):
 @pytest.mark.parametrize("settings", [text for text in SETTINGS if not text.startswith(OF_THE_VERBS)])
 def test_keys_and_options_of_training(settings):
     typed = [setting for setting in shlex.split(settings) if not setting.startswith("experiment=")]
-    experiment = re.findall(r"experiment=(\w+)", settings) or ["vae_baseline"]
-    assert check_command_line("train", [f"experiment={experiment[0]}", *typed]).overridden
+    stages = re.findall(r"experiment=(\w+)", settings) or ["vae_baseline", "ldm_baseline"]
+    refusals = []
+    for experiment in stages:
+        try:
+            assert check_command_line("train", [f"experiment={experiment}", *typed]).overridden
+            return
+        except UsageError as error:
+            refusals.append(str(error))
+    pytest.fail("\n".join(refusals))
 
 
 def test_every_verb_and_experiment_is_in_the_tables():

@@ -12,7 +12,9 @@ from pti.modules.latent_diffusion import LatentDiffusion
 from pti.train import train
 from second_stage_setup import arguments, configuration, recorded_pairs, save_autoencoder
 from test_resume import assert_equal, assert_same_run, assert_steps_rise, stop_after
-from training_setup import make_images, run, trouble
+from training_setup import make_images, run, start, trouble
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = ("trainer.log_every_n_steps=1", "data/augmentation=default", "model.latent_views=2")
 VARIANTS = {
@@ -27,14 +29,8 @@ CUTS = {
     "in validation": ("on_validation_batch_end", 1),
     "end of an epoch": ("on_train_epoch_end", 1),
 }
-QUICK = ("cache", "mid-epoch")
 CASES = [
-    pytest.param(
-        *CUTS[cut],
-        VARIANTS[variant],
-        id=f"{variant}: {cut}",
-        marks=[pytest.mark.slow] * ((variant, cut) != QUICK),
-    )
+    pytest.param(*CUTS[cut], VARIANTS[variant], id=f"{variant}: {cut}")
     for variant in VARIANTS
     for cut in CUTS
 ]
@@ -78,7 +74,6 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(
     assert changed  # the average is among what was compared
 
 
-@pytest.mark.slow
 def test_the_cache_may_be_deleted_between_the_two(root, link, tmp_path, monkeypatch):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert train(configuration(root, whole, link, *SETTINGS), whole) == 0
@@ -90,7 +85,6 @@ def test_the_cache_may_be_deleted_between_the_two(root, link, tmp_path, monkeypa
     assert_same_run(cut, whole)
 
 
-@pytest.mark.slow
 def test_the_samples_of_an_epoch_across_the_cut_are_the_data_set_once(  # fault 27
     root, link, tmp_path, monkeypatch
 ):
@@ -105,7 +99,6 @@ def test_the_samples_of_an_epoch_across_the_cut_are_the_data_set_once(  # fault 
     assert len(names) == len(set(names)) == 18
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("cached", ["true", "false"])
 def test_a_killed_run_ends_like_an_uninterrupted_one(root, link, tmp_path, cached):  # fault 18
     settings = (
@@ -130,7 +123,6 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(root, link, tmp_path, cache
     assert read_metrics(whole / "run" / "metrics.csv") == read_metrics(cut / "run" / "metrics.csv")
 
 
-@pytest.mark.slow
 def test_a_run_killed_while_it_encodes_goes_on_with_its_cache(root, link, tmp_path):
     program = (
         "import os, signal\n"
@@ -146,8 +138,6 @@ def test_a_run_killed_while_it_encodes_goes_on_with_its_cache(root, link, tmp_pa
     command_line = arguments(
         root, link.replace("'", ""), *SETTINGS, f"data.cache_dir={cache}", "output_dir=run"
     )
-    from training_setup import start
-
     with start(tmp_path, *command_line, program=["-c", program]) as process:
         process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL

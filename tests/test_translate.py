@@ -262,6 +262,21 @@ def test_mistakes(tmp_path, checkpoint, data, arguments, named):
     assert not (tmp_path / "out" / "manifest.jsonl").exists()
 
 
+def test_a_regression_has_one_answer_and_no_sampler(tmp_path, data):
+    network = {**MODEL["network"], "latent_channels": 1, "conditioning": "none"}
+    model = {"_target_": "pti.modules.regression.Regression", "network": network}
+    model |= {"normalization": MODEL["first_stage"]["normalization"], "optimizer": MODEL["optimizer"]}
+    module = build(model, "the test")
+    module.normalization.fit([tif.read(image.path).pixels for image in find_images(data)])  # pyright: ignore
+    save(tmp_path / "regression.ckpt", module, model, data)
+    settings = ("ckpt=regression.ckpt", "samples=3", "num_samples=1", "output_dir=out")
+    done = run(tmp_path, *settings)
+    assert "Regression has one answer to each image: samples=1, not 3." in done.stdout
+    assert len(rows(tmp_path / "out" / "manifest.csv")) == 1
+    done = run(tmp_path, "ckpt=regression.ckpt", "steps=5", code=2)
+    assert "steps: Regression answers in one pass" in done.stderr
+
+
 def test_a_checkpoint_of_another_kind_is_named(tmp_path, data):
     save(tmp_path / "other.ckpt", build(AUTOENCODER, "the test"), AUTOENCODER, data)
     done = run(tmp_path, "ckpt=other.ckpt", code=2)

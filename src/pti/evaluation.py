@@ -196,7 +196,7 @@ def _with_baselines(evaluated: Evaluated, training: Training | None, notes: list
         else:
             sizes = baseline(training, evaluated.conditions)
         predicted = {measure: values[:, None] for measure, values in sizes.items()}
-        methods[name] = replace(scores, method=name, figures={}, predicted=predicted)
+        methods[name] = replace(scores, method=name, figures={}, predicted=predicted, diversity=None)
     if training is None:
         notes.append("the baselines were fitted on the other patients of this set, for each patient in turn")
     return replace(evaluated, methods=methods)

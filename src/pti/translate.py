@@ -202,7 +202,9 @@ def translate_images(
     from pti.summary import hash_config, hash_file
 
     module = translator.module
-    sampling = _possible(module, sampling)
+    if module.deterministic and sampling.samples > 1:
+        print(f"{type(module).__name__} has one answer to each image: samples=1, not {sampling.samples}.")
+    sampling = sampling.resolved(module)
     settings = {"command": "translate", "checkpoint": hash_file(translator.path), "images": inputs.origin}
     with Manifest(output_dir, settings | sampling.as_dict(), (*FOLDERS, *TABLES)) as manifest:
         data_range, meaning = fixed_data_range(module.normalization, survey(inputs.images).tissue)
@@ -213,38 +215,6 @@ def translate_images(
         rows = [figures_of(manifest, finish, image) for image in inputs.images]
     states = {image.name: manifest.rows[Item(image, 0).file]["input"] for image in inputs.images}
     return Translations(rows, sampling.as_dict(), data_range, meaning, hash_config(states)[:16])
-
-
-def _possible(module: Any, sampling: "Sampling") -> "Sampling":
-    """The sampling as the module can do it, with its own settings where there were none.
-
-    Raises:
-        UsageError: it can't.
-    """
-    if not module.deterministic:
-        sampling = sampling.resolved(module)
-        try:
-            module.path.sampling_times(sampling.steps)
-        except ValueError as error:
-            raise UsageError(f"steps={sampling.steps}: {error}.") from None
-        if sampling.guidance_scale != 1 and not module.condition_dropout:
-            raise UsageError(
-                f"guidance_scale={sampling.guidance_scale}: found a model that can't be guided, since it was "
-                "trained without condition dropout. Set guidance_scale=1, or train with "
-                "model.condition_dropout=0.1."
-            )
-        return sampling
-    given = [key for key in ("sampler", "steps", "guidance_scale") if getattr(sampling, key) is not None]
-    if given:
-        raise UsageError(
-            f"{', '.join(given)}: {type(module).__name__} answers in one pass, without a sampler. "
-            "Leave it out, or choose the checkpoint of a diffusion model."
-        )
-    if sampling.samples > 1:
-        print(
-            f"{type(module).__name__} has one answer to each image: samples=1 instead of {sampling.samples}."
-        )
-    return replace(sampling, samples=1)
 
 
 def sampler_named(name: str | None) -> Any:

@@ -112,11 +112,11 @@ def test_lasso_search_and_table_list_the_right_names(study):
     latents, _, path = study
     with open_page(path.as_uri()) as page:
         lasso(page, [1, 2, 7, 8])
-        page.wait_for_function("document.getElementById('count').textContent.startsWith('4')")
+        page.wait_for_selector("#count:text-is('4 selected')")
         assert page.input_value("#names").split("\n") == sorted(latents.name[[1, 2, 7, 8]])
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         page.click("#copy")
-        page.wait_for_function("document.getElementById('copy').textContent === 'Copied'")
+        page.wait_for_selector("#copy:text-is('Copied')")
         assert page.evaluate("navigator.clipboard.readText()") == page.input_value("#names")
         page.fill("#search", "004")
         assert page.input_value("#names").split("\n") == sorted(latents.name[latents.patient == "004"])

@@ -211,7 +211,7 @@ def test_changed_weight(module: LatentDiffusion):
 @torch.no_grad()
 @pytest.mark.parametrize("change", [0.0, 1.0])
 def test_changed_weight_weighs_nothing_where_all_or_none_is_changed(module: LatentDiffusion, change: float):
-    batch = latent_batch()
+    module.sample_posterior, batch = False, latent_batch()
     batch["target_mean"] = batch["condition_mean"] + change
     plain = module.validation_loss(batch)
     module.changed_weight = 5.0

@@ -1,5 +1,6 @@
 """The deterministic baselines, in pixels and in latents."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,11 @@ def config_of(root: Path, folder: Path, autoencoder: Path, base: Sequence[str], 
     return configuration(root, folder, *link, *overrides, base=base)
 
 
-def fitted(config: Any) -> tuple[Any, dict[str, Any]]:
+@pytest.fixture(scope="module", params=["pixels", "latents"])
+def fitted(request: pytest.FixtureRequest, root: Path, autoencoder: Path) -> tuple[Any, dict[str, Any]]:
     """The module, its normalisation fitted, and a batch."""
+    base = {"pixels": REGRESSION, "latents": LATENT_REGRESSION}[request.param]
+    config = config_of(root, root.parent / "unused", autoencoder, base)
     module, data = module_of(config), data_of(config)
     if not module.normalization.fitted:
         module.normalization.fit(data.training_images())
@@ -54,10 +58,8 @@ def fitted(config: Any) -> tuple[Any, dict[str, Any]]:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("base", "kind"), KINDS)
-def test_a_new_network_changes_nothing(root, autoencoder, tmp_path, base, kind):
-    module, batch = fitted(config_of(root, tmp_path, autoencoder, base))
-    assert isinstance(module, kind)
+def test_a_new_network_changes_nothing(fitted):
+    module, batch = copy.deepcopy(fitted[0]), fitted[1]
     assert module.deterministic
     raw = batch["condition"]
     found = module.translate(raw, generators(batch["name"]))
@@ -80,9 +82,8 @@ def test_a_new_network_changes_nothing(root, autoencoder, tmp_path, base, kind):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("base", "kind"), KINDS)
-def test_one_answer_whatever_the_generators_and_the_batch(root, autoencoder, tmp_path, base, kind):
-    module, batch = fitted(config_of(root, tmp_path, autoencoder, base))
+def test_one_answer_whatever_the_generators_and_the_batch(fitted):
+    module, batch = copy.deepcopy(fitted[0]), fitted[1]
     fill_zeros(module)
     raw, names = batch["condition"], batch["name"]
     found = module.translate(raw, generators(names))

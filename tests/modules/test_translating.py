@@ -217,6 +217,27 @@ def test_sampling_takes_from_the_module_what_is_left_open():
     assert Sampling(steps=9).resolved(module).steps == 9
 
 
+@pytest.mark.parametrize(
+    ("sampling", "deterministic", "named"),
+    [
+        (Sampling(steps=1001), False, "steps=1001: this path has 1000 steps"),
+        (Sampling(guidance_scale=2.0), False, "guidance_scale=2.0: found a model that can't be guided"),
+        (Sampling(steps=5, guidance_scale=1.0), True, "steps, guidance_scale: TinyTranslator answers in one"),
+    ],
+)
+def test_sampling_that_the_module_cannot_do_is_refused(sampling, deterministic, named):
+    module = TinyTranslator()
+    module.deterministic = deterministic
+    with pytest.raises(UsageError, match=named):
+        sampling.resolved(module)
+
+
+def test_a_deterministic_module_gives_one_sample():
+    module = TinyTranslator()
+    module.deterministic = True
+    assert Sampling(samples=4).resolved(module).as_dict() == {**Sampling().as_dict(), "samples": 1}
+
+
 def test_a_sample_keeps_its_noise():
     generator = sample_generator(0, "1000_HA_2021_02_545", 3)
     assert generator.initial_seed() == 593053758309861491

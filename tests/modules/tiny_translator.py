@@ -23,7 +23,7 @@ class TinyTranslator(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
         self.normalization = RangeNormalization()
-        self.path = ScaledLinear()
+        self.path, self.condition_dropout = ScaledLinear(), 0.0
         self.sampler, self.sampling_steps, self.guidance_scale = partial(ddim, eta=0.5), 5, 1.0
         self.calls: list[int] = []
 

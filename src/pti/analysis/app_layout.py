@@ -75,9 +75,12 @@ def page_layout(page: Page) -> html.Main:
     )
     config = {"displaylogo": False, "responsive": True, "scrollZoom": True}
     config["modeBarButtons"] = [["lasso2d", "select2d", "pan2d", "zoom2d"], ["resetScale2d", "toImage"]]
-    hint = "Hover: name and bone. Click: reconstruction and difference. Lasso or search: names. Wheel: zoom."
+    hint = "Hover: name, bone. Click: reconstruction, difference. Lasso, search: names. Wheel: zoom."
     the_map = html.Section(
-        [dcc.Graph(id="map", config=config, responsive=True, style=_TALL), html.P(hint, className="soft hint")],
+        [
+            dcc.Graph(id="map", config=config, responsive=True, style=_TALL),
+            html.P(hint, className="soft hint"),
+        ],
         className="card map",
     )
     return html.Main(

@@ -1,5 +1,6 @@
 """The suite ``ldm``: what the second stage's choices cost in time."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from pti.benchmarks.comparison import Comparison
 from pti.config import CONF_DIR
 
 _SIZE = 128  # of ldm_demo's images, pixels
-_BATCH = 4
+_BATCH = 4  # images that are translated
 
 
 def ldm_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
@@ -18,7 +19,7 @@ def ldm_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
     from pti.modules.latent_diffusion import LatentDiffusion
 
     size = min(_SIZE, config.image_size)
-    patients = max(2, config.images // 4)
+    patients = max(4, config.images // 4)  # a batch of ldm_demo at least
     shared = [
         f"data.root={scratch / 'phantom'}",
         f"data.cache_dir={scratch / 'cache'}",
@@ -26,17 +27,13 @@ def ldm_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
         f"data.generate.patients={patients}",
         "data.generate.slices=2",
         "data.fractions=[1,0,0]",
-        f"data.batch_size={_BATCH}",
         "data.num_workers=0",
     ]
-    autoencoder = _random_autoencoder(scratch / "vae.ckpt", shared)
-    epochs: dict[str, Callable[[], None]] = {}
-    module: Any = None
-    for name, cached in (("encoder in every step", "false"), ("latent cache", "true")):
-        module, epoch = _training(
-            [*shared, f"autoencoder_ckpt={autoencoder}", f"model.cache_latents={cached}"]
-        )
-        epochs[name] = epoch
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    shared.append(f"autoencoder_ckpt={_random_autoencoder(scratch / 'vae.ckpt', shared)}")
+    _, plain = _training([*shared, "model.cache_latents=false"])
+    module, cached = _training([*shared, "model.cache_latents=true"])
+    epochs = {"encoder in every step": plain, "latent cache": cached}
     assert isinstance(module, LatentDiffusion)
     return [
         Comparison("training epoch of ldm_demo", "pairs/s", 2 * patients, epochs),
@@ -74,13 +71,14 @@ def _training(overrides: list[str]) -> tuple[Any, Callable[[], None]]:
     give_weights(module, weights)
 
     def epoch() -> None:
-        silent = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         trainer = lightning.Trainer(
             max_epochs=1,
             limit_val_batches=0,
-            enable_checkpointing=False,
             use_distributed_sampler=False,
-            **silent,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            logger=False,
         )
         trainer.fit(module, data)
 
@@ -97,7 +95,7 @@ def _composed(experiment: str, overrides: list[str]) -> dict[str, Any]:
 
 
 def _samplers(module: Any, size: int) -> Comparison:
-    """Translations by each sampler, of the same batch; what is compared are numbers of network evaluations."""
+    """Translations of one batch by each sampler: what differs is how often the network is asked."""
     import torch
     from hydra.utils import instantiate
 

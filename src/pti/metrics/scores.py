@@ -10,6 +10,8 @@ import numpy as np
 from pti.data import tif
 from pti.errors import DataError
 from pti.metrics.agreement import LENGTHS, compare_images, lengths_of
+from pti.metrics.distribution import diversity
+from pti.metrics.morphometry import bone_mask
 from pti.progress import track
 
 MEASURES = (*LENGTHS, "area")
@@ -47,6 +49,8 @@ class Scores:
         figures: name -> (N, K); empty for a method that predicts sizes and no image.
         predicted: measure -> (N, K) mm (area: mm²).
         true: measure -> (N,) mm; NaN where the true bone has no such measure.
+        diversity: (N,) mean absolute difference between two samples within the true bone, raw units; None for
+            a single sample.
     """
 
     method: str
@@ -56,6 +60,7 @@ class Scores:
     figures: Mapping[str, np.ndarray]
     predicted: Mapping[str, np.ndarray]
     true: Mapping[str, np.ndarray]
+    diversity: np.ndarray | None = None
 
     @property
     def samples(self) -> int:
@@ -77,6 +82,9 @@ class Scores:
             unit = "mm2" if measure == "area" else "mm"
             columns[f"{measure}_error_{unit}"] = self.error(measure)
             columns[f"{measure}_abs_error_{unit}"] = np.abs(self.error(measure))
+        if self.diversity is not None:
+            columns["height_spread_mm"] = self.predicted["height"].std(axis=1, ddof=1)
+            columns["diversity"] = self.diversity
         return columns
 
 
@@ -103,6 +111,7 @@ class _SliceResult:
     true: dict[str, float]
     condition: dict[str, float] | None
     methods: dict[str, list[tuple[dict[str, float], dict[str, float]]]]
+    diversity: dict[str, float]
 
 
 def evaluate_cases(
@@ -142,7 +151,9 @@ def evaluate_cases(
             }
             for part in (0, 1)
         )
-        methods[method] = Scores(method, names, patients, sizes, figures, predicted, true)
+        spread = [found.diversity[method] for found in slices] if method in slices[0].diversity else None
+        diversity = None if spread is None else np.array(spread)
+        methods[method] = Scores(method, names, patients, sizes, figures, predicted, true, diversity)
     conditions = [found.condition for found in slices if found.condition is not None]
     return Evaluated(
         cases, methods, _columns(conditions) if len(conditions) == len(cases) else None, data_range
@@ -178,7 +189,7 @@ def _measure_slice(
 ) -> _SliceResult:
     target = tif.read(case.target)
     edge = target.pixel_mm or pixel_mm
-    methods = {}
+    methods, spread = {}, {}
 
     def compare(image: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
         return compare_images(target.pixels, image, edge, data_range)
@@ -188,13 +199,14 @@ def _measure_slice(
         methods[method] = [compare(image) for image in images]
         if len(images) > 1:
             methods[mean_image(method)] = [compare(np.mean(images, axis=0))]
+            spread[method] = diversity(np.stack(images), bone_mask(target.pixels))
     condition = None
     if case.condition is not None:
         image = _read_like(case.condition, target.pixels.shape, case.target)
         condition = lengths_of(image, edge)
         if condition_method is not None:
             methods[condition_method] = [compare(image)]
-    return _SliceResult(edge, lengths_of(target.pixels, edge), condition, methods)
+    return _SliceResult(edge, lengths_of(target.pixels, edge), condition, methods, spread)
 
 
 def _read_like(path: Path, shape: tuple[int, ...], other: Path) -> np.ndarray:

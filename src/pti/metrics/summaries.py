@@ -15,7 +15,8 @@ HIGHER_IS_BETTER = {"psnr", "ssim", "ms_ssim", "bone_psnr", "bone_ssim", "bone_m
 ABSOLUTE = tuple(f"{name}_abs_error_mm" for name in LENGTHS)
 SIGNED = tuple(f"{name}_error_mm" for name in LENGTHS)
 CRPS = tuple(f"{name}_crps_mm" for name in LENGTHS)
-FIGURES = (*ABSOLUTE, *SIGNED, *CRPS, *OVERLAP, *SIMILARITY)
+SPREAD = ("height_spread_mm", "diversity")
+FIGURES = (*ABSOLUTE, *SIGNED, *CRPS, *SPREAD, *OVERLAP, *SIMILARITY)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pti.data import resize, tif
 from pti.data.inputs import InputImage
 from pti.diffusion.samplers import Sampler
+from pti.errors import UsageError
 from pti.randomness import sample_generator
 
 SAMPLES = "samples"
@@ -41,10 +42,38 @@ class Sampling:
     seed: int = 0
 
     def resolved(self, module: nn.Module) -> "Sampling":
-        """The same with the module's own settings where there were none."""
+        """What the module can do of it, with its own settings where there were none.
+
+        A deterministic module gives one sample.
+
+        Raises:
+            UsageError: steps that its path doesn't have, guidance that it wasn't trained for, or a sampler for
+                a module without.
+        """
+        if module.deterministic:
+            self._refuse_settings_of(module)
+            return replace(self, samples=1)
         own = {"sampler": "sampler", "steps": "sampling_steps", "guidance_scale": "guidance_scale"}
-        missing = {name: getattr(module, of, None) for name, of in own.items() if getattr(self, name) is None}
-        return replace(self, **missing)
+        missing = {name: getattr(module, of) for name, of in own.items() if getattr(self, name) is None}
+        found = replace(self, **missing)
+        try:
+            module.path.sampling_times(found.steps)  # pyright: ignore
+        except ValueError as error:
+            raise UsageError(f"steps={found.steps}: {error}.") from None
+        if found.guidance_scale != 1 and not module.condition_dropout:
+            raise UsageError(
+                f"guidance_scale={found.guidance_scale}: found a model that can't be guided, since it was trained "
+                "without condition dropout. Set guidance_scale=1, or train with model.condition_dropout=0.1."
+            )
+        return found
+
+    def _refuse_settings_of(self, module: nn.Module) -> None:
+        given = [key for key in ("sampler", "steps", "guidance_scale") if getattr(self, key) is not None]
+        if given:
+            raise UsageError(
+                f"{', '.join(given)}: {type(module).__name__} answers in one pass, without a sampler. Leave it "
+                "out, or choose the checkpoint of a diffusion model."
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, the sampler as ``ddim(eta=0.5)``."""

@@ -110,7 +110,7 @@ def figures_of(evaluation: Evaluation) -> dict[str, Any]:
         if name in own:
             found[name] = own[name].value
     if scores.samples > 1:
-        found["height_crps_mm"] = own["height_crps_mm"].value
+        found |= {name: own[name].value for name in ("height_crps_mm", "height_spread_mm", "diversity")}
     for row in evaluation.intervals.get(LENGTHS[0], ()):
         found[f"height {row.level:.0%} interval holds"] = row.coverage.value
         if row.corrected_coverage is not None:

@@ -67,6 +67,7 @@ def page(
             plot for measure in _SHOWN_MEASURES if (plot := agreement_plot(scores, measure)) is not None
         ],
         calibration=calibration_plot(scores, "height", evaluation.intervals.get("height", ())),
+        spread=_spread(evaluation, own),
         intervals=[row for rows in evaluation.intervals.values() for row in rows],
         distribution=distribution_plot(evaluation.evaluated, evaluation.main, ("height", "width_half")),
         ratios=ratio_plot(evaluation.evaluated, evaluation.main, ("height", "width_half")),
@@ -108,6 +109,22 @@ def _verdict(
     words = {"better": "better than", "undecided": "not to be told from", "worse": "worse than"}
     parts = [f"{words[verdict]} {_listed(names)}" for verdict, names in lists.items() if names]
     return {"headline": headline, "detail": f"On the same slices it is {'; '.join(parts)}."}
+
+
+def _spread(evaluation: Evaluation, own: Mapping[str, Mean]) -> str | None:
+    """How much the samples of a slice differ, beside how wrong they are."""
+    if "diversity" not in own:
+        return None
+    error, diversity = evaluation.scores.error("height"), own["diversity"].value
+    skill = float(np.sqrt(np.nanmean(error**2)))
+    heights = own["height_spread_mm"].value
+    share = 100 * diversity / evaluation.evaluated.data_range
+    return (
+        f"Heights of a slice's samples have a standard deviation of {number(heights)} mm, "
+        f"their median errs by {number(skill)} mm (root mean square): samples that tell the truth spread "
+        f"about as much as they err. Between two samples a pixel in the bone differs by {diversity:.4g} raw units, "
+        f"{share:.1f} % of the data range."
+    )
 
 
 def _listed(names: Sequence[str]) -> str:
