@@ -26,6 +26,13 @@ POINT = """index => {
 }"""
 
 
+AREA = """() => {
+    const plot = document.querySelector(".js-plotly-plot"), frame = plot.getBoundingClientRect();
+    const {l, t, w, h} = plot._fullLayout._size;
+    return [[frame.left + l, frame.top + t], [frame.left + l + w, frame.top + t + h]];
+}"""
+
+
 @contextmanager
 def open_page(address: str, width: int = 1280, height: int = 1000, scheme: Any = "light") -> Iterator[Any]:
     """A page on which no error, warning or request beyond this machine is allowed."""
@@ -68,7 +75,10 @@ def alone(page: Any, count: int) -> list[int]:
 def lasso(page: Any, indices: list[int], margin: float = 14) -> None:
     """Draw a lasso around points, as a rectangle ``margin`` pixels wider than they need."""
     points = np.array([page.evaluate(POINT, index) for index in indices])
-    (left, top), (right, bottom) = points.min(0) - margin, points.max(0) + margin
+    low, high = np.array(page.evaluate(AREA))  # outside of it a drag means an axis
+    (left, top), (right, bottom) = (
+        np.clip(ends, low + 3, high - 3) for ends in (points.min(0) - margin, points.max(0) + margin)
+    )
     corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
     page.mouse.move(*corners[0])
     page.mouse.down()
@@ -81,7 +91,7 @@ def pixels_of(picture: Any, shape: tuple[int, int]) -> np.ndarray:
     """What an ``<img>`` shows on the screen, as (H, W) float grey values 0 to 255."""
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     shown = Image.open(io.BytesIO(picture.screenshot())).convert("L")
-    return np.asarray(shown.resize(shape[::-1], Image.Resampling.BOX), float)
+    return np.asarray(shown.resize((shape[1], shape[0]), Image.Resampling.BOX), float)
 
 
 def overlaps(page: Any) -> bool:

@@ -105,6 +105,7 @@ def training_batch(data: TifDataModule, count: int = 4, epoch: int = 0) -> dict[
 
 def one_step(module: Translation, batch: dict[str, Any]) -> float:
     """One step of plain gradient descent; the loss before it."""
+    module.zero_grad()
     loss = module.training_loss(batch, torch.Generator().manual_seed(0))
     loss.backward()
     with torch.no_grad():

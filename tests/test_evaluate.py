@@ -110,6 +110,7 @@ def test_the_condition_errs_as_the_phantoms_truth_says(tmp_path, data):
     assert found["height error (rms, mm), chance"] == pytest.approx(np.sqrt(np.mean(chance**2)))
 
 
+@pytest.mark.slow
 def test_nearest_training_images_are_flagged_and_real_ones_are_not(tmp_path):
     """A model that answers with images that it was trained on, and one that answers with unknown people."""
     sets = {}

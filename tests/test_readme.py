@@ -14,7 +14,16 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 COMMANDS = sorted(set(re.findall(r"python -m pti\.(\w+) ([^`\n#]*)", README)))
 SETTING = r"'?[\w./@]+=[^\s`,]+'?"
 SETTINGS = sorted(set(re.findall(rf"`({SETTING}(?: {SETTING})*)`", README)))
-OF_THE_VERBS = ("input_dir=", "ckpt=", "output_dir=", "batch_size=", "suite=", "minutes=", "patients=", "broken=")
+OF_THE_VERBS = (
+    "input_dir=",
+    "ckpt=",
+    "output_dir=",
+    "batch_size=",
+    "suite=",
+    "minutes=",
+    "patients=",
+    "broken=",
+)
 
 
 def test_there_is_something_to_check():

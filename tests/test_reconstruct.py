@@ -1,15 +1,12 @@
 """Images through a VAE with tiny random weights: what is written, going on when interrupted, mistakes."""
 
-import csv
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from in_process import Done, rows, run_command
 from pti.checkpoint import build
 from pti.data import tif
 from pti.data.inputs import find_images
@@ -87,32 +85,7 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "pti.reconstruct", *arguments]
 
 
-@dataclass
-class Done:
-    stdout: str
-    stderr: str
-
-
-def run(folder: Path, *arguments: str, code: int = 0) -> Done:
-    """The command in this process, which has imported torch already."""
-    out, err = io.StringIO(), io.StringIO()
-    before = sys.argv, Path.cwd()
-    sys.argv = ["pti reconstruct", *arguments]
-    os.chdir(folder)
-    try:
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            main()
-    finally:
-        sys.argv = before[0]
-        os.chdir(before[1])
-    assert ended.value.code == code, err.getvalue() + out.getvalue()
-    assert "Traceback" not in err.getvalue()
-    return Done(out.getvalue(), err.getvalue())
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+run = partial(run_command, main)
 
 
 @pytest.fixture(scope="module")

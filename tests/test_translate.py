@@ -1,64 +1,26 @@
 """Images through a second stage with tiny random weights: what is written, going on, mistakes."""
 
-import csv
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from in_process import Done, rows, run_command
 from pti.checkpoint import build
 from pti.data import tif
 from pti.data.inputs import find_images
 from pti.data.phantom import make_phantom
 from pti.data.sides import open_folders
 from pti.translate import main
-
-SIZE = 32
-LAYOUT = {"_target_": "pti.data.layouts.paired_folders", "_partial_": True}
-AUTOENCODER = {
-    "_target_": "monai.networks.nets.autoencoderkl.AutoencoderKL",
-    "spatial_dims": 2,
-    "in_channels": 1,
-    "out_channels": 1,
-    "channels": [8, 8],
-    "num_res_blocks": 1,
-    "attention_levels": [False, False],
-    "latent_channels": 2,
-    "norm_num_groups": 4,
-    "with_encoder_nonlocal_attn": False,
-    "with_decoder_nonlocal_attn": False,
-}
-MODEL = {
-    "_target_": "pti.modules.latent_diffusion.LatentDiffusion",
-    "first_stage": {
-        "_target_": "pti.networks.frozen_autoencoder.FrozenAutoencoder",
-        "autoencoder": AUTOENCODER,
-        "normalization": {"_target_": "pti.data.normalization.RangeNormalization"},
-    },
-    "network": {
-        "_target_": "pti.networks.conditional_unet.ConditionalUNet",
-        "latent_channels": 2,
-        "channels": [8, 8],
-        "attention_levels": [False, False],
-        "num_res_blocks": 1,
-        "num_head_channels": 4,
-        "norm_num_groups": 4,
-    },
-    "path": {"_target_": "pti.diffusion.paths.ScaledLinear"},
-    "sampler": {"_target_": "pti.diffusion.samplers.ddim", "_partial_": True, "eta": 0.5},
-    "sampling_steps": 3,
-    "optimizer": {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3},
-}
+from tiny_checkpoints import AUTOENCODER, LAYOUT, MODEL, save
 
 
 @pytest.fixture(scope="module")
@@ -80,44 +42,11 @@ def checkpoint(tmp_path_factory, data) -> Path:
     return save(tmp_path_factory.mktemp("run") / "best.ckpt", module, MODEL, data)
 
 
-def save(path: Path, module: torch.nn.Module, model: dict, data: Path) -> Path:
-    """A checkpoint as `train` writes it."""
-    settings = {"root": str(data), "layout": LAYOUT, "fractions": [0.5, 0.25, 0.25], "split_seed": 3}
-    settings |= {"image_size": SIZE, "pixel_mm": 0.15, "val_root": None, "test_root": None}
-    torch.save({"config": {"model": model, "data": settings}, "state_dict": module.state_dict()}, path)
-    return path
-
-
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "pti.translate", *arguments]
 
 
-@dataclass
-class Done:
-    stdout: str
-    stderr: str
-
-
-def run(folder: Path, *arguments: str, code: int = 0) -> Done:
-    """The command in this process, which has imported torch already."""
-    out, err = io.StringIO(), io.StringIO()
-    before = sys.argv, Path.cwd()
-    sys.argv = ["pti translate", *arguments]
-    os.chdir(folder)
-    try:
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            main()
-    finally:
-        sys.argv = before[0]
-        os.chdir(before[1])
-    assert ended.value.code == code, err.getvalue() + out.getvalue()
-    assert "Traceback" not in err.getvalue()
-    return Done(out.getvalue(), err.getvalue())
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+run = partial(run_command, main)
 
 
 def results(output: Path) -> dict[str, bytes]:

@@ -125,6 +125,7 @@ def find_inputs(
         trained: ``data`` of the checkpoint's configuration: for what the command line leaves open.
         output_dir: left out where it lies below ``input_dir``.
     """
+    from pti.analysis.latents import spread
     from pti.data.inputs import find_images
     from pti.held_out import images_of_side
 
@@ -147,22 +148,6 @@ def find_inputs(
     images = spread(sorted(found, key=lambda image: image.name), cfg.max_images)
     origin = f"{cfg.split} of {Path(data['root']).absolute()}"
     return images, {image.name: found[image] for image in images}, origin
-
-
-def spread(images: list[InputImage], most: int | None) -> list[InputImage]:
-    """At most so many images, as whole pairs, spread evenly over patients and names; all for None."""
-    from pti.analysis.latents import pair_of
-    from pti.data.sides import evenly
-
-    if most is None or most >= len(images):
-        return images
-    pairs: dict[str, list[InputImage]] = {}
-    for image in images:
-        pairs.setdefault(pair_of(image.name), []).append(image)
-    largest = max(map(len, pairs.values()))
-    by_patient = sorted(pairs, key=lambda pair: (pairs[pair][0].patient, pair))
-    kept = evenly(by_patient, max(1, most // largest))
-    return sorted((image for pair in kept for image in pairs[pair]), key=lambda image: image.name)
 
 
 def name_of(checkpoint: Path) -> str:

@@ -124,8 +124,9 @@ class Model:
                     squares, generators, steps=steps, guidance_scale=guidance_scale
                 )
                 drawn.append(_array(found))
+        own_size: Any = self.module.at_own_size
         stacks = [
-            np.stack([self._back(sample[index], image) for sample in drawn])
+            np.stack([own_size(image, sample[index, 0]) for sample in drawn])
             for index, image in enumerate(listed)
         ]
         return _as_given(stacks, images)

@@ -126,6 +126,9 @@ def _all_paths() -> dict[str, Path]:
         "ScaledLinear-zero-snr": partial(paths.ScaledLinear, zero_terminal_snr=True),
         "Cosine-zero-snr": partial(paths.Cosine, zero_terminal_snr=True),
         "RectifiedFlow-condition": partial(paths.RectifiedFlow, start="condition", noise_std=0.5),
+        "RectifiedFlow-quadratic": partial(
+            paths.RectifiedFlow, start="condition", noise_std=0.5, times="quadratic", spacing="quadratic"
+        ),
     }
     for name, kind in inspect.getmembers(paths, inspect.isclass):
         if issubclass(kind, Path) and not inspect.isabstract(kind):

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from pti.metrics.agreement import LENGTHS, OVERLAP, SIMILARITY, compare_images, lengths_of, ratio_columns
+from pti.metrics.agreement import LENGTHS, OVERLAP, SIMILARITY, compare_images, find_bone, ratio_columns
 
 
 def block(top: int = 10, bottom: int = 50) -> np.ndarray:
@@ -13,22 +13,22 @@ def block(top: int = 10, bottom: int = 50) -> np.ndarray:
 
 
 def test_equal_images_agree_exactly():
-    figures, lengths = compare_images(block(), block(), 0.15, 1000)
+    figures, lengths = compare_images(find_bone(block(), 0.15), block(), 1000)
     assert set(figures) == {*SIMILARITY, *OVERLAP}
     assert figures["mae"] == figures["hausdorff95_mm"] == figures["crest_shift_mm"] == 0
     assert figures["dice"] == figures["iou"] == 1
-    assert lengths == pytest.approx(lengths_of(block(), 0.15), nan_ok=True)
+    assert lengths == pytest.approx(find_bone(block(), 0.15).lengths, nan_ok=True)
 
 
 def test_a_lower_ridge_is_lower_by_its_rows():
-    figures, lengths = compare_images(block(), block(top=14), 0.5, 1000)
+    figures, lengths = compare_images(find_bone(block(), 0.5), block(top=14), 1000)
     assert lengths["height"] == 18
     assert figures["crest_shift_mm"] == 2
     assert figures["dice"] == pytest.approx(2 * 36 / 76)
 
 
 def test_no_bone_is_wrong_by_the_whole_bone():
-    figures, lengths = compare_images(block(), np.zeros((64, 64), np.float32), 0.15, 1000)
+    figures, lengths = compare_images(find_bone(block(), 0.15), np.zeros((64, 64), np.float32), 1000)
     assert figures["dice"] == 0
     assert set(lengths.values()) == {0.0}
     assert math.isnan(figures["hausdorff95_mm"])

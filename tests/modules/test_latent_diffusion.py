@@ -1,7 +1,6 @@
-"""Latent diffusion: every option, noise that belongs to a sample, the loss and its weights, the cache."""
+"""Latent diffusion: every option, noise that belongs to a sample, the loss and its weights."""
 
 import copy
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,12 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from pti.checkpoint import load, read
 from pti.config import CONF_DIR
 from pti.diffusion.formulation import min_snr_weight
 from pti.diffusion.paths import RectifiedFlow
 from pti.errors import UsageError
 from pti.modules.latent_diffusion import CHANGED, LatentDiffusion
 from pti.modules.tif_data import TifDataModule
-from pti.train import train
 from second_stage_setup import (
     configuration,
     data_of,
@@ -27,9 +24,7 @@ from second_stage_setup import (
     module_of,
     names,
     one_step,
-    recorded_pairs,
     save_autoencoder,
-    trained,
     training_batch,
 )
 from training_setup import SIZE, make_images
@@ -286,82 +281,3 @@ def test_a_step_changes_the_network_alone(module: LatentDiffusion, data: TifData
     one_step(module, training_batch(data))
     assert all(torch.equal(value, before[name]) for name, value in module.first_stage.state_dict().items())
     assert all(p.grad is None for p in module.first_stage.parameters())
-
-
-SHORT = (
-    "trainer.limit_train_batches=2",
-    "trainer.num_sanity_val_steps=0",
-    "trainer.limit_val_batches=0",
-    "callbacks.checkpointer.monitor=null",
-    "logger=csv",
-)
-
-
-@pytest.mark.parametrize(
-    ("augmentation", "sample_posterior"),
-    [("default", True), pytest.param("none", False, marks=pytest.mark.slow)],
-)
-def test_with_and_without_cache_the_same_latents_are_trained_on(
-    root: Path,
-    autoencoder: Path,
-    data: TifDataModule,
-    tmp_path: Path,
-    augmentation: str,
-    sample_posterior: bool,
-):
-    """Two epochs of two views; a third would begin again with the first."""
-    seen, folders = {}, {cached: tmp_path / cached for cached in ("true", "false")}
-    chosen = (f"data/augmentation={augmentation}", f"model.sample_posterior={sample_posterior}")
-    for cached, folder in folders.items():
-        overrides = (f"model.cache_latents={cached}", "model.latent_views=2", *chosen)
-        config = configuration(root, folder, f"autoencoder_ckpt='{autoencoder}'", *SHORT, *overrides)
-        with recorded_pairs(LatentDiffusion) as pairs:
-            trained(config, folder)
-        seen[cached] = pairs
-    assert len(seen["true"]) == len(seen["false"]) == 4
-    for (named, cached), (other_named, encoded) in zip(seen["true"], seen["false"], strict=True):
-        assert named == other_named
-        torch.testing.assert_close(cached, encoded, rtol=1e-4, atol=1e-4)
-    views = data.training_set() if augmentation == "none" else data_of(config).training_set()
-    whole = views.__getitems__([(0, index) for index in range(len(views))])
-    for folder in folders.values():
-        assert_unit_standard_deviation(load(folder / "checkpoints" / "last.ckpt"), whole)
-
-
-@torch.no_grad()
-def assert_unit_standard_deviation(module: Any, whole: dict[str, Any]) -> None:
-    """Of the first view's targets, as they are learnt; conditions are scaled alike."""
-    found = module.posteriors(whole)
-    mean = module.scaling.normalize(found["target_mean"]).double()
-    std = (found["target_std"] / module.scaling.scale).double()
-    variance = mean.square().mean((0, 2, 3)) + module.sample_posterior * std.square().mean((0, 2, 3))
-    torch.testing.assert_close(mean.mean((0, 2, 3)), torch.zeros(4).double(), rtol=0, atol=1e-4)
-    torch.testing.assert_close(variance, torch.ones(4).double(), rtol=1e-4, atol=0)
-    condition = module.scaled_condition(whole["condition"][:2])
-    torch.testing.assert_close(condition, module.scaling.normalize(found["condition_mean"][:2]))
-
-
-def test_one_checkpoint_is_enough_to_translate(root: Path, autoencoder: Path, tmp_path: Path):
-    own = tmp_path / "stage_1" / "best.ckpt"
-    own.parent.mkdir()
-    shutil.copy(autoencoder, own)
-    pictures = "callbacks.pictures={_target_:pti.modules.callbacks.Pictures,images:2}"
-    config = configuration(
-        root, tmp_path / "run", f"autoencoder_ckpt='{own}'", "trainer.max_epochs=1", pictures
-    )
-    assert train(config, tmp_path / "run") == 0
-    shutil.rmtree(own.parent)
-    shutil.rmtree(config.data.cache_dir)
-    assert (tmp_path / "run" / "images" / "epoch=0001.png").is_file()
-    assert (tmp_path / "run" / "images" / "denoising_epoch=0001.png").is_file()
-    module = load(tmp_path / "run" / "checkpoints" / "best.ckpt")
-    assert isinstance(module, LatentDiffusion)
-    assert module.scaling.fitted
-    assert module.normalization.fitted
-    stage_1 = read(autoencoder)["state_dict"]
-    for name, value in module.first_stage.autoencoder.state_dict().items():
-        assert torch.equal(value, stage_1[f"ema.model.{name}"])
-    batch = training_batch(data_of(config), 2)
-    with torch.no_grad():
-        found = module.translate(batch["condition"], generators(batch["name"]))
-    assert_raw_images(found, module)

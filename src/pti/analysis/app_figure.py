@@ -55,7 +55,7 @@ def _points(
             **_at(projection, members, "markers"),
             "name": f"{group} ({len(members)})",
             "customdata": members.tolist(),
-            "text": [_told(latents, i) for i in members],
+            "text": [_told(latents, i) for i in members.tolist()],
             "hovertemplate": "%{text}<extra></extra>",
             "marker": own,
             "unselected": {"marker": {"opacity": 0.13}},

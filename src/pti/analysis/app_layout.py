@@ -73,7 +73,7 @@ def page_layout(page: Page) -> html.Main:
         ],
         className="tools",
     )
-    config = {"displaylogo": False, "responsive": True, "scrollZoom": True}
+    config: Any = {"displaylogo": False, "responsive": True, "scrollZoom": True}
     config["modeBarButtons"] = [["lasso2d", "select2d", "pan2d", "zoom2d"], ["resetScale2d", "toImage"]]
     hint = "Hover: name, bone. Click: reconstruction, difference. Lasso, search: names. Wheel: zoom."
     the_map = html.Section(

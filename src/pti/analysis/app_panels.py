@@ -19,7 +19,10 @@ def chosen_panel(explorer: Explorer, clicked: Sequence[int], limit: float) -> li
     index, latents = clicked[-1], explorer.latents
     owner = ", ".join(filter(None, [_patient(explorer, index), str(latents.split[index])]))
     rows = [_compared(explorer, shown, limit, shown == index) for shown in pair_of_index(explorer, index)]
-    colours = f"Difference: blue darker, orange brighter than the image; full colour at ±{limit:.3g}."
+    colours = (
+        f"Difference: blue darker, orange brighter than the image; full colour at ±{limit:.3g}. "
+        "A click on a picture enlarges it."
+    )
     return [
         html.H3(str(latents.name[index])),
         html.P(owner, className="soft"),
@@ -127,7 +130,8 @@ def _measured(
 
 
 def _picture(pixels: np.ndarray, title: str, figure: str, name: str | None = None) -> Any:
-    image = html.Img(src=data_uri(pixels), alt=name or title, title=name or title)
+    # With a place in the tab order a click gives it the focus, and with that its full size.
+    image = html.Img(src=data_uri(pixels), alt=name or title, title=name or title, tabIndex=0)
     return html.Figure([image, html.Figcaption([html.B(title), html.Span(figure)])])
 
 

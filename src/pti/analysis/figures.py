@@ -89,10 +89,11 @@ def _colors(latents: Latents, color_by: str) -> tuple[np.ndarray, Any]:
 
     values = latents.attributes[color_by]
     scale = ScalarMappable(Normalize(*limits(values)), LinearSegmentedColormap.from_list("bone", SCALE))
-    known = np.isfinite(values)
-    return np.array(
-        [to_hex(scale.to_rgba(v)) if k else UNKNOWN for v, k in zip(values, known, strict=True)]
-    ), scale
+    colors = [
+        to_hex(tuple(color)) if known else UNKNOWN
+        for color, known in zip(scale.to_rgba(values), np.isfinite(values), strict=True)
+    ]
+    return np.array(colors), scale
 
 
 def _draw_pairs(axis: Any, latents: Latents, projection: Projection) -> None:
@@ -144,7 +145,7 @@ def _legend(figure: Any, latents: Latents, color_by: str) -> None:
 
     def handle(label: str, color: str, index: int) -> Any:
         fill = "none" if index == 1 else color
-        style = {"marker": _mark(index), "markerfacecolor": fill, "markeredgecolor": color}
+        style: dict[str, Any] = {"marker": _mark(index), "markerfacecolor": fill, "markeredgecolor": color}
         return Line2D([], [], linestyle="none", label=label, **style)
 
     handles = [

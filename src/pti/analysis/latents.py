@@ -16,6 +16,7 @@ from torch import nn
 from pti.analysis.names import ATTRIBUTES
 from pti.data import resize, tif
 from pti.data.inputs import InputImage
+from pti.data.sides import evenly
 from pti.losses import kl_per_image
 from pti.metrics.morphometry import bone_mask, measure
 
@@ -87,6 +88,19 @@ def pair_of(name: str) -> str:
     return "/".join([*folders[:-1], file])
 
 
+def spread(images: list[InputImage], most: int | None) -> list[InputImage]:
+    """At most so many images, as whole pairs, spread evenly over patients and names; all for None."""
+    if most is None or most >= len(images):
+        return images
+    pairs: dict[str, list[InputImage]] = {}
+    for image in images:
+        pairs.setdefault(pair_of(image.name), []).append(image)
+    largest = max(map(len, pairs.values()))
+    by_patient = sorted(pairs, key=lambda pair: (pairs[pair][0].patient, pair))
+    kept = evenly(by_patient, max(1, most // largest))
+    return sorted((image for pair in kept for image in pairs[pair]), key=lambda image: image.name)
+
+
 @dataclass(frozen=True)
 class Encoded:
     """One image's share of `Latents`."""
@@ -124,7 +138,14 @@ class Encode:
         kl = kl_per_image(*parts).reshape(count, channels)
         arrays = [part.float().cpu().numpy() for part in (posterior.mean, posterior.std.mean((2, 3)), kl)]
         return [
-            Encoded(source.name, source.patient, *(array[index] for array in arrays), attributes[index])
+            Encoded(
+                source.name,
+                source.patient,
+                arrays[0][index],
+                arrays[1][index],
+                arrays[2][index],
+                attributes[index],
+            )
             for index, source in enumerate(sources)
         ]
 
@@ -159,10 +180,11 @@ def gather(encoded: Iterable[Encoded], splits: Mapping[str, str]) -> Latents:
 def save(latents: Latents, path: Path) -> None:
     """Write an ``.npz`` (beside, then renamed into place) that opens without pickle."""
     columns: dict[str, Any] = {name: getattr(latents, name) for name in (*_COLUMNS, *_ARRAYS)}
+    columns |= latents.attributes
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(temporary, "wb") as file:
-        np.savez(file, **columns, **latents.attributes)
+        np.savez(file, **columns)
     os.replace(temporary, path)
 
 

@@ -125,7 +125,7 @@ def _umap(scores: np.ndarray, settings: Settings) -> tuple[np.ndarray, str]:
     found = umap.UMAP(
         n_neighbors=settings.n_neighbors,
         min_dist=settings.min_dist,
-        init=scores[:, :2],
+        init=scores[:, :2],  # pyright: ignore[reportArgumentType]  (its own type says str alone)
         random_state=settings.seed,
         n_jobs=1,  # all that a fixed seed allows
     ).fit_transform(scores)

@@ -67,7 +67,7 @@ def serve(app: Any, listening: socket.socket, host: str, ready: Callable[[str], 
     shown = f"[{host}]" if ":" in host else host
     names = {f"{name}:{port}" for name in (shown, "127.0.0.1", "localhost", "[::1]")}
     server = make_server(host, port, _only_for(names, app), threaded=True, fd=listening.fileno())
-    server.daemon_threads = True
+    server.daemon_threads = True  # pyright: ignore[reportAttributeAccessIssue]  (of the threaded server)
 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt

@@ -132,24 +132,34 @@ class RectifiedFlow(Path):
     deviations of the latents: 1 from noise, about 0.3 to 1 from the condition; without noise the flow could
     only give the mean, as a regression does. The network learns ``velocity`` = dx_t/dt, ``sample``, or from
     the condition also ``change`` = target − source: 0 wherever nothing changes, at every time.
-    ``times`` of training are ``uniform`` or ``logit_normal`` (sigmoid of N(0, 1); Esser et al. 2024).
+    ``times`` of training are ``uniform``, ``logit_normal`` (sigmoid of N(0, 1); Esser et al. 2024) or
+    ``quadratic``: t = 1 − u², u uniform. ``spacing`` of the sampling steps is ``even`` or ``quadratic``, by
+    the same rule. From the condition with little noise, the outcome is decided close to t = 1, as soon as the
+    signal (1 − t)·(target − source) outgrows the noise t·noise_std: there ``quadratic`` looks more often.
     """
 
     targets = ("velocity", "sample", "change")
 
     def __init__(
-        self, target: str = "velocity", start: str = "noise", noise_std: float = 1.0, times: str = "uniform"
+        self,
+        target: str = "velocity",
+        start: str = "noise",
+        noise_std: float = 1.0,
+        times: str = "uniform",
+        spacing: str = "even",
     ) -> None:
         super().__init__(target)
         if target == "change" and start == "noise":
             raise ValueError("a flow that starts from noise has no target 'change'; take velocity or sample")
         if start not in ("noise", "condition"):
             raise ValueError(f"a flow starts from noise or condition; found start={start!r}")
-        if times not in ("uniform", "logit_normal"):
-            raise ValueError(f"training times are uniform or logit_normal; found times={times!r}")
+        if times not in ("uniform", "logit_normal", "quadratic"):
+            raise ValueError(f"training times are uniform, logit_normal or quadratic; found times={times!r}")
+        if spacing not in ("even", "quadratic"):
+            raise ValueError(f"sampling steps are even or quadratic; found spacing={spacing!r}")
         self.noise_std = positive(noise_std)
         self.needs_source = start == "condition"
-        self.logit_normal = times == "logit_normal"
+        self.times, self.quadratic = times, spacing == "quadratic"
 
     def coefficients(self, t: Tensor) -> Coefficients:
         return Coefficients(1 - t, t * self.needs_source, t * self.noise_std)
@@ -165,9 +175,15 @@ class RectifiedFlow(Path):
         )
 
     def training_times(self, count: int, generator: torch.Generator) -> Tensor:
-        if not self.logit_normal:
-            return super().training_times(count, generator)
-        return torch.randn(count, generator=generator, dtype=torch.float64).sigmoid()
+        if self.times == "logit_normal":
+            return torch.randn(count, generator=generator, dtype=torch.float64).sigmoid()
+        uniform = super().training_times(count, generator)
+        return 1 - uniform.square() if self.times == "quadratic" else uniform
+
+    def sampling_times(self, steps: int) -> Tensor:
+        """(steps + 1,) float64 from 1 to 0, evenly, or finer towards 1."""
+        even = super().sampling_times(steps)
+        return 1 - (1 - even).square() if self.quadratic else even
 
 
 class BrownianBridge(Path):
@@ -177,7 +193,8 @@ class BrownianBridge(Path):
     BBDM (Li et al. 2023, arXiv 2205.07680), I²SB (Liu et al. 2023, arXiv 2302.05872) and LBM (Chadebec et al.
     2025, arXiv 2503.07535). In that clock all coefficients are smooth in t, and even steps resolve both ends,
     where √(c(1 − c)) is steep. The network learns ``residual`` = (x_t − target) / √c (as I²SB does), of order
-    1 at every time, ``sample``, or ``change`` = target − source; target = x_t − √c·residual is exact at both ends.
+    1 at every time, ``sample``, or ``change`` = target − source; target = x_t − √c·residual is exact at both
+    ends.
 
     There is no noise at t = 1, so the first step of every sampler, deterministic ones too, draws some: the
     "booting noise" of DBIM (Zheng et al. 2025, arXiv 2405.15885). ``noise_std`` > 0, in standard deviations

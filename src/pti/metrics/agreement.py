@@ -1,12 +1,22 @@
 """Everything that is measured of one predicted image against the true one."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from pti.metrics.image import image_metrics
-from pti.metrics.morphometry import FRACTIONS, HEIGHTS_MM, bone_mask, dice, hausdorff95, iou, measure
+from pti.metrics.morphometry import (
+    FRACTIONS,
+    HEIGHTS_MM,
+    Morphometry,
+    bone_mask,
+    dice,
+    hausdorff95,
+    iou,
+    measure,
+)
 
 LENGTHS = ("height", *(f"width_{name}" for name in FRACTIONS), *(f"width_at_{mm}mm" for mm in HEIGHTS_MM))
 """The lengths that are compared, by their names in `pti.metrics.morphometry`."""
@@ -18,23 +28,43 @@ RATIOS = (0.90, 0.95, 0.97)
 WITHIN_PX = (5, 10)
 
 
-def lengths_of(raw: np.ndarray, pixel_mm: float) -> dict[str, float]:
-    """:data:`LENGTHS` and ``area`` of the bone in a raw image (H, W), in mm and mm².
+@dataclass(frozen=True)
+class Bone:
+    """A raw image and the bone in it.
 
-    Where there is no bone all are NaN, as is a width above the crest.
+    Attributes:
+        raw: (H, W), background 0.
+        mask: (H, W) bool.
+        size: of the mask.
     """
-    return _lengths(bone_mask(raw), pixel_mm)
+
+    raw: np.ndarray
+    mask: np.ndarray
+    size: Morphometry
+
+    @property
+    def lengths(self) -> dict[str, float]:
+        """:data:`LENGTHS` and ``area``, mm and mm²; NaN without bone, and for a width above the crest."""
+        edge = self.size.pixel_mm
+        return {name: getattr(self.size, name) * edge for name in LENGTHS} | {
+            "area": self.size.area * edge**2
+        }
+
+
+def find_bone(raw: np.ndarray, pixel_mm: float) -> Bone:
+    """The bone in a raw image (H, W) with pixels of ``pixel_mm``."""
+    mask = bone_mask(raw)
+    return Bone(raw, mask, measure(mask, pixel_mm))
 
 
 def compare_images(
-    true: np.ndarray, predicted: np.ndarray, pixel_mm: float, data_range: float
+    true: Bone, predicted: np.ndarray, data_range: float
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Compare two raw images.
+    """Compare a raw image with the true one.
 
     Args:
-        true: (H, W) raw, background 0.
+        true: the true image, (H, W).
         predicted: (H, W) in the same unit.
-        pixel_mm: edge of a pixel, mm.
         data_range: of the data set, raw units.
 
     Returns:
@@ -43,26 +73,21 @@ def compare_images(
         0: it is wrong by the whole bone, not left out. ``crest_shift_mm`` is the distance between the crests
         (the centre of the highest row).
     """
-    true_mask, mask = bone_mask(true), bone_mask(predicted)
+    found, edge = find_bone(predicted, true.size.pixel_mm), true.size.pixel_mm
     with torch.inference_mode():
-        tensors = (
+        image, target, bone = (
             torch.from_numpy(np.ascontiguousarray(array, kind))[None, None]
-            for array, kind in ((predicted, np.float32), (true, np.float32), (true_mask, bool))
+            for array, kind in ((predicted, np.float32), (true.raw, np.float32), (true.mask, bool))
         )
-        image, target, bone = tensors
-        figures = {
-            name: float(value) for name, value in image_metrics(image, target, data_range, bone).items()
-        }
-    true_size, size = measure(true_mask, pixel_mm), measure(mask, pixel_mm)
-    shift = np.hypot(size.crest_row - true_size.crest_row, size.crest_column - true_size.crest_column)
-    figures |= {
-        "dice": dice(true_mask, mask),
-        "iou": iou(true_mask, mask),
-        "hausdorff95_mm": hausdorff95(true_mask, mask, pixel_mm),
-        "crest_shift_mm": float(shift) * pixel_mm,
+        similar = image_metrics(image, target, data_range, bone)
+    down, across = (getattr(found.size, at) - getattr(true.size, at) for at in ("crest_row", "crest_column"))
+    figures = {name: value.item() for name, value in similar.items()} | {
+        "dice": dice(true.mask, found.mask),
+        "iou": iou(true.mask, found.mask),
+        "hausdorff95_mm": hausdorff95(true.mask, found.mask, edge),
+        "crest_shift_mm": float(np.hypot(down, across)) * edge,
     }
-    lengths = _lengths(mask, pixel_mm) if mask.any() else dict.fromkeys((*LENGTHS, "area"), 0.0)
-    return figures, lengths
+    return figures, found.lengths if found.mask.any() else dict.fromkeys((*LENGTHS, "area"), 0.0)
 
 
 def ratio_columns(true_mm: float, predicted_mm: float, pixel_mm: float) -> dict[str, float]:
@@ -80,8 +105,3 @@ def ratio_columns(true_mm: float, predicted_mm: float, pixel_mm: float) -> dict[
     # Lengths are whole pixels times a size that is no binary fraction: 5 of them may come out as 5.0000001.
     within: Mapping[str, float] = {f"within_{px}px": float(difference <= px + 1e-6) for px in WITHIN_PX}
     return {"ratio": ratio, **within, **{f"above_{share:.2f}": float(ratio > share) for share in RATIOS}}
-
-
-def _lengths(mask: np.ndarray, pixel_mm: float) -> dict[str, float]:
-    size = measure(mask, pixel_mm)
-    return {name: getattr(size, name) * pixel_mm for name in LENGTHS} | {"area": size.area * pixel_mm**2}

@@ -119,10 +119,12 @@ def image_metrics(
     _check_windows(predicted, target, data_range, bone)
     masks = {"": None} if bone is None else {"": None, "bone_": bone}
     similar = _multi_scale(predicted, target, data_range, list(masks.values()))
+    error = predicted.to(_precise(predicted)) - target
+    absolute, squared = error.abs(), (error / data_range).square()
     found = {}
     for (prefix, mask), (single, multiple) in zip(masks.items(), similar, strict=True):
-        found[f"{prefix}mae"] = mae(predicted, target, mask)
-        found[f"{prefix}psnr"] = psnr(predicted, target, data_range, mask)
+        found[f"{prefix}mae"] = _mean(absolute, mask)
+        found[f"{prefix}psnr"] = -10 * torch.log10(_mean(squared, mask))
         found[f"{prefix}ssim"], found[f"{prefix}ms_ssim"] = single, multiple
     return found
 

@@ -9,9 +9,8 @@ import numpy as np
 
 from pti.data import tif
 from pti.errors import DataError
-from pti.metrics.agreement import LENGTHS, compare_images, lengths_of
+from pti.metrics.agreement import LENGTHS, compare_images, find_bone
 from pti.metrics.distribution import diversity
-from pti.metrics.morphometry import bone_mask
 from pti.progress import track
 
 MEASURES = (*LENGTHS, "area")
@@ -175,7 +174,7 @@ def sizes_of(files: Sequence[Path], pixel_mm: float) -> dict[str, np.ndarray]:
 
     def look(file: Path) -> dict[str, float]:
         image = tif.read(file)
-        return lengths_of(image.pixels, image.pixel_mm or pixel_mm)
+        return find_bone(image.pixels, image.pixel_mm or pixel_mm).lengths
 
     with ThreadPoolExecutor(_THREADS) as threads:
         return _columns(track(threads.map(look, files), "Measuring", total=len(files)))
@@ -189,24 +188,25 @@ def _measure_slice(
 ) -> _SliceResult:
     target = tif.read(case.target)
     edge = target.pixel_mm or pixel_mm
+    true = find_bone(target.pixels, edge)
     methods, spread = {}, {}
 
     def compare(image: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
-        return compare_images(target.pixels, image, edge, data_range)
+        return compare_images(true, image, data_range)
 
     for method, files in case.predictions.items():
         images = [_read_like(file, target.pixels.shape, case.target) for file in files]
         methods[method] = [compare(image) for image in images]
         if len(images) > 1:
             methods[mean_image(method)] = [compare(np.mean(images, axis=0))]
-            spread[method] = diversity(np.stack(images), bone_mask(target.pixels))
+            spread[method] = diversity(np.stack(images), true.mask)
     condition = None
     if case.condition is not None:
         image = _read_like(case.condition, target.pixels.shape, case.target)
-        condition = lengths_of(image, edge)
+        condition = find_bone(image, edge).lengths
         if condition_method is not None:
             methods[condition_method] = [compare(image)]
-    return _SliceResult(edge, lengths_of(target.pixels, edge), condition, methods, spread)
+    return _SliceResult(edge, true.lengths, condition, methods, spread)
 
 
 def _read_like(path: Path, shape: tuple[int, ...], other: Path) -> np.ndarray:

@@ -71,8 +71,9 @@ def _maps(both: Tensor, box: Box) -> tuple[Tensor, Tensor]:
 
 def _tissue(images: Tensor) -> Box:
     """First row and column with anything but 0 anywhere in the batch, and those behind the last; (0, 0)s."""
-    present = (images != 0).flatten(0, 1).any(dim=0)
-    places = [present.any(dim=dim).nonzero() for dim in (1, 0)]
+    size = images.abs()
+    # Sums: on a CPU, torch's any() is several times slower.
+    places = [size.sum(dim=(0, 1, dim)).nonzero() for dim in (3, 2)]
     return tuple((int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0) for found in places)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pti.data import resize, tif
-from pti.metrics.agreement import lengths_of
+from pti.metrics.agreement import find_bone
 from pti.modules.inference import run_batches
 from pti.networks.perceptual import Lite0Perceptual
 from pti.progress import track
@@ -89,7 +89,8 @@ class Probe:
         for image, square in zip(images, decoded, strict=True):
             edge = image.pixel_mm or self.pixel_mm
             after = resize.unfit(square, image.pixels.shape)  # pyright: ignore[reportArgumentType]
-            changes.append(lengths_of(after, edge)["height"] - lengths_of(image.pixels, edge)["height"])
+            before, now = (find_bone(pixels, edge).lengths["height"] for pixels in (image.pixels, after))
+            changes.append(now - before)
         return latents.float().cpu().numpy(), np.array(changes)
 
 

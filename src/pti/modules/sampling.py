@@ -47,8 +47,8 @@ class Sampling:
         A deterministic module gives one sample.
 
         Raises:
-            UsageError: steps that its path doesn't have, guidance that it wasn't trained for, or a sampler for
-                a module without.
+            UsageError: steps that its path doesn't have, guidance that it wasn't trained for, or a sampler
+                for a module without.
         """
         if module.deterministic:
             self._refuse_settings_of(module)
@@ -62,8 +62,9 @@ class Sampling:
             raise UsageError(f"steps={found.steps}: {error}.") from None
         if found.guidance_scale != 1 and not module.condition_dropout:
             raise UsageError(
-                f"guidance_scale={found.guidance_scale}: found a model that can't be guided, since it was trained "
-                "without condition dropout. Set guidance_scale=1, or train with model.condition_dropout=0.1."
+                f"guidance_scale={found.guidance_scale}: found a model that can't be guided, since it was "
+                "trained without condition dropout. Set guidance_scale=1, or train with "
+                "model.condition_dropout=0.1."
             )
         return found
 
@@ -71,8 +72,8 @@ class Sampling:
         given = [key for key in ("sampler", "steps", "guidance_scale") if getattr(self, key) is not None]
         if given:
             raise UsageError(
-                f"{', '.join(given)}: {type(module).__name__} answers in one pass, without a sampler. Leave it "
-                "out, or choose the checkpoint of a diffusion model."
+                f"{', '.join(given)}: {type(module).__name__} answers in one pass, without a sampler. Leave "
+                "it out, or choose the checkpoint of a diffusion model."
             )
 
     def as_dict(self) -> dict[str, Any]:

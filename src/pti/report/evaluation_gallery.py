@@ -70,7 +70,7 @@ def _case(evaluation: Evaluation, index: int) -> dict[str, Any]:
         )
     both = {"true": masks["true"], "predicted": masks["predicted"]}
     pictures["true"] = outlined(true, window, both, crop, f"true image of {case.name}", (_SCALE_MM, edge))
-    words = "predicted" if scores.samples < 2 else "predicted, sample of median height"
+    words = "predicted" if scores.samples < 2 else "predicted, median sample"
     pictures[words] = outlined(predicted, window, both, crop, f"prediction of {case.name}", (_SCALE_MM, edge))
     corrections = {row.level: row.correction for row in evaluation.intervals.get("height", ())}
     return {
@@ -100,7 +100,7 @@ def copies(copied: CopiedImages) -> dict[str, Any]:
             {
                 "sample": copied.samples[index],
                 "training": copied.training[nearest],
-                "pictures": [data_uri(grey(image, window)) for image in (sample, training)],
+                "pictures": [data_uri(_cut_out(image, window)) for image in (sample, training)],
                 "closeness": f"{audit.samples.closeness[index]:.2f}",
                 "flagged": bool(audit.flagged[index]),
             }
@@ -116,3 +116,8 @@ def copies(copied: CopiedImages) -> dict[str, Any]:
         "real_distance": float(np.median(audit.real.distance)),
         "pairs": pairs,
     }
+
+
+def _cut_out(raw: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """(h, w, 3) uint8: the bone and a margin."""
+    return grey(raw[common_crop([bone_mask(raw)])], window)

@@ -120,10 +120,10 @@ def _spread(evaluation: Evaluation, own: Mapping[str, Mean]) -> str | None:
     heights = own["height_spread_mm"].value
     share = 100 * diversity / evaluation.evaluated.data_range
     return (
-        f"Heights of a slice's samples have a standard deviation of {number(heights)} mm, "
-        f"their median errs by {number(skill)} mm (root mean square): samples that tell the truth spread "
-        f"about as much as they err. Between two samples a pixel in the bone differs by {diversity:.4g} raw units, "
-        f"{share:.1f} % of the data range."
+        f"Heights of a slice's samples have a standard deviation of {number(heights)} mm, their median errs "
+        f"by {number(skill)} mm (root mean square): samples that tell the truth spread about as much as they "
+        f"err. Between two samples a pixel in the bone differs by {diversity:.4g} raw units, {share:.1f} % "
+        "of the data range."
     )
 
 

@@ -239,7 +239,9 @@ draw().then(() => {
   $("map").on("plotly_click", ({ points }) => choose(points[0].customdata));
   $("map").on("plotly_selected", (event) => {
     const found = event?.points.map((point) => point.customdata).filter((i) => i !== undefined) ?? [];
-    if (event) { $("search").value = ""; select(found); }
+    if (!found.length) return; // also what follows from drawing anew without the lasso
+    $("search").value = "";
+    select(found);
   });
   $("map").on("plotly_deselect", () => select(null));
 });

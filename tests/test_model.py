@@ -1,0 +1,72 @@
+"""`pti.load`: a checkpoint for arrays."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import pti
+import training_setup as setup
+from pti.errors import UsageError
+from pti.modules.callbacks import StopSignals
+from pti.training import Training
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    root = setup.make_images(folder / "data")
+    with StopSignals() as signals:
+        Training(
+            setup.configuration(root, folder / "run", "trainer.max_epochs=1"), folder / "run", signals
+        ).run()
+    return folder / "run" / "checkpoints" / "last.ckpt"
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint):
+    return pti.load(checkpoint, device="cpu")
+
+
+def images(count: int, size: int = 24) -> np.ndarray:
+    random = np.random.default_rng(1)
+    inside = np.zeros((size, size), bool)
+    inside[size // 4 : -size // 4, size // 4 : -size // 4] = True
+    return np.where(inside, random.uniform(300, 900, (count, size, size)), 0).astype(np.float32)
+
+
+def test_import_stays_light():
+    code = "import pti, sys; print([name for name in ('torch', 'numpy', 'hydra') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_shapes_come_back_as_they_went_in(model):
+    assert model.reconstruct(images(1)[0]).shape == (24, 24)
+    assert model.reconstruct(images(3)).shape == (3, 24, 24)
+    found = model.reconstruct([images(1, 24)[0], images(1, 32)[0]])
+    assert [image.shape for image in found] == [(24, 24), (32, 32)]
+
+
+def test_reconstruction_is_encoding_and_decoding(model):
+    raw = images(2, setup.SIZE)
+    latents = model.encode(raw)
+    assert latents.shape[:2] == (2, 4)
+    np.testing.assert_allclose(model.decode(latents), model.reconstruct(raw), rtol=1e-5, atol=1e-3)
+
+
+def test_stage_1_does_not_translate(model):
+    with pytest.raises(UsageError, match="stage 2"):
+        model.translate(images(1))
+
+
+def test_wrong_arrays_are_refused(model):
+    with pytest.raises(ValueError, match="found"):
+        model.encode(np.zeros((2, 1, 8, 8), np.float32))
+    with pytest.raises(ValueError, match="NaN"):
+        model.encode(np.full((8, 8), np.nan, np.float32))
+
+
+def test_wrong_device_is_refused(checkpoint):
+    with pytest.raises(UsageError, match="device=abacus"):
+        pti.load(checkpoint, device="abacus")

@@ -1,0 +1,50 @@
+"""Checkpoints of second stages with tiny networks, as `train` writes them."""
+
+from pathlib import Path
+
+import torch
+
+SIZE = 32
+LAYOUT = {"_target_": "pti.data.layouts.paired_folders", "_partial_": True}
+AUTOENCODER = {
+    "_target_": "monai.networks.nets.autoencoderkl.AutoencoderKL",
+    "spatial_dims": 2,
+    "in_channels": 1,
+    "out_channels": 1,
+    "channels": [8, 8],
+    "num_res_blocks": 1,
+    "attention_levels": [False, False],
+    "latent_channels": 2,
+    "norm_num_groups": 4,
+    "with_encoder_nonlocal_attn": False,
+    "with_decoder_nonlocal_attn": False,
+}
+MODEL = {
+    "_target_": "pti.modules.latent_diffusion.LatentDiffusion",
+    "first_stage": {
+        "_target_": "pti.networks.frozen_autoencoder.FrozenAutoencoder",
+        "autoencoder": AUTOENCODER,
+        "normalization": {"_target_": "pti.data.normalization.RangeNormalization"},
+    },
+    "network": {
+        "_target_": "pti.networks.conditional_unet.ConditionalUNet",
+        "latent_channels": 2,
+        "channels": [8, 8],
+        "attention_levels": [False, False],
+        "num_res_blocks": 1,
+        "num_head_channels": 4,
+        "norm_num_groups": 4,
+    },
+    "path": {"_target_": "pti.diffusion.paths.ScaledLinear"},
+    "sampler": {"_target_": "pti.diffusion.samplers.ddim", "_partial_": True, "eta": 0.5},
+    "sampling_steps": 3,
+    "optimizer": {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3},
+}
+
+
+def save(path: Path, module: torch.nn.Module, model: dict, data: Path) -> Path:
+    """A checkpoint as `train` writes it."""
+    settings = {"root": str(data), "layout": LAYOUT, "fractions": [0.5, 0.25, 0.25], "split_seed": 3}
+    settings |= {"image_size": SIZE, "pixel_mm": 0.15, "val_root": None, "test_root": None}
+    torch.save({"config": {"model": model, "data": settings}, "state_dict": module.state_dict()}, path)
+    return path
