@@ -20,6 +20,12 @@ def test_ways_are_interleaved_after_a_warm_up() -> None:
     assert all(row["quartiles"][0] <= row["median"] <= row["quartiles"][1] for row in rows)
 
 
+def test_a_run_may_say_which_seconds_count() -> None:
+    rows = measure(Comparison("work", "1/s", 10, {"plain": lambda: 2.0, "fast": lambda: 0.5}), repeats=2)
+    assert [row["median"] for row in rows] == [5, 20]
+    assert [row["times_plain"] for row in rows] == [1, 4]
+
+
 @pytest.mark.parametrize("suite", SUITES)
 def test_every_suite_runs(suite: str, tmp_path: Path) -> None:
     small = ["repeats=1", "images=8", "image_size=32"]

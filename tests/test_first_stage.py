@@ -159,9 +159,10 @@ def test_another_normalization(composed: DictConfig):
         take(composed, model__normalization={"_target_": "pti.data.normalization.MaskedZScore"})
 
 
-def test_another_number_of_channels(composed: DictConfig):
-    with pytest.raises(InstantiationException, match=r"latent_channels=3.* 4 channels"):
-        module_of(changed(composed, model__network__latent_channels=3))
+def test_another_number_of_channels(composed: DictConfig, tmp_path: Path):
+    with pytest.raises(InstantiationException, match=r"latent_channels=3.* 4 channels") as caught:
+        train(changed(composed, model__network__latent_channels=3), tmp_path)
+    assert isinstance(caught.value.__cause__, UsageError)  # what the command then shows
 
 
 @pytest.mark.parametrize(

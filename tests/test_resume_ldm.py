@@ -4,7 +4,6 @@ import signal
 from pathlib import Path
 
 import pytest
-import torch
 
 from pti.checkpoint import read
 from pti.modules.callbacks.metrics_csv import read_metrics
@@ -96,7 +95,7 @@ def test_the_samples_of_an_epoch_across_the_cut_are_the_data_set_once(  # fault 
         last = tmp_path / "checkpoints" / "last.ckpt"
         assert train(configuration(root, tmp_path, link, *once, f"ckpt_path='{last}'"), tmp_path) == 0
     names = [name for batch, _ in seen for name in batch]
-    assert len(names) == len(set(names)) == 18
+    assert len(names) == len(set(names)) == 21
 
 
 @pytest.mark.parametrize("cached", ["true", "false"])
@@ -135,17 +134,16 @@ def test_a_run_killed_while_it_encodes_goes_on_with_its_cache(root, link, tmp_pa
         "import pti.train\npti.train.main()\n"
     )
     cache = tmp_path / "cache"
-    command_line = arguments(
-        root, link.replace("'", ""), *SETTINGS, f"data.cache_dir={cache}", "output_dir=run"
-    )
+    settings = (link.replace("'", ""), *SETTINGS, f"data.cache_dir={cache}")
+    command_line = arguments(root, *settings, "output_dir=run")
     with start(tmp_path, *command_line, program=["-c", program]) as process:
         process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL
     (folder,) = (path for path in (cache / "latents").iterdir() if path.is_dir())
     assert sorted(path.name for path in folder.iterdir()) == ["view_000.npy", "view_001.part"]
     first = (folder / "view_000.npy").stat().st_mtime_ns
-    code, output = run(tmp_path, *arguments(root, *command_line[-4:], "output_dir=again"))
+    code, output = run(tmp_path, *arguments(root, *settings, "output_dir=again"))
     assert code == 0, output
     assert sorted(path.name for path in folder.iterdir()) == ["view_000.npy", "view_001.npy"]
     assert (folder / "view_000.npy").stat().st_mtime_ns == first
-    assert torch.isfinite(torch.tensor(read_metrics(tmp_path / "again" / "metrics.csv")[0]["train/loss"]))
+    assert len(read_metrics(tmp_path / "again" / "metrics.csv")) == 2

@@ -122,7 +122,10 @@ def train(config: DictConfig, output_dir: Path) -> int:
             return stop.exit_code
         except Exception as error:
             training.conclude("failed")
-            raise explained(error) from error
+            told = explained(error)
+            if told is error:  # "raise error from error" would make it its own cause
+                raise
+            raise told from error
         training.conclude("finished")
     return 0
 

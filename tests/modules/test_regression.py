@@ -97,7 +97,7 @@ def test_one_answer_whatever_the_generators_and_the_batch(fitted):
 def test_steps_lower_the_loss(fitted):
     module, batch = copy.deepcopy(fitted[0]), fitted[1]
     losses = [one_step(module, batch) for _ in range(5)]
-    assert losses[-1] < losses[0]
+    assert losses[-1] < losses[0], losses
 
 
 @pytest.mark.slow

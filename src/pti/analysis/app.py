@@ -69,7 +69,8 @@ def _add_map(app: dash.Dash, page: Page) -> None:
             return find(page.explorer, text or "")
         if event is None:
             return None
-        return [point["customdata"] for point in event["points"] if "customdata" in point]
+        lassoed = [point["customdata"] for point in event.get("points", []) if "customdata" in point]
+        return lassoed or dash.no_update  # drawing anew, without the lasso, is followed by an empty one
 
     @app.callback(Output("names", "value"), Output("count", "children"), Input("found", "data"))
     def list_names(found: list[int] | None) -> tuple[str, str]:

@@ -1,6 +1,8 @@
 """The suite ``ldm``: what the second stage's choices cost in time."""
 
 import logging
+import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ def ldm_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
         "data.num_workers=0",
     ]
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
     shared.append(f"autoencoder_ckpt={_random_autoencoder(scratch / 'vae.ckpt', shared)}")
     _, plain = _training([*shared, "model.cache_latents=false"])
     module, cached = _training([*shared, "model.cache_latents=true"])
@@ -57,8 +60,11 @@ def _random_autoencoder(path: Path, overrides: list[str]) -> Path:
     return path
 
 
-def _training(overrides: list[str]) -> tuple[Any, Callable[[], None]]:
-    """The module of ``ldm_demo``, and what trains it for an epoch; latents are cached in the first one."""
+def _training(overrides: list[str]) -> tuple[Any, Callable[[], float]]:
+    """The module of ``ldm_demo``, and what trains it for an epoch and returns the epoch's seconds.
+
+    What comes before the epoch doesn't count: latents are encoded before the first one.
+    """
     import lightning
     from hydra.utils import instantiate
 
@@ -70,9 +76,15 @@ def _training(overrides: list[str]) -> tuple[Any, Callable[[], None]]:
     assert weights is not None
     give_weights(module, weights)
 
-    def epoch() -> None:
+    def epoch() -> float:
+        marks: list[float] = []
+        clock = lightning.pytorch.callbacks.LambdaCallback(
+            on_train_epoch_start=lambda *_: marks.append(time.perf_counter()),
+            on_train_epoch_end=lambda *_: marks.append(time.perf_counter()),
+        )
         trainer = lightning.Trainer(
             max_epochs=1,
+            callbacks=[clock],
             limit_val_batches=0,
             use_distributed_sampler=False,
             enable_checkpointing=False,
@@ -81,6 +93,7 @@ def _training(overrides: list[str]) -> tuple[Any, Callable[[], None]]:
             logger=False,
         )
         trainer.fit(module, data)
+        return marks[1] - marks[0]
 
     return module, epoch
 

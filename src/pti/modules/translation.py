@@ -132,7 +132,9 @@ class Translation(ManualTraining):
     def on_validation_epoch_start(self) -> None:
         self.report.reset(self.device)
         names = [sample.name for sample in validation_set(self.trainer).samples]
-        self._translated = frozenset(evenly(names, self.validation_images))
+        # Not in the trial before training: full-size sampling takes minutes on a CPU, and says nothing then.
+        wanted = 0 if self.trainer.sanity_checking else self.validation_images
+        self._translated = frozenset(evenly(names, wanted))
 
     @torch.no_grad()
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
