@@ -18,7 +18,7 @@ def layer(path: Path) -> str:
     first, *below = path.relative_to(SOURCE).parts
     if below:
         return "noun" if first in NOUN_FOLDERS else first
-    if first in NOUN_FILES or first == "__init__.py":
+    if first in NOUN_FILES:
         return "noun"
     return "checkpoint" if first == "checkpoint.py" else "verb"
 

@@ -15,6 +15,12 @@ COMMANDS = sorted(set(re.findall(r"python -m pti\.(\w+) ([^`\n#]*)", README)))
 SETTING = r"'?[\w./@]+=[^\s`,]+'?"
 SETTINGS = sorted(set(re.findall(rf"`({SETTING}(?: {SETTING})*)`", README)))
 OF_THE_VERBS = (
+    "method=",
+    "max_images=",
+    "color_by=",
+    "n_neighbors=",
+    "subtitle=",
+    "port=",
     "input_dir=",
     "ckpt=",
     "output_dir=",

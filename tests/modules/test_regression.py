@@ -96,6 +96,8 @@ def test_one_answer_whatever_the_generators_and_the_batch(fitted):
 
 def test_steps_lower_the_loss(fitted):
     module, batch = copy.deepcopy(fitted[0]), fitted[1]
+    tissue = 400 + 100 * torch.rand(batch["condition"].shape, generator=torch.Generator().manual_seed(0))
+    batch = batch | {"condition": tissue, "target": tissue + 100}
     losses = [one_step(module, batch) for _ in range(5)]
     assert losses[-1] < losses[0], losses
 

@@ -67,6 +67,7 @@ def _training(overrides: list[str]) -> tuple[Any, Callable[[], float]]:
     """
     import lightning
     from hydra.utils import instantiate
+    from lightning.pytorch.callbacks import LambdaCallback
 
     from pti.first_stage import give_weights, take_autoencoder
 
@@ -78,7 +79,7 @@ def _training(overrides: list[str]) -> tuple[Any, Callable[[], float]]:
 
     def epoch() -> float:
         marks: list[float] = []
-        clock = lightning.pytorch.callbacks.LambdaCallback(
+        clock = LambdaCallback(
             on_train_epoch_start=lambda *_: marks.append(time.perf_counter()),
             on_train_epoch_end=lambda *_: marks.append(time.perf_counter()),
         )
