@@ -26,7 +26,12 @@ def test_a_run_may_say_which_seconds_count() -> None:
     assert [row["times_plain"] for row in rows] == [1, 4]
 
 
-@pytest.mark.parametrize("suite", SUITES)
+LONG = ("ldm",)
+
+
+@pytest.mark.parametrize(
+    "suite", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in SUITES]
+)
 def test_every_suite_runs(suite: str, tmp_path: Path) -> None:
     small = ["repeats=1", "images=8", "image_size=32"]
     arguments = [f"suite={suite}", f"output_dir={tmp_path / 'out'}", *small]

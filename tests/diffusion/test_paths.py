@@ -167,8 +167,10 @@ def test_training_times(name: str) -> None:
     times = path.training_times(20000, torch.Generator().manual_seed(0))
     assert times.dtype == torch.float64
     assert torch.equal(times, path.training_times(20000, torch.Generator().manual_seed(0)))
-    # All quantiles of the uniform distribution: Kolmogorov and Smirnov's bound at 1e-6.
+    # All quantiles: Kolmogorov and Smirnov's bound at 1e-6.
     expected = (torch.arange(20000) + 0.5) / 20000
+    if getattr(path, "times", "uniform") == "quadratic":
+        times = 1 - (1 - times).sqrt()
     assert (times.sort().values - expected).abs().max() < 0.019 + 1e-3
     path.coefficients(times)
     timesteps = path.timesteps(times)
@@ -180,6 +182,11 @@ def test_training_times(name: str) -> None:
 def test_discrete_training_times_hold_noise_and_reach_the_end() -> None:
     times = ScaledLinear(steps=10).training_times(2000, torch.Generator().manual_seed(0))
     assert sorted((times * 10).unique().round().tolist()) == list(range(1, 11))
+
+
+def test_quadratic_steps_are_finer_towards_the_start() -> None:
+    times = RectifiedFlow(spacing="quadratic").sampling_times(4)
+    torch.testing.assert_close(times, torch.tensor([1, 0.9375, 0.75, 0.4375, 0], dtype=torch.float64))
 
 
 def test_logit_normal_times() -> None:
@@ -229,7 +236,8 @@ def test_min_snr_is_finite_everywhere(name: str) -> None:
         (lambda: RectifiedFlow("epsilon"), "velocity, sample"),
         (lambda: RectifiedFlow("change"), "take velocity or sample"),
         (lambda: RectifiedFlow(start="edente"), "noise or condition"),
-        (lambda: RectifiedFlow(times="normal"), "uniform or logit_normal"),
+        (lambda: RectifiedFlow(times="normal"), "uniform, logit_normal or quadratic"),
+        (lambda: RectifiedFlow(spacing="odd"), "even or quadratic"),
         (lambda: BrownianBridge("velocity"), "residual, sample"),
         (lambda: BrownianBridge(noise_std=0.0), "greater than 0"),
         (lambda: RectifiedFlow(noise_std=math.nan), "greater than 0"),

@@ -48,7 +48,7 @@ def test_input_is_mapped_from_our_range_to_the_networks(
 ):
     seen = []
     monkeypatch.setattr(lite0.network, "features", lambda x, taps: seen.append(x) or [x])
-    lite0._features(torch.tensor([-1.0, 1.0]).reshape(1, 1, 1, 2))
+    lite0.features(torch.tensor([-1.0, 1.0]).reshape(1, 1, 1, 2))
     torch.testing.assert_close(seen[0][0, :, 0], torch.tensor([[-127 / 128, 1.0]]).expand(3, 2))
 
 
