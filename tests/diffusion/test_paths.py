@@ -41,6 +41,7 @@ COEFFICIENTS = {
     "Cosine-zero-snr": _cosine(zero_terminal_snr=True),
     "RectifiedFlow": np.stack([1 - T, 0 * T, T], axis=1),
     "RectifiedFlow-condition": np.stack([1 - T, T, 0.5 * T], axis=1),
+    "RectifiedFlow-quadratic": np.stack([1 - T, T, 0.5 * T], axis=1),
     "BrownianBridge": np.stack([1 - CLOCK, CLOCK, 0.5 * np.sqrt(CLOCK * (1 - CLOCK))], axis=1),
 }
 """As the papers have them, by hand: a new path needs an entry."""
