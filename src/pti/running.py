@@ -19,6 +19,7 @@ from pti.progress import format_duration
 from pti.story import Chapter
 
 LOGS = "logs"
+_FRAMES = "┏┃┡│└┌├╞╭╰─"  # what a line of a table begins with
 _LEFT = re.compile(r"(?:(\d+) h )?(?:(\d+) min )?(?:(\d+) s )?left\b")
 _LOOK = 0.5  # seconds between two looks at a command's log
 _LINES = 30.0  # seconds between two lines where there is no terminal
@@ -150,7 +151,8 @@ def _seconds_left(line: str) -> float | None:
 
 
 def _last_line(log: Path) -> str:
-    return next((line for line in reversed(_end(log).splitlines()) if line.strip()), "starting")
+    lines = (line.strip() for line in reversed(_end(log).splitlines()))
+    return next((line for line in lines if line and line[0] not in _FRAMES), "starting")
 
 
 def _tail(log: Path) -> str:
