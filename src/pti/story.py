@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_FULL_LENGTH = {"vae_demo": 10, "ldm_demo": 90, "regression_demo": 20}
+_FULL_LENGTH = {"vae_demo": 10, "ldm_demo": 90, "regression_demo": 12}
 """Epochs that `minutes` = 15 pays for: the experiments' own."""
 
 _VALIDATIONS = 6
