@@ -84,8 +84,9 @@ def test_reads_the_time_that_a_command_says(line, seconds):
 
 
 def test_settings_tell_demos_apart():
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig, OmegaConf
 
-    config = OmegaConf.create({"minutes": 15, "samples": 8, "seed": 0, "data": {"root": None}})
-    other = OmegaConf.merge(config, {"data": {"root": "pairs"}})
+    config = DictConfig({"minutes": 15, "samples": 8, "seed": 0, "data": {"root": None}})
+    other = config.copy()
+    OmegaConf.update(other, "data.root", "pairs")
     assert settings(config) != settings(other)

@@ -1,6 +1,7 @@
 """What every command shares: quick checks first, one message for a mistake, exit codes."""
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -123,10 +125,18 @@ def _guarded(work: Callable[[], Any]) -> int:
 
 
 def _users_mistake(error: BaseException | None) -> UsageError | DataError | None:
-    """The user's mistake behind an exception that a library wrapped around it (Hydra's instantiate does)."""
-    while error is not None:
+    """The user's mistake behind an exception that a library wrapped around it (Hydra's instantiate does).
+
+    A part that refuses its own number with a ValueError while it is built is a wrong configuration.
+    """
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
         if isinstance(error, (UsageError, DataError)):
             return error
+        if isinstance(error, ValueError) and seen and isinstance(seen[-1], InstantiationException):
+            key = re.search(r"full_key: (\S+)", str(seen[-1]))
+            return UsageError(f"{key[1]}: {error}" if key else str(error))
+        seen.append(error)
         error = error.__cause__ or error.__context__
     return None
 
