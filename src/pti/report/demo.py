@@ -38,6 +38,7 @@ def _told(chapter: Chapter, folder: Path, seconds: float | None) -> dict[str, An
         "name": chapter.name,
         "title": chapter.title,
         "text": chapter.text,
+        "wide": chapter.wide or not pictures,
         "picture": _below(pictures[-1], folder) if pictures else None,
         "figures": {title: _shown(found[key]) for key, title in chapter.figures.items() if key in found},
         "links": {title: _below(path, folder) for title, path in links.items() if path.exists()},
@@ -64,7 +65,8 @@ def _figures(home: Path) -> dict[str, Any]:
 def _command(chapter: Chapter, folder: Path) -> str:
     """As it was typed, but for going on with an interrupted training."""
     typed = [part for part in chapter.command(folder) if not part.startswith(("ckpt_path=", "output_dir="))]
-    return shlex.join([*typed, f"output_dir={folder / chapter.name}"]).replace(f"{Path.cwd()}/", "")
+    here = f"{Path.cwd()}/"
+    return shlex.join([part.replace(here, "") for part in [*typed, f"output_dir={folder / chapter.name}"]])
 
 
 def _below(path: Path, folder: Path) -> str:
