@@ -18,11 +18,8 @@ help: ## list the targets
 test: .venv/installed ## run the tests (under 6 minutes on 2 cores)
 	.venv/bin/python -m pytest
 
-demo: .venv/installed ## phantom, check, train the small VAE, reconstruct unseen patients (minutes)
-	.venv/bin/python -m pti.make_phantom output_dir=outputs/demo/phantom
-	.venv/bin/python -m pti.check data.root=outputs/demo/phantom output_dir=outputs/demo/check
-	.venv/bin/python -m pti.train experiment=vae_demo data.root=outputs/demo/phantom
-	.venv/bin/python -m pti.reconstruct ckpt=best:vae_demo split=test output_dir="outputs/demo/reconstructions_$$(date +%Y-%m-%d_%H-%M-%S)"
+demo: .venv/installed ## the whole story on the phantom, told on one page (about 15 minutes)
+	.venv/bin/python -m pti.demo
 
 lint: .venv/installed ## check format, lint and types
 	.venv/bin/ruff format --check .
