@@ -1,14 +1,8 @@
 """A small data set and a checkpoint with random weights, for the commands that study latents."""
 
-import io
-import os
-import sys
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import torch
 
 from pti.checkpoint import build
@@ -27,14 +21,6 @@ class Study:
 
     data: Path
     checkpoint: Path
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command said."""
-
-    stdout: str
-    stderr: str
 
 
 def make_study(folder: Path) -> Study:
@@ -57,20 +43,3 @@ def save_checkpoint(path: Path, module: torch.nn.Module, model: dict, data: Path
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"config": {"model": model, "data": settings}, "state_dict": module.state_dict()}, path)
     return path
-
-
-def run(main: Callable[[], None], verb: str, folder: Path, *arguments: str, code: int = 0) -> Done:
-    """A command in this process, which has imported torch already."""
-    out, err = io.StringIO(), io.StringIO()
-    before = sys.argv, Path.cwd()
-    sys.argv = [f"pti {verb}", *arguments]
-    os.chdir(folder)
-    try:
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            main()
-    finally:
-        sys.argv = before[0]
-        os.chdir(before[1])
-    assert ended.value.code == code, err.getvalue() + out.getvalue()
-    assert "Traceback" not in err.getvalue()
-    return Done(out.getvalue(), err.getvalue())

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from latent_study_setup import Done, Study, make_study, run, save_checkpoint
+from in_process import Done, run_command
+from latent_study_setup import Study, make_study, save_checkpoint
 from pti.analysis import names
 from pti.analysis.latents import load
 from pti.analyze import main
@@ -37,7 +38,7 @@ def result(tmp_path_factory, study) -> tuple[Path, Done]:
         "tensorboard=true",
         *QUICK,
     )
-    return output, run(main, "analyze", output.parent, *arguments)
+    return output, run_command(main, output.parent, *arguments)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -103,23 +104,23 @@ def test_a_second_start_takes_the_latents_from_the_cache(result, study, monkeypa
     output, _ = result
     monkeypatch.setattr("pti.analysis.latents.Encode.__call__", None)
     arguments = (f"ckpt={study.checkpoint}", f"output_dir={output}", "cache_dir=cache", *QUICK)
-    run(main, "analyze", output.parent, *arguments, "color_by=patient", "join_pairs=true", "subtitle=Mine")
+    run_command(main, output.parent, *arguments, "color_by=patient", "join_pairs=true", "subtitle=Mine")
     assert "Mine" in (output / "projection.html").read_text()
 
 
 def test_a_damaged_cache_is_made_anew(tmp_path, study):
     arguments = (f"ckpt={study.checkpoint}", "output_dir=out", "cache_dir=cache", "split=val", *QUICK)
-    run(main, "analyze", tmp_path, *arguments)
+    run_command(main, tmp_path, *arguments)
     (cached,) = (tmp_path / "cache").glob("latents_*.npz")
     whole = cached.read_bytes()
     cached.write_bytes(whole[: len(whole) // 2])
-    run(main, "analyze", tmp_path, *arguments)
+    run_command(main, tmp_path, *arguments)
     assert len(cached.read_bytes()) == len(whole)
 
 
 def test_a_folder_with_a_limit_keeps_whole_pairs(tmp_path, study):
     where = (f"ckpt={study.checkpoint}", f"input_dir={study.data}", "output_dir=out", "cache_dir=null")
-    run(main, "analyze", tmp_path, *where, "max_images=9", "color_by=density", *QUICK)
+    run_command(main, tmp_path, *where, "max_images=9", "color_by=density", *QUICK)
     latents = load(tmp_path / "out" / "latents.npz")
     assert len(latents) == 8
     assert len(latents.pairs()) == 4
@@ -129,7 +130,7 @@ def test_a_folder_with_a_limit_keeps_whole_pairs(tmp_path, study):
 
 def test_one_folder_without_pairs(tmp_path, study):
     where = (f"ckpt={study.checkpoint}", f"input_dir={study.data}/edente", "output_dir=out", "cache_dir=null")
-    run(main, "analyze", tmp_path, *where, *QUICK)
+    run_command(main, tmp_path, *where, *QUICK)
     assert set(load(tmp_path / "out" / "latents.npz").group) == {"images"}
     assert not (tmp_path / "out" / "patients_by_distance.csv").exists()
 
@@ -140,14 +141,14 @@ def test_a_model_of_the_second_stage_is_studied_by_its_autoencoder(tmp_path, stu
     module = build(MODEL, "the test")
     module.normalization.fit([tif.read(image.path).pixels for image in find_images(study.data)])  # pyright: ignore
     save_checkpoint(tmp_path / "ldm.ckpt", module, MODEL, study.data)
-    run(main, "analyze", tmp_path, "ckpt=ldm.ckpt", "output_dir=out", "cache_dir=null", *QUICK)
+    run_command(main, tmp_path, "ckpt=ldm.ckpt", "output_dir=out", "cache_dir=null", *QUICK)
     assert load(tmp_path / "out" / "latents.npz").mean.shape == (24, 2, 16, 16)
 
 
 def test_nothing_of_the_users_is_overwritten(tmp_path, study):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "projection.png").write_text("mine")
-    done = run(main, "analyze", tmp_path, f"ckpt={study.checkpoint}", "output_dir=out", *QUICK, code=2)
+    done = run_command(main, tmp_path, f"ckpt={study.checkpoint}", "output_dir=out", *QUICK, code=2)
     assert "projection.png" in done.stderr
     assert (tmp_path / "out" / "projection.png").read_text() == "mine"
 
@@ -170,12 +171,12 @@ def test_nothing_of_the_users_is_overwritten(tmp_path, study):
 )
 def test_mistakes(tmp_path, study, arguments, named):
     arguments = [text.format(checkpoint=study.checkpoint) for text in arguments]
-    assert named in run(main, "analyze", tmp_path, *arguments, code=2).stderr
+    assert named in run_command(main, tmp_path, *arguments, code=2).stderr
 
 
 def test_too_few_images_are_said(tmp_path, study):
     few = (f"ckpt={study.checkpoint}", "max_images=4", "output_dir=out", "cache_dir=null")
-    assert "found 4 images" in run(main, "analyze", tmp_path, *few, *QUICK, code=1).stderr
+    assert "found 4 images" in run_command(main, tmp_path, *few, *QUICK, code=1).stderr
 
 
 @pytest.mark.parametrize("verb", ["analyze", "explore"])

@@ -1,19 +1,15 @@
 """The command: folders, checkpoints with tiny random weights, mistakes."""
 
-import csv
-import io
 import json
-import os
 import shutil
-import sys
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from in_process import Done, run_command
+from in_process import rows as table
 from pti.checkpoint import build
 from pti.checkpoint_study import checkpoint_names
 from pti.data import tif
@@ -33,32 +29,8 @@ def data(tmp_path_factory) -> Path:
     return root
 
 
-@dataclass
-class Done:
-    stdout: str
-    stderr: str
-
-
 def run(folder: Path, *arguments: str, code: int = 0) -> Done:
-    """The command in this process, which has imported torch already."""
-    out, err = io.StringIO(), io.StringIO()
-    before = sys.argv, Path.cwd()
-    sys.argv = ["pti evaluate", *arguments]
-    os.chdir(folder)
-    try:
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            main()
-    finally:
-        sys.argv = before[0]
-        os.chdir(before[1])
-    assert ended.value.code == code, err.getvalue() + out.getvalue()
-    assert "Traceback" not in err.getvalue()
-    return Done(out.getvalue(), err.getvalue())
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+    return run_command(main, folder, *arguments, code=code)
 
 
 def figures(folder: Path) -> dict[str, float]:

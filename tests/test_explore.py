@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from browsing import alone, click_point, lasso, open_page, overlaps, pixels_of
-from latent_study_setup import SIZE, Study, make_study, run, save_checkpoint
+from in_process import run_command
+from latent_study_setup import SIZE, Study, make_study, save_checkpoint
 from pti import checkpoint
 from pti.analysis.explorer import Explorer
 from pti.analysis.latents import Encode, gather
@@ -103,7 +104,7 @@ def test_a_taken_port_is_passed_over_and_loopback_is_kept():
     ],
 )
 def test_mistakes(tmp_path, study, arguments, named):
-    assert named in run(main, "explore", tmp_path, f"ckpt={study.checkpoint}", *arguments, code=2).stderr
+    assert named in run_command(main, tmp_path, f"ckpt={study.checkpoint}", *arguments, code=2).stderr
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import importlib
 import sys
 
 VERBS = {
-    "demo": "the whole story on the phantom, or on your own pairs, told on one page (15 minutes)",
+    "demo": "the whole story on the phantom, or on your own pairs, told on one page (15 to 30 minutes)",
     "make_phantom": "write the phantom data set: paired jaw cross-sections with known bone",
     "check": "examine a data set and write a report; exit 1 when it can't be trained on",
     "train": "train what the experiment picks",

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from pti.analysis.names import COLORS, METHODS
 from pti.data.layouts import PATIENT_PATTERN, SPLITS
 from pti.errors import UsageError
-from pti.overrides import require_folder
+from pti.overrides import require_checkpoint_and_images
 from pti.runs import resolve
 
 if TYPE_CHECKING:
@@ -58,16 +58,7 @@ class LatentStudy:
 
 def check_study(cfg: DictConfig, methods_key: str) -> None:
     """Refuse a checkpoint, a folder, a choice or a number that can't be; for preflights."""
-    if cfg.ckpt is None:
-        raise UsageError("ckpt is not set: expected a checkpoint's path, best, last, or best:EXPERIMENT.")
-    resolve(str(cfg.ckpt))
-    if cfg.input_dir is not None:
-        require_folder("input_dir", cfg.input_dir)
-        given = [f"data.{key}" for key, value in cfg.data.items() if value is not None]
-        if given:
-            raise UsageError(f"input_dir and {', '.join(given)} are set: expected one or the other.")
-    elif cfg.data.root is not None:
-        require_folder("data.root", cfg.data.root)
+    require_checkpoint_and_images(cfg)
     _one_of("split", [cfg.split], (*SPLITS, "all"))
     _one_of("color_by", [cfg.color_by], COLORS)
     _one_of("method", [cfg.method], METHODS)

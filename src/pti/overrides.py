@@ -17,6 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from pti.config import CONF_DIR
 from pti.errors import UsageError
+from pti.runs import resolve
 from pti.value_types import expected_type, raw_value
 
 
@@ -236,3 +237,21 @@ def require_folder(key: str, value: Any, hint: str = "") -> Path:
         found = "a file" if path.exists() else "nothing"
         raise UsageError(f"{key}={value}: expected a folder, found {found} there.{hint and ' ' + hint}")
     return path
+
+
+def require_checkpoint_and_images(config: DictConfig) -> None:
+    """What commands that apply a checkpoint share: ``ckpt``, and ``input_dir`` or a data set.
+
+    Raises:
+        UsageError: there is no such checkpoint or folder, or both images and a data set are named.
+    """
+    if config.ckpt is None:
+        raise UsageError("ckpt is not set: expected a checkpoint's path, best, last, or best:EXPERIMENT.")
+    resolve(str(config.ckpt))
+    if config.input_dir is not None:
+        require_folder("input_dir", config.input_dir)
+        given = [f"data.{key}" for key, value in config.data.items() if value is not None]
+        if given:
+            raise UsageError(f"input_dir and {', '.join(given)} are set: expected one or the other.")
+    elif config.data.root is not None:
+        require_folder("data.root", config.data.root)

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pti.cli import command
 from pti.errors import UsageError
-from pti.overrides import require_folder
+from pti.overrides import require_checkpoint_and_images
 from pti.runs import resolve
 
 if TYPE_CHECKING:
@@ -23,16 +23,7 @@ CHOICES = {"split": ("train", "val", "test"), "data.sources": ("target", "condit
 
 def preflight(cfg: DictConfig) -> None:
     """Refuse a checkpoint, a folder or a number that can't be, before anything heavy is imported."""
-    if cfg.ckpt is None:
-        raise UsageError("ckpt is not set: expected a checkpoint's path, best, last, or best:EXPERIMENT.")
-    resolve(str(cfg.ckpt))
-    if cfg.input_dir is not None:
-        require_folder("input_dir", cfg.input_dir)
-        given = [f"data.{key}" for key, value in cfg.data.items() if value is not None]
-        if given:
-            raise UsageError(f"input_dir and {', '.join(given)} are set: expected one or the other.")
-    elif cfg.data.root is not None:
-        require_folder("data.root", cfg.data.root)
+    require_checkpoint_and_images(cfg)
     for key, allowed in CHOICES.items():
         found = OmegaConf.select(cfg, key)
         if found is not None and found not in allowed:

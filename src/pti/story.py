@@ -65,110 +65,29 @@ def chapters(folder: Path, root: Path | None, minutes: float, samples: int, seed
         samples: of each image.
         seed: of trainings and samples.
     """
-    data = root or folder / "phantom"
-    given = (f"data.root={data}", f"seed={seed}")
-    autoencoder = folder / "autoencoder" / "checkpoints" / "best.ckpt"
-    diffusion = folder / "diffusion" / "checkpoints" / "best.ckpt"
-    regression = folder / "regression" / "checkpoints" / "best.ckpt"
-    made = [] if root else [_phantom()]
+    data = f"data.root={root or folder / 'phantom'}"
+    given = (data, f"seed={seed}")
+    best = {
+        name: folder / name / "checkpoints" / "best.ckpt"
+        for name in ("autoencoder", "diffusion", "regression")
+    }
+    drawn = f"samples={samples}"
+    both = f"ckpt=[{best['diffusion']},{best['regression']}]"
     return [
-        *made,
-        Chapter(
-            "check",
-            "check",
-            ("data=phantom", f"data.root={data}"),  # the group that the demo's experiments take
-            "Check the data",
-            "Before anything is trained, every file is opened and every pair compared: faults, duplicates, "
-            "shifted or exchanged partners, patients on both sides of the split. Each is named in the "
-            "report.",
-            0.03,
-            links={"report": "check.html"},
-            figures={"pairs": "pairs", "patients": "patients", "errors": "errors", "warnings": "warnings"},
-        ),
-        Chapter(
-            "autoencoder",
-            "train",
-            ("experiment=vae_demo", *given, *_length("vae_demo", minutes)),
-            "Train the autoencoder",
-            "An adversarial variational autoencoder learns to write an image of 128 × 128 pixels as 4 × 32 "
-            "× 32 latents and to read it again. What it loses here, no later stage can know. Patients of "
-            "the validation set, which it has not learnt from:",
-            0.4,
-            "images/epoch=*.png",
-            {"run": ".", "curves": "images/curves.png"},
-            {
-                "best/val/psnr": "PSNR [dB]",
-                "best/val/bone_dice": "Dice of the bone",
-                "best/val/bone_height_error_mm": "height error [mm]",
-            },
-        ),
-        Chapter(
-            "diffusion",
-            "train",
+        *([] if root else [_phantom()]),
+        _check(("data=phantom", data)),  # the group that the demo's experiments take
+        _autoencoder(("experiment=vae_demo", *given, *_length("vae_demo", minutes))),
+        _diffusion(
             (
                 "experiment=ldm_demo",
-                f"autoencoder_ckpt={autoencoder}",
+                f"autoencoder_ckpt={best['autoencoder']}",
                 *given,
                 *_length("ldm_demo", minutes),
-            ),
-            "Train the diffusion model",
-            "In the latents, a flow learns to lead from the dente image to its edente image. How the bone "
-            "heals is partly chance, so it gives many answers, each from noise of its own.",
-            0.35,
-            "images/epoch=*.png",
-            {"run": ".", "curves": "images/curves.png"},
-            {
-                "best/val/psnr": "PSNR [dB]",
-                "best/val/bone_dice": "Dice of the bone",
-                "best/val/bone_height_error_mm": "height error [mm], one sample",
-            },
+            )
         ),
-        Chapter(
-            "regression",
-            "train",
-            ("experiment=regression_demo", *given, *_length("regression_demo", minutes)),
-            "Train the baseline",
-            "One deterministic pass from dente to edente: what a generative model has to justify itself "
-            "against. It gives the mean of all outcomes, whose ridge no patient has.",
-            0.1,
-            "images/epoch=*.png",
-            {"run": ".", "curves": "images/curves.png"},
-            {
-                "best/val/psnr": "PSNR [dB]",
-                "best/val/bone_dice": "Dice of the bone",
-                "best/val/bone_height_error_mm": "height error [mm]",
-            },
-        ),
-        Chapter(
-            "translation",
-            "translate",
-            (f"ckpt={diffusion}", f"samples={samples}", f"data.root={data}", f"seed={seed}"),
-            "Translate patients never seen",
-            f"{samples} samples for each image of the test set; their mean, and where they differ.",
-            0.05,
-            "pictures/**/*.png",
-            {"pictures": "pictures", "samples": "samples", "table": "manifest.csv"},
-            {
-                "height_error_mm": "height error of the median sample [mm]",
-                "offset_height_error_mm": "of the mean loss, subtracted [mm]",
-            },
-            wide=True,
-        ),
-        Chapter(
-            "evaluation",
-            "evaluate",
-            (
-                f"ckpt=[{diffusion},{regression}]",
-                f"samples={samples}",
-                f"data.root={data}",
-                f"seed={seed}",
-            ),
-            "Measure it",
-            "Bone in millimetres, beside the baselines; whether the spread of the samples tells the truth; "
-            "what the autoencoder alone loses; whether a sample repeats a training image.",
-            0.07,
-            links={"report": "report.html"},
-        ),
+        _regression(("experiment=regression_demo", *given, *_length("regression_demo", minutes))),
+        _translation((f"ckpt={best['diffusion']}", drawn, *given), samples),
+        _evaluation((both, drawn, *given)),
     ]
 
 
@@ -184,6 +103,95 @@ def _phantom() -> Chapter:
         0.02,
         "preview.png",
         {"images": ".", "truth": "truth.csv"},
+    )
+
+
+def _check(arguments: tuple[str, ...]) -> Chapter:
+    return Chapter(
+        "check",
+        "check",
+        arguments,
+        "Check the data",
+        "Before anything is trained, every file is opened and every pair compared: faults, duplicates, "
+        "shifted or exchanged partners, patients on both sides of the split. Each is named in the report.",
+        0.03,
+        links={"report": "check.html"},
+        figures={"pairs": "pairs", "patients": "patients", "errors": "errors", "warnings": "warnings"},
+    )
+
+
+def _autoencoder(arguments: tuple[str, ...]) -> Chapter:
+    return _training(
+        "autoencoder",
+        arguments,
+        "Train the autoencoder",
+        "An adversarial variational autoencoder learns to write an image of 128 × 128 pixels as 4 × 32 × 32 "
+        "latents and to read it again. What it loses here, no later stage can know. Patients of the "
+        "validation set, which it has not learnt from:",
+        0.4,
+    )
+
+
+def _diffusion(arguments: tuple[str, ...]) -> Chapter:
+    return _training(
+        "diffusion",
+        arguments,
+        "Train the diffusion model",
+        "In the latents, a flow learns to lead from the dente image to its edente image. How the bone heals"
+        " is partly chance, so it gives many answers, each from noise of its own; the figures are of one.",
+        0.35,
+    )
+
+
+def _regression(arguments: tuple[str, ...]) -> Chapter:
+    return _training(
+        "regression",
+        arguments,
+        "Train the baseline",
+        "One deterministic pass from dente to edente: what a generative model has to justify itself against. "
+        "It gives the mean of all outcomes, whose ridge no patient has.",
+        0.1,
+    )
+
+
+def _training(name: str, arguments: tuple[str, ...], title: str, text: str, share: float) -> Chapter:
+    figures = {
+        "best/val/psnr": "PSNR [dB]",
+        "best/val/bone_dice": "Dice of the bone",
+        "best/val/bone_height_error_mm": "height error [mm]",
+    }
+    links = {"run": ".", "curves": "images/curves.png"}
+    return Chapter(name, "train", arguments, title, text, share, "images/epoch=*.png", links, figures)
+
+
+def _translation(arguments: tuple[str, ...], samples: int) -> Chapter:
+    return Chapter(
+        "translation",
+        "translate",
+        arguments,
+        "Translate patients never seen",
+        f"{samples} samples for each image of the test set; their mean, and where they differ.",
+        0.05,
+        "pictures/**/*.png",
+        {"pictures": "pictures", "samples": "samples", "table": "manifest.csv"},
+        {
+            "height_error_mm": "height error of the median sample [mm]",
+            "offset_height_error_mm": "of the mean loss, subtracted [mm]",
+        },
+        wide=True,
+    )
+
+
+def _evaluation(arguments: tuple[str, ...]) -> Chapter:
+    return Chapter(
+        "evaluation",
+        "evaluate",
+        arguments,
+        "Measure it",
+        "Bone in millimetres, beside the baselines; whether the spread of the samples tells the truth; what "
+        "the autoencoder alone loses; whether a sample repeats a training image.",
+        0.07,
+        links={"report": "report.html"},
     )
 
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from pti.cli import command
 from pti.config import CONF_DIR
 from pti.errors import UsageError
-from pti.overrides import require_folder
+from pti.overrides import require_checkpoint_and_images
 from pti.runs import resolve
 
 if TYPE_CHECKING:
@@ -27,13 +27,9 @@ SAMPLERS = CONF_DIR / "model" / "sampler"
 def preflight(cfg: DictConfig) -> None:
     """Refuse a checkpoint, a folder, a sampler or a number that can't be, before anything heavy is
     imported."""
-    if cfg.ckpt is None:
-        raise UsageError("ckpt is not set: expected a checkpoint's path, best, last, or best:EXPERIMENT.")
-    resolve(str(cfg.ckpt))
+    require_checkpoint_and_images(cfg)
     if cfg.input_dir is not None:
-        _check_input_dir(cfg)
-    elif cfg.data.root is not None:
-        require_folder("data.root", cfg.data.root)
+        _require_conditions_alone(Path(str(cfg.input_dir)).expanduser(), cfg)
     samplers = sorted(path.stem for path in SAMPLERS.glob("*.yaml"))
     for key, allowed in (("split", SPLITS), ("sampler", samplers)):
         if cfg[key] is not None and cfg[key] not in allowed:
@@ -43,11 +39,7 @@ def preflight(cfg: DictConfig) -> None:
             raise UsageError(f"{key}={cfg[key]}: expected 1 or more.")
 
 
-def _check_input_dir(cfg: DictConfig) -> None:
-    folder = require_folder("input_dir", cfg.input_dir)
-    given = [f"data.{key}" for key, value in cfg.data.items() if value is not None]
-    if given:
-        raise UsageError(f"input_dir and {', '.join(given)} are set: expected one or the other.")
+def _require_conditions_alone(folder: Path, cfg: DictConfig) -> None:
     if (folder / "dente").is_dir() and (folder / "edente").is_dir():
         raise UsageError(
             f"input_dir={cfg.input_dir}: found the folders dente and edente there, expected dente images "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,29 @@ from pti.modules.translation import Translation
 from pti.networks.conditional_unet import ConditionalUNet
 
 
-class Regression(Translation):
+class Deterministic:
+    """Translates with one prediction, without chance."""
+
+    @abstractmethod
+    def predict(self, raw: Tensor) -> Tensor:
+        """Raw dente images (B, 1, H, W) -> raw edente images (B, 1, H, W), background exactly 0."""
+
+    def translate(
+        self,
+        raw: Tensor,
+        generators: Sequence[torch.Generator],
+        *,
+        sampler: Sampler | None = None,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        progress: Progress = None,
+    ) -> Tensor:
+        """The only answer: generators and what a sampler would need are left unused."""
+        del generators, sampler, steps, guidance_scale, progress
+        return self.predict(raw)
+
+
+class Regression(Deterministic, Translation):
     """A UNet that learns target − condition in pixels, by the mean absolute error of normalised images.
 
     ``normalization`` is fitted on the training images before the first step, unless it is already.
@@ -39,18 +62,8 @@ class Regression(Translation):
     def validation_loss(self, batch: dict[str, Any]) -> Tensor:
         return self._error(self.inference_network, batch)
 
-    def translate(
-        self,
-        raw: Tensor,
-        generators: Sequence[torch.Generator],
-        *,
-        sampler: Sampler | None = None,
-        steps: int | None = None,
-        guidance_scale: float | None = None,
-        progress: Progress = None,
-    ) -> Tensor:
-        """The only answer: generators and what a sampler would need are left unused."""
-        del generators, sampler, steps, guidance_scale, progress
+    def predict(self, raw: Tensor) -> Tensor:
+        """Raw dente images (B, 1, H, W) -> raw edente images (B, 1, H, W), background exactly 0."""
         statistics = self.normalization.statistics(raw)
         condition = self.normalization.normalize(raw, statistics)
         return self.normalization.denormalize(answer(self.inference_network, condition), statistics)
@@ -70,7 +83,7 @@ class Regression(Translation):
         return (answer(network, condition) - target).abs().mean((1, 2, 3))
 
 
-class LatentRegression(LatentTranslation):
+class LatentRegression(Deterministic, LatentTranslation):
     """The same in the latents of a trained autoencoder, by the mean squared error of scaled latents."""
 
     def training_loss(self, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
@@ -84,18 +97,8 @@ class LatentRegression(LatentTranslation):
         condition, target = self.scaling.normalize(condition), self.scaling.normalize(target)
         return (answer(self.inference_network, condition) - target).square().mean((1, 2, 3))
 
-    def translate(
-        self,
-        raw: Tensor,
-        generators: Sequence[torch.Generator],
-        *,
-        sampler: Sampler | None = None,
-        steps: int | None = None,
-        guidance_scale: float | None = None,
-        progress: Progress = None,
-    ) -> Tensor:
-        """The only answer: generators and what a sampler would need are left unused."""
-        del generators, sampler, steps, guidance_scale, progress
+    def predict(self, raw: Tensor) -> Tensor:
+        """Raw dente images (B, 1, H, W) -> raw edente images (B, 1, H, W), background exactly 0."""
         return self.decode(raw, answer(self.inference_network, self.scaled_condition(raw)))
 
 
