@@ -41,6 +41,16 @@ def test_rates_scale_by_devices_and_by_schedule():
     assert optimizer.param_groups[0]["lr"] == pytest.approx(2e-3)
 
 
+def test_on_the_cpu_all_tensors_are_updated_in_one_call_unless_told_otherwise():
+    network = nn.Linear(1, 1)
+    chosen = [{}, {"fused": False}, {"fused": None}]
+    optimizers = [
+        build_optimizer(functools.partial(torch.optim.Adam, **options), network) for options in chosen
+    ]
+    assert [optimizer.defaults["fused"] for optimizer in optimizers] == [True, False, None]
+    assert build_optimizer(functools.partial(torch.optim.RMSprop, lr=0.1), network).defaults["lr"] == 0.1
+
+
 def test_clipping_refuses_an_optimizer_that_unscales_itself():
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
     optimizer._step_supports_amp_scaling = True  # pyright: ignore[reportAttributeAccessIssue]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from torch.utils.checkpoint import checkpoint
 
 from pti.networks.conditioning import ConditionTokens
@@ -25,6 +26,8 @@ class ConditionalUNet(nn.Module):
             condition already.
         position: of the tokens, ``sincos`` or ``none``; see `ConditionTokens`.
         cross_attention_dim: of a token.
+        patch_size: latents enter and leave as patches of so many by so many, put into channels (as in Peebles and
+            Xie 2023, DiT): every level then works on patch_size² times fewer places.
         channels: of each level; each level after the first halves the sides.
         attention_levels: where there is attention, for each level.
         num_res_blocks: residual blocks a level.
@@ -40,6 +43,7 @@ class ConditionalUNet(nn.Module):
         conditioning: Literal["concat", "cross_attention", "both", "none"] = "concat",
         position: str = "sincos",
         cross_attention_dim: int = 512,
+        patch_size: int = 1,
         channels: Sequence[int] = (32, 64, 128, 256),
         attention_levels: Sequence[bool] = (False, True, True, True),
         num_res_blocks: int = 2,
@@ -52,13 +56,14 @@ class ConditionalUNet(nn.Module):
         if conditioning not in ("concat", "cross_attention", "both", "none"):
             raise ValueError(f"conditioning={conditioning}: expected concat, cross_attention, both or none")
         self.latent_channels = latent_channels
+        self.patch_size = patch_size
         self.concatenates = conditioning in ("concat", "both")
         attends = conditioning in ("cross_attention", "both")
         self.tokens = ConditionTokens(latent_channels, cross_attention_dim, position) if attends else None
         self.unet = DiffusionModelUNet(
             spatial_dims=2,
-            in_channels=latent_channels * (1 + self.concatenates),
-            out_channels=latent_channels,
+            in_channels=latent_channels * (1 + self.concatenates) * patch_size**2,
+            out_channels=latent_channels * patch_size**2,
             channels=tuple(channels),
             attention_levels=tuple(attention_levels),
             num_res_blocks=num_res_blocks,
@@ -68,7 +73,7 @@ class ConditionalUNet(nn.Module):
             cross_attention_dim=cross_attention_dim if attends else None,
             use_flash_attention=use_flash_attention,
         )
-        self.downsampling = 2 ** (len(channels) - 1)
+        self.downsampling = patch_size * 2 ** (len(channels) - 1)
         """What the sides of x must be multiples of."""
         if use_checkpoint:
             for block in (*self.unet.down_blocks, self.unet.middle_block, *self.unet.up_blocks):
@@ -79,7 +84,8 @@ class ConditionalUNet(nn.Module):
         tokens = None if self.tokens is None else self.tokens(condition)
         if self.concatenates:
             x = torch.cat([x, condition], dim=1)
-        return self.unet(x, timesteps, context=tokens)
+        output = self.unet(pixel_unshuffle(x, self.patch_size), timesteps, context=tokens)
+        return pixel_shuffle(output, self.patch_size)
 
 
 @lru_cache
