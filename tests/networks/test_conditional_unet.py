@@ -69,6 +69,26 @@ def test_what_the_output_depends_on(conditioning: str):
     torch.testing.assert_close(alone, output[1:], rtol=1e-4, atol=1e-5)
 
 
+class FirstChannels(torch.nn.Module):
+    """Answers the part of its input that came from x."""
+
+    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None) -> Tensor:
+        del timesteps, context
+        assert x.shape[-2:] == (4, 4)
+        return x[:, :16]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("conditioning", ["concat", "cross_attention"])
+def test_patches_come_back_to_where_they_were(conditioning: str):
+    network = unet(conditioning, patch_size=2)
+    assert network.downsampling == 4
+    x, timesteps, condition = inputs()
+    assert network(x, timesteps, condition).shape == x.shape
+    network.unet = FirstChannels()  # pyright: ignore[reportAttributeAccessIssue]
+    assert torch.equal(network(x, timesteps, condition), x)
+
+
 @torch.no_grad()
 def test_a_new_network_answers_zero():
     torch.manual_seed(0)

@@ -26,8 +26,8 @@ class ConditionalUNet(nn.Module):
             condition already.
         position: of the tokens, ``sincos`` or ``none``; see `ConditionTokens`.
         cross_attention_dim: of a token.
-        patch_size: latents enter and leave as patches of so many by so many, put into channels (as in Peebles and
-            Xie 2023, DiT): every level then works on patch_size² times fewer places.
+        patch_size: latents enter and leave as patches of so many by so many, put into channels (as in Peebles
+            and Xie 2023, DiT): every level then works on patch_size² times fewer places.
         channels: of each level; each level after the first halves the sides.
         attention_levels: where there is attention, for each level.
         num_res_blocks: residual blocks a level.
