@@ -134,6 +134,7 @@ def test_a_checkpoint_is_judged_beside_the_baselines(result):
         "ldm",
         "ldm (mean image)",
         "condition unchanged",
+        "intensity look-up on the condition",
         "condition − mean loss",
         "linear regression on the condition",
     }
@@ -143,7 +144,8 @@ def test_a_checkpoint_is_judged_beside_the_baselines(result):
     assert {"copies training images (pixels)", "copies training images (latents)"} <= found.keys()
     html = (result / "report.html").read_text()
     assert "ldm misses the bone height by" in html
-    assert "can&#39;t vouch for a 90% interval" in html
+    assert "there is no corrected 90 % interval: it takes 9 validation patients at least" in html
+    assert "KID and FID need the slices of four patients" in html
     summary = json.loads((result / "summary.json").read_text())
     assert summary["checkpoint"]["sha256"] in json.dumps(summary)
     assert summary["data_fingerprint"]
@@ -181,6 +183,30 @@ def test_several_checkpoints_are_compared_pair_by_pair(tmp_path, checkpoint, dat
     assert {row["method"] for row in rows} == {"ldm"}
     assert {float(row["value"]) for row in rows if row["value"]} == {0}
     assert not (tmp_path / "out" / "calibration.json").exists()
+
+
+def test_every_method_with_images_gets_a_kid(tmp_path, checkpoint, data):
+    other = tmp_path / "other.ckpt"
+    shutil.copy(checkpoint, other)
+    settings = ["samples=2", "steps=1", "data.fractions=[0.2,0,0.8]", "output_dir=out"]
+    run(tmp_path, f"ckpt=[{checkpoint},{other}]", f"data.root={data}", *settings)
+    found = figures(tmp_path / "out")
+    others = (
+        *("ldm (mean image)", "other", "other (mean image)"),
+        *("condition unchanged", "intensity look-up on the condition"),
+    )
+    for features in ("EfficientNet-Lite0 (ImageNet)", "own autoencoder (latents, 4 × 4 means)"):
+        keys = [f"KID ({features})", *(f"KID ({features}) of {name}" for name in others)]
+        assert {key for key in found if key.startswith(f"KID ({features})")} == set(keys)
+        assert found[keys[0]] == found[f"KID ({features}) of other"]
+        assert found[keys[0]] > found[f"KID ({features}) of condition unchanged"]  # random weights
+    rows = table(tmp_path / "out" / "differences.csv")
+    verdicts = {row["minus"]: row["verdict"] for row in rows if row["figure"] == "kid_lite0"}
+    assert verdicts.keys() == set(others)
+    assert verdicts["other"] == "undecided"
+    assert verdicts["condition unchanged"] == "worse"
+    own = [row for row in table(tmp_path / "out" / "summary.csv") if row["figure"] == "kid_lite0"]
+    assert [row["method"] for row in own] == ["ldm", *others]
 
 
 def test_checkpoints_get_telling_names():

@@ -1,20 +1,18 @@
 """The explorer: what it answers, what it refuses to serve, and its page in a browser."""
 
 import os
-import signal
 import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
+from subprocess import Popen
 
 import numpy as np
 import pytest
 import torch
 
+import serving
 from browsing import alone, click_point, lasso, open_page, overlaps, pixels_of
 from in_process import run_command
 from latent_study_setup import SIZE, Study, make_study, save_checkpoint
@@ -107,36 +105,10 @@ def test_mistakes(tmp_path, study, arguments, named):
     assert named in run_command(main, tmp_path, f"ckpt={study.checkpoint}", *arguments, code=2).stderr
 
 
-@contextmanager
-def served(folder: Path, path: Path, *arguments: str) -> Iterator[tuple[str, subprocess.Popen]]:
-    """The command in a process of its own; ended by Ctrl-C, which has to be clean."""
-    settings = ("method=pca", "methods=[tsne]", "output_dir=out", "cache_dir=cache", *arguments)
-    command = [sys.executable, "-m", "pti.explore", f"ckpt={path}", *settings]
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # Of a shell's background job Ctrl-C is ignored, and so it would be here.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as process:
-        said = []
-        assert process.stdout is not None
-        for line in process.stdout:
-            said.append(line)
-            if "Ctrl-C ends it" in line:
-                break
-        else:
-            raise AssertionError("".join(said))
-        address = said[-1].split("  ")[0].split(": ")[1]
-        try:
-            yield address, process
-        finally:
-            process.send_signal(signal.SIGINT)
-            rest = process.stdout.read()
-        assert process.wait(20) == 0, rest
-        assert rest.strip() == "Stopped."
+def served(folder: Path, path: Path, *arguments: str) -> AbstractContextManager[tuple[str, Popen]]:
+    """The page of a checkpoint, of the quickest projections."""
+    settings = ("method=pca", "methods=[tsne]", "output_dir=out", "cache_dir=cache")
+    return serving.served(folder, f"ckpt={path}", *settings, *arguments)
 
 
 def fetch(address: str, host: str | None = None) -> tuple[int, bytes]:

@@ -1,65 +1,82 @@
-"""What the README tells people to type is right: every command, key and option in it exists."""
+"""What the README tells people is right: every setting, link and name in it exists."""
 
+import functools
 import re
 import shlex
-from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from pti.__main__ import VERBS
+from pti.config import CONF_DIR
 from pti.errors import UsageError
 from pti.overrides import check_command_line
+from readme_text import README, REPOSITORY, commands, table
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-COMMANDS = sorted(set(re.findall(r"python -m pti\.(\w+) ([^`\n#]*)", README)))
-SETTING = r"'?[\w./@]+=[^\s`,]+'?"
+SETTING = r"'?[\w./@]+=(?:\[[^\s`]+\]|[^\s`,]+)'?"
 SETTINGS = sorted(set(re.findall(rf"`({SETTING}(?: {SETTING})*)`", README)))
-OF_THE_VERBS = (
-    "method=",
-    "max_images=",
-    "color_by=",
-    "n_neighbors=",
-    "subtitle=",
-    "port=",
-    "input_dir=",
-    "ckpt=",
-    "output_dir=",
-    "batch_size=",
-    "suite=",
-    "minutes=",
-    "patients=",
-    "broken=",
-)
+OPTIONS = re.findall(r"`([\w/]+)=\w+`((?:,\s`\w+`)*\s+or\s+`\w+`)", README)
+TRAININGS = ("vae_baseline", "ldm_baseline")
+LINKS = [link for link in re.findall(r"\]\(([^)\s]+)\)", README) if not link.startswith(("http", "#"))]
+MAKE = sorted({line.split()[1] for line in commands(README) if line.startswith("make ")})
 
 
 def test_there_is_something_to_check():
-    assert len(COMMANDS) >= 5
     assert len(SETTINGS) >= 20
+    assert len(OPTIONS) >= 3
+    assert len(LINKS) >= 4
+    assert len(MAKE) >= 2
 
 
-@pytest.mark.parametrize(("verb", "arguments"), COMMANDS)
-def test_commands(verb, arguments):
-    if verb == "VERB":
-        return
-    assert verb in VERBS
-    assert check_command_line(verb, shlex.split(arguments)) is not None
+@functools.cache
+def keys_of(verb: str) -> list[str]:
+    """The keys and groups at the top of a verb's configuration."""
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return list(compose(verb))
 
 
-@pytest.mark.parametrize("settings", [text for text in SETTINGS if not text.startswith(OF_THE_VERBS)])
-def test_keys_and_options_of_training(settings):
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_keys_and_options(settings):
     typed = [setting for setting in shlex.split(settings) if not setting.startswith("experiment=")]
-    stages = re.findall(r"experiment=(\w+)", settings) or ["vae_baseline", "ldm_baseline"]
-    refusals = []
-    for experiment in stages:
+    trainings = re.findall(r"experiment=(\w+)", settings) or TRAININGS
+    first = re.split("[./=]", (typed or settings.split())[0])[0]
+    lines = [("train", [f"experiment={name}", *typed]) for name in trainings if first in keys_of("train")]
+    lines += [(verb, typed) for verb in VERBS if verb != "train" and first in keys_of(verb)]
+    refusals = [f"{first}: no command has such a key"]
+    for verb, arguments in lines:
         try:
-            assert check_command_line("train", [f"experiment={experiment}", *typed]).overridden
+            assert check_command_line(verb, arguments).overridden
             return
         except UsageError as error:
             refusals.append(str(error))
     pytest.fail("\n".join(refusals))
 
 
-def test_every_verb_and_experiment_is_in_the_tables():
-    conf = Path(__file__).parents[1] / "conf" / "experiment"
-    for name in (*VERBS, *(path.stem for path in conf.glob("*.yaml"))):
-        assert f"| `{name}` |" in README
+@pytest.mark.parametrize(("group", "options"), OPTIONS)
+def test_further_options_of_a_group(group, options):
+    for option in re.findall(r"\w+(?=`)", options):
+        assert (CONF_DIR / group / f"{option}.yaml").is_file(), f"{group}={option}"
+
+
+@pytest.mark.parametrize(("verb", "keys"), [(row[0].strip("`"), row[2]) for row in table("command")])
+def test_the_keys_that_the_table_of_commands_names(verb, keys):
+    options = {"experiment": "smoke", "trainer": "cpu"}
+    named = re.findall(r"([\w.]+)=", keys)
+    typed = [f"{key}={options.get(key, 'null')}" for key in named]
+    assert check_command_line(verb, typed).overridden == named
+
+
+def test_the_tables_of_commands_and_experiments_are_whole():
+    experiments = {path.stem for path in (REPOSITORY / "conf" / "experiment").glob("*.yaml")}
+    for head, names in (("command", set(VERBS)), ("experiment", experiments)):
+        assert sorted(row[0] for row in table(head)) == sorted(f"`{name}`" for name in names)
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_links_and_pictures_are_there(link):
+    assert (REPOSITORY / link.split("#")[0]).exists()
+
+
+@pytest.mark.parametrize("target", MAKE)
+def test_make_has_the_target(target):
+    assert re.search(rf"^{target}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)

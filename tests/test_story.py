@@ -1,5 +1,6 @@
 """Every command line of the demo is one that its verb accepts, and the page tells them all."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from pti.demo import settings
 from pti.overrides import check_command_line
 from pti.report.demo import write_page
 from pti.running import _seconds_left
-from pti.story import chapters
+from pti.story import _BATCHES, chapters
 
 
 @pytest.mark.parametrize("minutes", [1, 15, 60])
@@ -23,16 +24,23 @@ def test_commands_are_accepted(tmp_path, minutes, root):
 
 
 def test_minutes_scale_the_trainings(tmp_path):
-    def epochs(minutes: float) -> list[float]:
-        lines = [
-            chapter.command(tmp_path) for chapter in chapters(tmp_path, None, minutes, 8, 0) if chapter.trains
-        ]
-        values = [dict(part.split("=", 1) for part in line if part.startswith("trainer.")) for line in lines]
-        return [int(v["trainer.max_epochs"]) * float(v.get("trainer.limit_train_batches", 1)) for v in values]
+    def batches(minutes: float) -> list[int]:
+        found = []
+        for chapter in chapters(tmp_path, None, minutes, 8, 0):
+            if chapter.trains:
+                given = dict(part.split("=", 1) for part in chapter.command(tmp_path)[3:])
+                whole = _BATCHES[given["experiment"]]
+                limit = int(given.get("trainer.limit_train_batches", whole))
+                found.append(int(given["trainer.max_epochs"]) * limit)
+        return found
 
+    lengths = [batches(minutes) for minutes in (1, 4, 15, 40)]
     assert all(
-        short < normal < long for short, normal, long in zip(epochs(2), epochs(15), epochs(40), strict=True)
+        less < more
+        for short, long in itertools.pairwise(lengths)
+        for less, more in zip(short, long, strict=True)
     )
+    assert all(length >= 1 for length in lengths[0])
 
 
 def test_the_last_epoch_is_validated(tmp_path):

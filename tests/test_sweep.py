@@ -80,7 +80,8 @@ def run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str, code: int = 0) -> Done:
-        monkeypatch.setattr(sys, "argv", ["toy", "-m", *arguments])
+        multirun = [] if "-m" in arguments else ["-m"]
+        monkeypatch.setattr(sys, "argv", ["toy", *multirun, *arguments])
         with pytest.raises(SystemExit) as ended:
             command("toy")(toy)()
         done = Done(*capsys.readouterr())
@@ -109,6 +110,12 @@ def test_a_folder_for_each_job_a_table_and_a_page(run, tmp_path):
     ]
     assert "<svg" in (folder / "sweep.html").read_text()
     assert "sweep.html" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("weight=1,2", "seed=7", "-m"), ("seed=7", "-m", "weight=1,2")])
+def test_the_switch_may_stand_anywhere(run, arguments):
+    done = run(*arguments)
+    assert done.stdout.count("seed=7") == 2
 
 
 def test_the_same_command_again_runs_nothing(run, tmp_path):

@@ -19,6 +19,7 @@ from pti.data import tif
 from pti.data.inputs import find_images
 from pti.data.phantom import make_phantom
 from pti.data.sides import open_folders
+from pti.report.calibration_file import MEASURES
 from pti.translate import main
 from tiny_checkpoints import AUTOENCODER, LAYOUT, MODEL, save
 
@@ -143,6 +144,35 @@ def test_a_second_start_does_nothing_again_and_other_settings_are_refused(result
     assert "seed was 0, now 1" in done.stderr
 
 
+def calibration(path: Path, samples: int) -> Path:
+    """What `evaluate` writes, of too few patients for 90 %."""
+    corrections = {measure: {"0.5": 0.1, "0.8": 0.75, "0.9": None} for measure in MEASURES}
+    content = {"method": "ldm", "samples": samples, "found_on": "validation side of DATA", "slices": 12}
+    path.write_text(json.dumps({**content, "patients": 6, "corrections_mm": corrections}))
+    return path
+
+
+def test_a_calibration_gives_each_height_an_interval(tmp_path, checkpoint):
+    file = calibration(tmp_path / "calibration.json", samples=3)
+    settings = ("split=train", "samples=3", f"calibration={file}", "output_dir=out")
+    done = run(tmp_path, f"ckpt={checkpoint}", *settings)
+    assert "no corrected 90 % interval: it takes 9 validation patients" in done.stdout
+    assert "mm, 80 %: " in done.stdout
+    samples = rows(tmp_path / "out" / "manifest.csv")
+    for image in rows(tmp_path / "out" / "images.csv"):
+        own = [row for row in samples if row["name"] == image["name"]]
+        heights = [float(row["bone_height_mm"]) for row in own]
+        assert {row["height_low_mm"] for row in own} == {image["height_low_mm"]}
+        assert float(image["height_low_mm"]) == pytest.approx(min(heights) - 0.75)
+        assert float(image["height_high_mm"]) == pytest.approx(max(heights) + 0.75)
+    figures = json.loads((tmp_path / "out" / "summary.json").read_text())["figures"]
+    assert figures["interval_level"] == 0.8
+    assert figures["calibration"] == "validation side of DATA (6 patients)"
+    done = run(tmp_path, f"ckpt={checkpoint}", "samples=2", f"calibration={file}", "output_dir=new", code=1)
+    assert "found on 3 samples a slice, but there are 2 now" in done.stderr
+    assert not (tmp_path / "new" / "samples").exists()
+
+
 def test_nothing_of_the_users_is_overwritten(tmp_path, checkpoint):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.csv").write_text("mine")
@@ -179,6 +209,7 @@ def test_ended_by_a_signal_it_goes_on_to_the_same_bytes(tmp_path, result, checkp
         (["ckpt={checkpoint}", "sampler=dmp"], "expected one of ddim, ddpm, dpm_solver, euler, heun"),
         (["ckpt={checkpoint}", "samples=0"], "expected 1 or more"),
         (["ckpt={checkpoint}", "steps=0"], "expected 1 or more"),
+        (["ckpt={checkpoint}", "calibration=none.json"], "calibration=none.json: expected a file"),
         (["ckpt={checkpoint}", "steps=2000"], "this path has 1000 steps"),
         (["ckpt={checkpoint}", "guidance_scale=2"], "can't be guided"),
         (["ckpt={checkpoint}", "sample=3"], "Did you mean samples?"),

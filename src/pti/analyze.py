@@ -1,6 +1,7 @@
 """``python -m pti.analyze``: what a VAE's latent space looks like, in pictures, tables and one page."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,8 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         checkpoint=study.checkpoint,
         seed=cfg.seed,
     )
-    print_summary("Latent space", figures, artefacts, f"python -m pti.explore ckpt={cfg.ckpt}")
+    following = shlex.join(["python", "-m", "pti.explore", f"ckpt={cfg.ckpt}"])
+    print_summary("Latent space", figures, artefacts, following)
 
 
 def draw(

@@ -1,5 +1,6 @@
 """``python -m pti.check``: examine a data set, write a report, end with 1 when it can't be trained on."""
 
+import shlex
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -52,7 +53,7 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
         status="finished",
     )
     fault_table(report, _LISTED)
-    ready = f"python -m pti.train experiment=vae_baseline data.root={cfg.data.root}"
+    ready = shlex.join(["python", "-m", "pti.train", "experiment=vae_baseline", f"data.root={cfg.data.root}"])
     print_summary(f"Check of {cfg.data.root}", figures, artefacts, ready if report.usable else None)
     return 0 if report.usable else 1
 

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pti.config import CONF_DIR
 from pti.errors import DataError, UsageError
 from pti.multirun import finish_sweep, interrupted_sweep, open_sweep, run_job, sweep_overrides
-from pti.overrides import check_command_line
+from pti.overrides import check_command_line, ordered
 from pti.sweep import Sweep
 from pti.sweep_plan import exclusive
 
@@ -96,7 +96,7 @@ def _prepare(name: str, preflight: Preflight | None, held: ExitStack) -> "tuple[
 
 def _run_hydra(name: str, job: Callable[[DictConfig], None], extra: list[str]) -> None:
     arguments = sys.argv
-    sys.argv = [*arguments, *extra]
+    sys.argv = [arguments[0], *ordered(arguments[1:]), *extra]
     try:
         # Named after the verb, as Hydra derives the job's name from the module of the function it runs.
         job.__module__ = f"pti.{name}"

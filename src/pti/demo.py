@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pti.story import Chapter
 
 STATE = "demo.json"
+DEMOS = Path("outputs/demo")
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # as in conf/demo.yaml
 
 
 def preflight(cfg: DictConfig) -> list[str]:
@@ -32,9 +35,9 @@ def preflight(cfg: DictConfig) -> list[str]:
             f"output_dir={given}: a demo with other settings stands there ({state['settings']}). Choose "
             "another output_dir."
         )
-    unfinished = (
-        [folder for folder in given.parent.glob("*") if _unfinished(folder, cfg)] if state is None else []
-    )
+    # A folder of the user's own choice is taken at its word.
+    chosen = state is not None or given.parent != DEMOS or not _STAMP.fullmatch(given.name)
+    unfinished = [] if chosen else [folder for folder in DEMOS.glob("*") if _unfinished(folder, cfg)]
     if not unfinished:
         return []
     newest = max(unfinished, key=lambda folder: folder.name)

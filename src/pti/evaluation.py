@@ -13,27 +13,17 @@ import numpy as np
 from pti.data.inputs import InputImage, find_images, survey
 from pti.data.phantom_law import read_law
 from pti.data.predictions import match_folders, method_names
+from pti.evaluation_baselines import Fitted, image_baselines, with_size_baselines
 from pti.manifest import Manifest
-from pti.metrics.baselines import (
-    Baseline,
-    Training,
-    leave_one_patient_out,
-    linear_regression,
-    minus_mean_loss,
-)
 from pti.metrics.budget import Law, error_budget
 from pti.metrics.calibration import check_intervals
-from pti.metrics.scores import Case, Evaluated, Scores, evaluate_cases
-from pti.report.calibration_file import MEASURES, Corrections, read_calibration
+from pti.metrics.scores import Case, Scores, evaluate_cases
+from pti.report.calibration_file import MEASURES, Corrections, read_calibration, shortage
 from pti.report.evaluation import Evaluation
 from pti.summary import hash_config, package_versions
 
-UNCHANGED = "condition unchanged"
-BASELINES: Mapping[str, Baseline] = {
-    "condition − mean loss": minus_mean_loss,
-    "linear regression on the condition": linear_regression,
-}
 PIXEL_MM = 0.15
+TOO_FEW_FOR_SETS = "KID and FID need the slices of four patients at least: they are left out"
 
 
 @dataclass(frozen=True)
@@ -45,7 +35,7 @@ class Material:
         main: the method that the report is about.
         data_range: of the set, raw units; None = from the targets.
         pixel_mm: edge of a pixel in mm, for files that don't say.
-        training: sizes that baselines are fitted on; None = on the other patients of the set, in turn.
+        fitted: the baselines, on training pairs; None = on the other patients of the set, in turn.
         law: of the heights, where it is known.
         corrections: of the intervals; None = there are none.
         autoencoder: ``target``, ``condition`` -> (N,) mm, see `pti.metrics.budget.error_budget`.
@@ -57,7 +47,7 @@ class Material:
     main: str
     data_range: float | None = None
     pixel_mm: float = PIXEL_MM
-    training: Training | None = None
+    fitted: Fitted | None = None
     law: Law | None = None
     corrections: Corrections | None = None
     autoencoder: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -103,10 +93,11 @@ def evaluate_folders(cfg: Any, prediction_dirs: Sequence[Path]) -> Outcome:
     methods = method_names(prediction_dirs)
     matched = match_folders(methods, target_dir, condition_dir, cfg.patient_pattern)
     cases, main = matched.cases[: cfg.num_samples], next(iter(methods))
-    corrections, provenance = None, {"truths": str(target_dir.absolute())}
+    corrections, provenance, notes = None, {"truths": str(target_dir.absolute())}, list(matched.notes)
     if cfg.calibration is not None:
         count = len(cases[0].predictions[main])
         corrections, provenance["calibration"] = read_calibration(Path(str(cfg.calibration)), count)
+        notes += shortage(corrections, provenance["calibration"])
     evaluation = judge(
         Material(
             cases,
@@ -116,7 +107,7 @@ def evaluate_folders(cfg: Any, prediction_dirs: Sequence[Path]) -> Outcome:
             law=law_of(target_dir.absolute().parent, cases),
             corrections=corrections,
             seed=cfg.seed,
-            notes=matched.notes,
+            notes=notes,
         )
     )
     if cfg.distributions:
@@ -131,9 +122,10 @@ def _with_sets(evaluation: Evaluation, training_dir: Path | None, patient_patter
     from pti.modules.inference import choose_devices
     from pti.modules.set_comparison import TrainingImages, audit_pixels, lite0_distances
 
-    cases, main = evaluation.evaluated.cases, evaluation.main
-    device = choose_devices("auto", 1)[0]
-    distances = lite0_distances(cases, main, evaluation.evaluated.data_range, device)
+    evaluated, notes = evaluation.evaluated, list(evaluation.notes)
+    distances = lite0_distances(evaluated, choose_devices("auto", 1)[0])
+    if not distances:
+        notes.append(TOO_FEW_FOR_SETS)
     copied = []
     if training_dir is not None:
         images = find_images(training_dir, patient_pattern)
@@ -142,8 +134,8 @@ def _with_sets(evaluation: Evaluation, training_dir: Path | None, patient_patter
             [image.path for image in images],
             [image.patient or image.name for image in images],
         )
-        copied = [audit_pixels(cases, main, training)]
-    return replace(evaluation, distances=[distances] if distances else [], copied=copied)
+        copied = [audit_pixels(evaluated.cases, evaluation.main, training)]
+    return replace(evaluation, distances=distances, copied=copied, notes=notes)
 
 
 def judge(material: Material) -> Evaluation:
@@ -154,8 +146,9 @@ def judge(material: Material) -> Evaluation:
     """
     notes = list(material.notes)
     data_range = material.data_range or data_range_of(material.cases)
-    evaluated = evaluate_cases(material.cases, data_range, material.pixel_mm, UNCHANGED)
-    evaluated = _with_baselines(evaluated, material.training, notes)
+    baselines = image_baselines(material.cases, material.fitted, notes)
+    evaluated = evaluate_cases(material.cases, data_range, material.pixel_mm, baselines)
+    evaluated = with_size_baselines(evaluated, material.fitted)
     scores = evaluated.methods[material.main]
     intervals = _intervals(scores, material.corrections)
     budget = ()
@@ -179,27 +172,6 @@ def _intervals(scores: Scores, corrections: Corrections | None) -> dict[str, Any
         )
         for measure in MEASURES
     }
-
-
-def _with_baselines(evaluated: Evaluated, training: Training | None, notes: list[str]) -> Evaluated:
-    """The same with the methods that predict sizes from the condition's."""
-    if evaluated.conditions is None:
-        return evaluated
-    scores = next(iter(evaluated.methods.values()))
-    if training is None and len(set(scores.patients)) < 2:
-        notes.append("without training pairs, baselines need two patients: each is fitted on the others")
-        return evaluated
-    methods = dict(evaluated.methods)
-    for name, baseline in BASELINES.items():
-        if training is None:
-            sizes = leave_one_patient_out(baseline, evaluated.conditions, scores.true, scores.patients)
-        else:
-            sizes = baseline(training, evaluated.conditions)
-        predicted = {measure: values[:, None] for measure, values in sizes.items()}
-        methods[name] = replace(scores, method=name, figures={}, predicted=predicted, diversity=None)
-    if training is None:
-        notes.append("the baselines were fitted on the other patients of this set, for each patient in turn")
-    return replace(evaluated, methods=methods)
 
 
 def law_of(root: Path, cases: Sequence[Case]) -> Law | None:

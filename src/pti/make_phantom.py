@@ -1,5 +1,6 @@
 """``python -m pti.make_phantom``: write the phantom data set."""
 
+import shlex
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -52,7 +53,8 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
             seed=cfg.seed,
         )
     title = "The phantom" if made else "The phantom was there already; nothing was written"
-    print_summary(title, figures, artefacts, next_command=f"python -m pti.check data.root={output_dir}")
+    following = shlex.join(["python", "-m", "pti.check", f"data.root={output_dir}"])
+    print_summary(title, figures, artefacts, following)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def check_command_line(
     Raises:
         UsageError: a key, a group's option or a value is wrong; the message names the nearest right one.
     """
-    options = get_args_parser().parse_args(list(arguments))
+    options = get_args_parser().parse_intermixed_args(list(arguments))
     if options.config_dir or options.config_name or options.config_path:
         return CommandLine()  # the user's own configuration: Hydra itself judges it
     if options.help and not options.overrides:
@@ -81,6 +81,12 @@ def check_command_line(
     if options.multirun and not showing and not own_sweep:
         return CommandLine(overridden=overridden, jobs=jobs)
     return CommandLine(extra, overridden)
+
+
+def ordered(arguments: Sequence[str]) -> list[str]:
+    """The options (``-m``) first, then all overrides: Hydra takes them in one row only."""
+    overrides = get_args_parser().parse_intermixed_args(list(arguments)).overrides
+    return [*(text for text in arguments if text not in overrides), *overrides]
 
 
 def _parse(arguments: Sequence[str]) -> list[Override]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pti.data.inputs import InputImage
     from pti.modules.sampling import Sampling
+    from pti.report.calibration_file import HeightCalibration
     from pti.report.translations import Translations
 
 SPLITS = ("train", "val", "test")
@@ -37,6 +38,8 @@ def preflight(cfg: DictConfig) -> None:
     for key in ("samples", "steps", "batch_size", "num_samples"):
         if cfg[key] is not None and cfg[key] < 1:
             raise UsageError(f"{key}={cfg[key]}: expected 1 or more.")
+    if cfg.calibration is not None and not Path(str(cfg.calibration)).expanduser().is_file():
+        raise UsageError(f"calibration={cfg.calibration}: expected a file, found none there.")
 
 
 def _require_conditions_alone(folder: Path, cfg: DictConfig) -> None:
@@ -53,14 +56,27 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     from pti.metrics.translation import mean_height_loss_mm
     from pti.modules.inference import choose_devices
     from pti.modules.sampling import Sampling
+    from pti.report.calibration_file import read_height_calibration
     from pti.report.translations import finish
 
     devices = choose_devices(cfg.accelerator, cfg.devices)
     translator = open_translator(resolve(str(cfg.ckpt)))
     inputs = find_inputs(cfg, translator.data, output_dir)
     sampling = Sampling(cfg.samples, sampler_named(cfg.sampler), cfg.steps, cfg.guidance_scale, cfg.seed)
+    calibration = None
+    if cfg.calibration is not None:
+        count = 1 if translator.module.deterministic else cfg.samples
+        calibration = read_height_calibration(Path(str(cfg.calibration)).expanduser(), count)
+        for note in calibration.notes:
+            print(f"Note: {note}.")
     found = translate_images(
-        translator, inputs, output_dir, sampling, batch_size=cfg.batch_size, devices=devices
+        translator,
+        inputs,
+        output_dir,
+        sampling,
+        batch_size=cfg.batch_size,
+        devices=devices,
+        calibration=calibration,
     )
     known = any("target_height_mm" in row for row in found.rows)
     loss = mean_height_loss_mm(inputs.training, translator.pixel_mm) if known and inputs.training else None
@@ -164,6 +180,7 @@ def translate_images(
     *,
     batch_size: int,
     devices: "Sequence[torch.device]",
+    calibration: "HeightCalibration | None" = None,
 ) -> "Translations":
     """Translate into a folder, going on where an earlier start with the same settings stopped.
 
@@ -177,6 +194,7 @@ def translate_images(
         sampling: how; what it leaves open is the checkpoint's own.
         batch_size: samples at a time on each device.
         devices: from `choose_devices`.
+        calibration: of the heights' intervals; None = there are none.
 
     Raises:
         UsageError: the folder holds something else, or the module can't be sampled so.
@@ -201,12 +219,14 @@ def translate_images(
     with Manifest(output_dir, settings | sampling.as_dict(), (*FOLDERS, *TABLES)) as manifest:
         data_range, meaning = fixed_data_range(module.normalization, survey(inputs.images).tissue)
         translate = Translate(output_dir, translator.data["image_size"], sampling)
-        finish = Finish(output_dir, sampling, translator.pixel_mm, data_range, inputs.targets)
+        corrections = None if calibration is None else calibration.corrections
+        finish = Finish(output_dir, sampling, translator.pixel_mm, data_range, inputs.targets, corrections)
         load = (lambda: module) if len(devices) == 1 else partial(checkpoint.load, translator.path)
         translate_all(load, translate, finish, inputs.images, manifest, batch_size, devices)
         rows = [figures_of(manifest, finish, image) for image in inputs.images]
     states = {image.name: manifest.rows[Item(image, 0).file]["input"] for image in inputs.images}
-    return Translations(rows, sampling.as_dict(), data_range, meaning, hash_config(states)[:16])
+    origin = None if calibration is None else calibration.origin
+    return Translations(rows, sampling.as_dict(), data_range, meaning, hash_config(states)[:16], origin)
 
 
 def sampler_named(name: str | None) -> Any:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pti.metrics.agreement import LENGTHS, OVERLAP, SIMILARITY, compare_images, find_bone, ratio_columns
+from pti.metrics.texture import TEXTURE
 
 
 def block(top: int = 10, bottom: int = 50) -> np.ndarray:
@@ -14,7 +15,7 @@ def block(top: int = 10, bottom: int = 50) -> np.ndarray:
 
 def test_equal_images_agree_exactly():
     figures, lengths = compare_images(find_bone(block(), 0.15), block(), 1000)
-    assert set(figures) == {*SIMILARITY, *OVERLAP}
+    assert set(figures) == {*SIMILARITY, *OVERLAP, *TEXTURE}
     assert figures["mae"] == figures["hausdorff95_mm"] == figures["crest_shift_mm"] == 0
     assert figures["dice"] == figures["iou"] == 1
     assert lengths == pytest.approx(find_bone(block(), 0.15).lengths, nan_ok=True)

@@ -9,7 +9,9 @@ from pti.metrics.calibration import (
     conformal_correction,
     crps,
     crps_normal,
+    patients_needed,
     rank_histogram,
+    valid_interval,
 )
 
 
@@ -95,6 +97,44 @@ def test_the_correction_holds_for_new_patients_whatever_the_model(samples, sprea
     assert 0.895 <= np.mean(held) <= 0.95
 
 
+@pytest.mark.parametrize(("patients", "most"), [(10, 1.0), (50, 0.97), (100, 0.97)])
+@pytest.mark.parametrize("edge", [0.0, 0.6], ids=["exact", "whole pixels"])
+def test_the_correction_promises_no_less_for_few_patients_and_hardly_more_for_many(patients, most, edge):
+    """Two slices of each, samples that are too narrow; the share held is a mean over calibrations."""
+    rng, held = np.random.default_rng(patients), []
+    for _ in range(600):
+        everybody = patients + 20
+        known, spread = (np.repeat(rng.normal(0, scale, everybody), 2) for scale in (2, 1))
+        truth = 20 + known + spread + 0.5 * rng.normal(0, 1, 2 * everybody)
+        predicted = 20 + known[:, None] + 0.4 * rng.normal(0, 1, (2 * everybody, 8))
+        if edge:
+            truth, predicted = (edge * np.round(lengths / edge) for lengths in (truth, predicted))
+        names, old = np.repeat(np.arange(everybody), 2).astype(str), slice(2 * patients)
+        correction = conformal_correction(predicted[old], truth[old], list(names[old]), 0.9)
+        low, high = central_interval(predicted[2 * patients :], 0.9, correction)
+        new = truth[2 * patients :]
+        held.append(np.mean((low <= new + 1e-9) & (new <= high + 1e-9)))
+    assert 0.9 - 2 * np.std(held) / np.sqrt(len(held)) <= np.mean(held) <= most
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.9, 0.95])
+def test_the_fewest_patients_for_a_finite_correction(level):
+    needed = patients_needed(level)
+    samples, truth = draws(needed, 5)
+    names = [str(index) for index in range(needed)]
+    assert math.isfinite(conformal_correction(samples, truth, names, level))
+    assert math.isinf(conformal_correction(samples[1:], truth[1:], names[1:], level))
+
+
+def test_the_valid_interval_is_that_of_the_highest_level_with_a_correction():
+    samples = np.array([20.0, 22.0, 21.0])
+    found = valid_interval(samples, {0.5: 0.25, 0.8: 0.5, 0.9: math.inf})
+    assert found is not None
+    assert (found.level, found.low, found.high) == (0.8, 19.5, 22.5)
+    assert valid_interval(samples, {0.9: math.inf}) is None
+    assert valid_interval(samples, {}) is None
+
+
 def test_too_few_patients_vouch_for_nothing():
     samples, truth = draws(16, 5)
     names = [str(index // 2) for index in range(16)]
@@ -108,6 +148,14 @@ def test_a_patient_with_many_slices_weighs_as_much_as_one_with_one():
     samples[10:] = truth[10:, None]
     names = ["many"] * 10 + [str(index) for index in range(10)]
     assert conformal_correction(samples, truth, names, 0.5) == 0
+
+
+def test_an_infinite_correction_is_told_and_not_measured():
+    samples, truth = draws(10, 9)
+    row = check_intervals("height", samples, truth, [str(index) for index in range(10)], {0.9: math.inf})[2]
+    assert row.correction == math.inf
+    assert row.corrected_coverage is None
+    assert row.corrected_width is None
 
 
 def test_checked_intervals_tell_raw_and_corrected():

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from pti.metrics.distribution import compare_sets, diversity, fid, kid
+from pti.metrics.distribution import Distances, compare_sets, diversity, fid, kid
 
 
 def test_kid_of_one_distribution_is_about_0_and_grows_with_the_shift():
@@ -26,19 +26,64 @@ def test_fid_of_known_normals():
     assert fid(x, x) == pytest.approx(0, abs=1e-9)
 
 
+def test_kid_of_few_images_by_hand():
+    x, y = np.array([[1.0], [2.0], [3.0]]), np.array([[0.0], [4.0]])
+    own = ((1 * 2 + 1) ** 3 + (1 * 3 + 1) ** 3 + (2 * 3 + 1) ** 3) / 3
+    across = np.mean([(a * b + 1) ** 3 for a in (1, 2, 3) for b in (0, 4)])
+    assert kid(x, y) == pytest.approx(own + 1 - 2 * across)
+
+
+PATIENTS = [str(index // 5) for index in range(100)]
+
+
 def test_sets_are_compared_with_what_halves_of_the_truth_give():
     rng = np.random.default_rng(3)
-    patients = [str(index // 5) for index in range(100)]
     true = rng.normal(0, 5, (100, 6))
-    same = compare_sets("a", rng.normal(0, 5, (100, 6)), true, patients)
-    other = compare_sets("a", rng.normal(5, 5, (100, 6)), true, patients)
-    assert same is not None
-    assert other is not None
-    assert abs(same.kid) < 3 * same.kid_std
-    assert other.kid > 5 * other.kid_std
+    predicted = {"same": rng.normal(0, 5, (100, 6)), "other": rng.normal(5, 5, (100, 6))}
+    same, other = compare_sets("lite0", predicted, true, PATIENTS)
+    assert [same.method, other.method] == ["same", "other"]
+    assert same.kid_mean().low < 0 < same.kid_mean().high
+    assert other.kid_mean().low > 0
     assert same.fid_floor > 0
     assert same.kid_floor == other.kid_floor
-    assert compare_sets("a", true[:15], true[:15], patients[:15]) is None
+    assert (same.kid_mean().count, same.kid_mean().patients) == (100, 20)
+    few = {"same": true[:15]}
+    assert compare_sets("lite0", few, true[:15], PATIENTS[:15]) == []
+
+
+def test_methods_are_compared_on_the_same_halves():
+    rng = np.random.default_rng(4)
+    true = rng.normal(0, 1, (100, 6))
+    near = true + rng.normal(0, 0.1, true.shape)
+    first, second, again = compare_sets("lite0", {"a": near, "b": near + 1, "c": near}, true, PATIENTS)
+    assert (again.kid_minus(first).low, again.kid_minus(first).high) == (0, 0)
+    difference = second.kid_minus(first)
+    assert difference.value == second.kid - first.kid
+    assert difference.low > 0
+
+
+def paired_sets(count: int, shift: float = 0.0) -> list[list[Distances]]:
+    """Of data sets with two slices of each of 24 patients; predictions are near their truths."""
+    rng, found = np.random.default_rng(5), []
+    patients = [str(index // 2) for index in range(48)]
+    for _ in range(count):
+        centres = np.repeat(rng.normal(0, 1, (24, 16)), 2, axis=0)
+        true, predicted = (centres + 0.5 * rng.normal(0, 1, centres.shape) for _ in range(2))
+        methods = {"shifted": predicted + shift, "more": predicted + 1.2 * shift}
+        found.append(compare_sets("lite0", methods, true, patients))
+    return found
+
+
+def test_kid_is_unbiased_for_predictions_near_their_truths_and_slices_of_one_patient():
+    kids = [rows[0].kid for rows in paired_sets(60)]
+    assert abs(np.mean(kids)) < 3 * np.std(kids) / np.sqrt(60)
+
+
+def test_intervals_hold_the_kid_of_many_data_sets_and_its_difference():
+    found = paired_sets(60, shift=0.5)
+    for means in ([row.kid_mean() for row, _ in found], [row.kid_minus(other) for row, other in found]):
+        truth = np.mean([mean.value for mean in means])
+        assert 0.85 <= np.mean([mean.low <= truth <= mean.high for mean in means]) <= 1
 
 
 def test_diversity_is_the_mean_difference_of_two_samples():

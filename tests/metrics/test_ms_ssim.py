@@ -83,3 +83,26 @@ def test_background_within_the_window_of_the_tissue_counts():
         a, b, data_range=RANGE, gaussian_weights=True, use_sample_covariance=False
     )
     assert found == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("size", [(176, 191), (189, 177), (186, 186), (97, 64)])
+@pytest.mark.parametrize("place", ["corner", "last rows", "middle", "nowhere"])
+def test_only_the_tissue_is_computed_and_it_changes_nothing(size, place):
+    """Against a mask of the whole image, for which everything has to be computed."""
+    height = size[0]
+    inside = {
+        "corner": (slice(0, 7), slice(0, 9)),
+        "last rows": (slice(height - 10, height), slice(30, 50)),
+        "middle": (slice(40, 77), slice(21, 60)),
+        "nowhere": (slice(0, 0), slice(0, 0)),
+    }[place]
+    rng = np.random.default_rng(0)
+    predicted, target = (np.zeros((2, 1, *size)) for _ in range(2))
+    for images in (predicted, target):
+        images[(..., *inside)] = rng.uniform(500, 4000, images[(..., *inside)].shape)
+    predicted, target = (torch.from_numpy(images.astype(np.float32)) for images in (predicted, target))
+    found = image_metrics(predicted, target, RANGE, torch.ones_like(target, dtype=torch.bool))
+    alone = image_metrics(predicted, target, RANGE)
+    for name, values in alone.items():
+        torch.testing.assert_close(values, found[f"bone_{name}"], rtol=1e-12, atol=1e-12)
+    assert (alone["ms_ssim"] == 1).all() == (place == "nowhere")

@@ -45,10 +45,11 @@ class Run:
     targets: dict[str, Path] = field(default_factory=dict)
     module: TinyTranslator = field(default_factory=TinyTranslator)
     load: Callable[[], TinyTranslator] | None = None
+    corrections: dict[float, float] | None = None
 
     @property
     def finish(self) -> Finish:
-        return Finish(self.output_dir, self.sampling, 0.15, 1500.0, self.targets)
+        return Finish(self.output_dir, self.sampling, 0.15, 1500.0, self.targets, self.corrections)
 
     def __call__(self, batch_size: int = 4, devices: int = 1) -> list[dict]:
         translate = Translate(self.output_dir, 32, self.sampling)
@@ -183,6 +184,27 @@ def test_what_was_made_is_not_made_again(tmp_path, result):
     kept = Run(tmp_path / "out", run.images, targets=run.targets)
     kept(4)
     assert kept.module.calls == []
+
+
+def test_another_calibration_redraws_pictures_and_makes_no_sample_again(tmp_path, result):
+    plain, rows = result
+    folder, known = tmp_path / "out", {"images": plain.images, "targets": plain.targets}
+    Run(folder, **known)(4)
+    before = {path: path.stat().st_mtime_ns for path in (folder / "samples").rglob("*.tif")}
+    for corrections in ({0.9: 1.5}, {0.8: 0.5, 0.9: np.inf}, {0.8: 0.5, 0.9: np.inf}):
+        run = Run(folder, corrections=corrections, **known)
+        found = run(4)
+        level, moved = next((level, moved) for level, moved in corrections.items() if np.isfinite(moved))
+        for row in found:
+            heights = [sample["bone_height_mm"] for sample in row["samples"]]
+            assert row["interval_level"] == level
+            assert row["height_low_mm"] == pytest.approx(min(heights) - moved)
+            assert row["height_high_mm"] == pytest.approx(max(heights) + moved)
+        assert run.module.calls == []
+        assert run.files()["pictures/a.png"] != plain.files()["pictures/a.png"]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert Run(folder, **known)(4) == rows
+    assert Run(folder, **known).files() == plain.files()
 
 
 def test_other_settings_are_refused(tmp_path, folder):

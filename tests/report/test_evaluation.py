@@ -2,7 +2,9 @@
 
 import csv
 import io
+import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,9 +15,16 @@ from pti.data import tif
 from pti.metrics.budget import Share
 from pti.metrics.calibration import check_intervals
 from pti.metrics.distribution import Distances
+from pti.metrics.image_baselines import unchanged
 from pti.metrics.memorization import audit
 from pti.metrics.scores import Case, evaluate_cases
-from pti.report.calibration_file import calibration_text, fit_corrections, read_calibration
+from pti.report.calibration_file import (
+    calibration_text,
+    fit_corrections,
+    read_calibration,
+    read_height_calibration,
+    shortage,
+)
 from pti.report.evaluation import CopiedImages, Evaluation, figures_of, write_report
 from pti.report.outlines import common_crop, outline_path
 
@@ -27,6 +36,11 @@ def jaw(height: int, seed: int) -> np.ndarray:
     raw = np.zeros((64, 48), np.float32)
     raw[60 - height : 60, 14:34] = 1000 + np.random.default_rng(seed).uniform(0, 200, (height, 20))
     return raw
+
+
+def distances(method: str, kid: float) -> Distances:
+    halves = kid + np.linspace(-0.002, 0.002, 100)
+    return Distances("lite0", method, kid, halves, 0.001, 12.0, 9.0, count=8, patients=8)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +59,7 @@ def evaluation(tmp_path_factory) -> Evaluation:
                 name, str(patient), files["true"], files["dente"], {"model <1>": [files["s00"], files["s01"]]}
             )
         )
-    evaluated = evaluate_cases(cases, 1200, PIXEL_MM, "condition unchanged")
+    evaluated = evaluate_cases(cases, 1200, PIXEL_MM, {"condition unchanged": unchanged})
     scores = evaluated.methods["model <1>"]
     intervals = check_intervals(
         "height", scores.predicted["height"], scores.true["height"], scores.patients, {0.9: 2.0}
@@ -66,7 +80,7 @@ def evaluation(tmp_path_factory) -> Evaluation:
         {"height": intervals},
         [Share("all of it", 1.0, 1.2, "predicted − true")],
         None,
-        [Distances("Lite0", 0.01, 0.002, 0.001, 12.0, 9.0, 8)],
+        [distances("model <1>", 0.01), distances("condition unchanged", 0.31)],
         [copied],
         ["one thing left out"],
         {"command": "python -m pti.evaluate"},
@@ -110,6 +124,20 @@ def test_differences_say_who_is_better(written):
     rows = [row for row in table(written["differences"]) if row["figure"] == "height_abs_error_mm"]
     verdicts = {row["minus"]: row["verdict"] for row in rows}
     assert verdicts["condition unchanged"] == "better"
+
+
+def test_sets_are_compared_method_by_method(evaluation, written):
+    found = {(row["method"], row["figure"]): row for row in table(written["summary"])}
+    own = found["model <1>", "kid_lite0"]
+    assert float(own["low"]) < float(own["value"]) == 0.01 < float(own["high"])
+    assert float(found["condition unchanged", "kid_lite0"]["value"]) == 0.31
+    row = next(row for row in table(written["differences"]) if row["figure"] == "kid_lite0")
+    assert (row["minus"], float(row["value"]), row["verdict"]) == ("condition unchanged", -0.3, "better")
+    html = written["report"].read_text()
+    assert "Its images as a set are better than condition unchanged by KID." in html
+    figures = figures_of(evaluation)
+    assert figures["KID (EfficientNet-Lite0 (ImageNet))"] == 0.01
+    assert figures["KID (EfficientNet-Lite0 (ImageNet)) of condition unchanged"] == 0.31
 
 
 def test_the_page_stands_alone(written):
@@ -182,11 +210,36 @@ def test_calibration_survives_a_file(evaluation, tmp_path):
     found, origin = read_calibration(path, samples=2)
     assert found == corrections
     assert origin == "the test (8 patients)"
+    of_height = read_height_calibration(path, samples=2)
+    assert of_height.corrections == corrections["height"]
+    assert (of_height.origin, len(of_height.notes)) == (origin, 1)
     with pytest.raises(Exception, match="found on 2 samples a slice, but there are 5 now"):
         read_calibration(path, samples=5)
     path.write_text("{}")
     with pytest.raises(Exception, match=r"expected a calibration\.json"):
         read_calibration(path, samples=2)
+
+
+def test_a_missing_correction_is_explained(evaluation, tmp_path):
+    scores = evaluation.scores
+    corrections = fit_corrections(scores)
+    assert corrections["height"][0.9] == math.inf
+    notes = shortage(corrections, "validation side of the test (8 patients)")
+    assert len(notes) == 1
+    assert "no corrected 90 % interval: it takes 9 validation patients" in notes[0]
+    assert "(8 patients)" in notes[0]
+    rows = check_intervals(
+        "height", scores.predicted["height"], scores.true["height"], scores.patients, corrections["height"]
+    )
+    written = write_report(replace(evaluation, intervals={"height": rows}, notes=notes), tmp_path)
+    html = written["report"].read_text()
+    assert "it takes 9 validation patients" in html
+    assert "A correction of ∞ comes from too few of them" in html
+    assert "corrected 90 % interval holds" not in html
+    assert re.search(r"predicted <b>\d+\.\d mm, 80 %: ", html)
+    assert not re.search(r"predicted <b>\d+\.\d mm, 90 %: ", html)
+    assert shortage({"height": {0.9: 1.0}}, "") == []
+    assert "interval of area:" in shortage({"height": {0.9: 1.0}, "area": {0.9: math.inf}}, "")[0]
 
 
 def test_outlines_run_along_the_pixels_edges():

@@ -33,12 +33,14 @@ def row(name: str, target: float | None, heights: list[float]) -> dict[str, Any]
     return found
 
 
-def written(folder: Path, rows: list[dict], samples: int, loss: float | None) -> tuple[dict, list[dict]]:
+def written(
+    folder: Path, rows: list[dict], samples: int, loss: float | None, calibration: str | None = None
+) -> tuple[dict, list[dict]]:
     """The summary's figures, and the images' table."""
     checkpoint = folder / "best.ckpt"
     checkpoint.write_text("weights")
     settings = {"samples": samples, "sampler": None, "steps": None, "guidance_scale": None, "seed": 3}
-    finish(folder, Translations(rows, settings, 1000.0, "a test", "abc"), checkpoint, loss)
+    finish(folder, Translations(rows, settings, 1000.0, "a test", "abc", calibration), checkpoint, loss)
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["seed"], summary["data_fingerprint"]) == (3, "abc")
     return summary["figures"], table(folder / "images.csv")
@@ -69,6 +71,33 @@ def test_one_row_a_sample(tmp_path):
     assert [sample["file"] for sample in samples[:2]] == ["samples/a_s00.tif", "samples/a_s01.tif"]
     assert [sample["is_median"] for sample in samples] == ["1", "0", "1", "0"]
     assert [sample["seed"] for sample in samples[:2]] == ["10", "11"]
+
+
+def test_intervals_stand_in_the_tables_the_summary_and_the_terminal(tmp_path, capsys):
+    interval = {"interval_level": 0.9, "height_low_mm": 11.0, "height_high_mm": 13.5}
+    rows = [row("a", 12.0, [12.5, 11.0]) | interval, row("b", 14.0, [13.0, 16.0]) | interval]
+    figures, images = written(tmp_path, rows, 2, None, "the validation side (12 patients)")
+    assert [(image["height_low_mm"], image["height_high_mm"]) for image in images] == [("11.0", "13.5")] * 2
+    samples = table(tmp_path / "manifest.csv")
+    assert [sample["height_high_mm"] for sample in samples] == ["13.5"] * 4
+    assert figures["calibration"] == "the validation side (12 patients)"
+    assert (figures["interval_level"], figures["height_interval_width_mm"]) == (0.9, 2.5)
+    assert figures["height_interval_holds"] == 0.5
+    assert "a: height 12.5 mm, 90 %: 11.0–13.5\n" in capsys.readouterr().out
+
+
+def test_uncalibrated_samples_promise_nothing(tmp_path, capsys):
+    figures, images = written(tmp_path, [row("a", 12.0, [12.5, 11.0])], 2, None)
+    assert not any("interval" in key or "calibration" in key for key in (*figures, *images[0]))
+    printed = capsys.readouterr().out
+    assert "a: height 12.5 mm, samples 11.0–12.5\n" in printed
+    assert "%" not in printed
+
+
+def test_a_calibration_of_too_few_patients_leaves_the_cells_empty(tmp_path):
+    figures, images = written(tmp_path, [row("a", None, [12.5, 11.0])], 2, None, "2 patients")
+    assert (images[0]["interval_level"], images[0]["height_low_mm"]) == ("", "")
+    assert "interval_level" not in figures
 
 
 def test_without_targets_there_is_nothing_to_compare(tmp_path):

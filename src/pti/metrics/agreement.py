@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from pti.metrics.morphometry import (
     iou,
     measure,
 )
+from pti.metrics.texture import Texture
 
 LENGTHS = ("height", *(f"width_{name}" for name in FRACTIONS), *(f"width_at_{mm}mm" for mm in HEIGHTS_MM))
 """The lengths that are compared, by their names in `pti.metrics.morphometry`."""
@@ -41,6 +43,11 @@ class Bone:
     raw: np.ndarray
     mask: np.ndarray
     size: Morphometry
+
+    @cached_property
+    def texture(self) -> Texture:
+        """What the texture of others is compared with."""
+        return Texture(self.raw, self.mask, self.size.pixel_mm)
 
     @property
     def lengths(self) -> dict[str, float]:
@@ -68,10 +75,10 @@ def compare_images(
         data_range: of the data set, raw units.
 
     Returns:
-        the figures :data:`SIMILARITY` (``bone_``: within the true bone) and :data:`OVERLAP`; and the
-        predicted bone's lengths and area, in mm and mm². An image without any bone has lengths and area
-        0: it is wrong by the whole bone, not left out. ``crest_shift_mm`` is the distance between the crests
-        (the centre of the highest row).
+        the figures :data:`SIMILARITY` (``bone_``: within the true bone), :data:`OVERLAP` and
+        `pti.metrics.texture.TEXTURE`; and the predicted bone's lengths and area, in mm and mm². An image
+        without any bone has lengths and area 0: it is wrong by the whole bone, not left out.
+        ``crest_shift_mm`` is the distance between the crests (the centre of the highest row).
     """
     found, edge = find_bone(predicted, true.size.pixel_mm), true.size.pixel_mm
     with torch.inference_mode():
@@ -87,6 +94,7 @@ def compare_images(
         "hausdorff95_mm": hausdorff95(true.mask, found.mask, edge),
         "crest_shift_mm": float(np.hypot(down, across)) * edge,
     }
+    figures |= true.texture.compare(predicted)
     return figures, found.lengths if found.mask.any() else dict.fromkeys((*LENGTHS, "area"), 0.0)
 
 

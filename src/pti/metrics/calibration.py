@@ -1,5 +1,6 @@
 """Whether the spread of samples tells the truth: CRPS, coverage of intervals, ranks, conformal correction."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,8 @@ class Intervals:
         width: its mean width, mm.
         correction: added at both ends by the conformal correction, mm; infinite with too few patients to fit
             it on, None when there was nothing to fit it on.
-        corrected_coverage, corrected_width: of the corrected interval; None as above.
+        corrected_coverage, corrected_width: of the corrected interval; None where there is none, or an
+            infinite one.
     """
 
     measure: str
@@ -32,6 +34,15 @@ class Intervals:
     correction: float | None = None
     corrected_coverage: Mean | None = None
     corrected_width: float | None = None
+
+
+@dataclass(frozen=True)
+class ValidInterval:
+    """An interval that holds its level's share of new patients' truths, see `conformal_correction`."""
+
+    level: float
+    low: float
+    high: float
 
 
 def crps(samples: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -86,6 +97,24 @@ def central_interval(
     return np.minimum(low - correction, middle), np.maximum(high + correction, middle)
 
 
+def valid_interval(samples: np.ndarray, corrections: Mapping[float, float]) -> ValidInterval | None:
+    """The corrected interval of one slice, of the highest level that has a finite correction.
+
+    Args:
+        samples: (K,).
+        corrections: level -> correction, in the unit of the samples.
+
+    Returns:
+        None where no correction is finite.
+    """
+    finite = [level for level, correction in corrections.items() if np.isfinite(correction)]
+    if not finite:
+        return None
+    level = max(finite)
+    low, high = central_interval(np.asarray(samples)[None], level, corrections[level])
+    return ValidInterval(level, float(low[0]), float(high[0]))
+
+
 def rank_histogram(samples: np.ndarray, truth: np.ndarray, seed: int = 0) -> np.ndarray:
     """How often the truth takes each rank among its samples, (K + 1,); flat when samples are calibrated.
 
@@ -124,7 +153,7 @@ def conformal_correction(
         level: between 0 and 1.
 
     Returns:
-        in the unit of the samples; infinite with fewer than level / (1 - level) patients.
+        in the unit of the samples; infinite with fewer than :func:`patients_needed`.
     """
     low, high = central_interval(samples, level)
     scores = np.maximum(low - truth, truth - high)
@@ -135,6 +164,14 @@ def conformal_correction(
     order = np.argsort(scores)
     reached = np.cumsum(weights[order]) >= level - 1e-12
     return float(scores[order][reached.argmax()]) if reached.any() else float("inf")
+
+
+def patients_needed(level: float) -> int:
+    """The fewest patients to calibrate on for a finite correction, level / (1 - level): 9 for 90 %.
+
+    The truth of one more patient is as likely to lie beyond all of theirs as any of them, once in P + 1.
+    """
+    return math.ceil(level / (1 - level) - 1e-9)
 
 
 def check_intervals(
@@ -157,11 +194,12 @@ def check_intervals(
     found = []
     for level in LEVELS:
         coverage, width = _held(samples, truth, patients, level, 0.0, known)
-        if corrections is None or level not in corrections:
-            found.append(Intervals(measure, level, coverage, width))
+        correction = None if corrections is None else corrections.get(level)
+        if correction is None or not np.isfinite(correction):
+            found.append(Intervals(measure, level, coverage, width, correction))
             continue
-        corrected = _held(samples, truth, patients, level, corrections[level], known)
-        found.append(Intervals(measure, level, coverage, width, corrections[level], *corrected))
+        corrected = _held(samples, truth, patients, level, correction, known)
+        found.append(Intervals(measure, level, coverage, width, correction, *corrected))
     return found
 
 

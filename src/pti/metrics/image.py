@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pti.metrics.morphometry import bone_mask, dice, measure
-from pti.metrics.similarity import RADIUS, WINDOW, halved, scales_of, similarity_maps
+from pti.metrics.similarity import RADIUS, WINDOW, Frame, find_frame, halved, scales_of, similarity_maps
 
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the scales, from full resolution to a sixteenth (Wang et al. 2003, section 3.2)."""
@@ -72,9 +72,8 @@ def ssim(predicted: Tensor, target: Tensor, data_range: float, mask: Tensor | No
         ValueError: shapes differ, or the images are smaller than the window.
     """
     _check_windows(predicted, target, data_range, mask)
-    x, y = (images.to(_precise(images)) / data_range for images in (predicted, target))
-    luminance, structure = next(similarity_maps(x, y))
-    return _mean(luminance * structure, None if mask is None else _inner(mask))
+    frame = _frame(predicted, target, [mask], 1)
+    return _multi_scale(predicted, target, data_range, [mask], frame, 1)[0][0]
 
 
 def ms_ssim(predicted: Tensor, target: Tensor, data_range: float, mask: Tensor | None = None) -> Tensor:
@@ -99,7 +98,9 @@ def ms_ssim(predicted: Tensor, target: Tensor, data_range: float, mask: Tensor |
         ValueError: shapes differ, or the images are smaller than the window.
     """
     _check_windows(predicted, target, data_range, mask)
-    return _multi_scale(predicted, target, data_range, [mask])[0][1]
+    scales = scales_of(predicted.shape, len(MS_SSIM_WEIGHTS))
+    frame = _frame(predicted, target, [mask], scales)
+    return _multi_scale(predicted, target, data_range, [mask], frame, scales)[0][1]
 
 
 def image_metrics(
@@ -118,13 +119,17 @@ def image_metrics(
     """
     _check_windows(predicted, target, data_range, bone)
     masks = {"": None} if bone is None else {"": None, "bone_": bone}
-    similar = _multi_scale(predicted, target, data_range, list(masks.values()))
-    error = predicted.to(_precise(predicted)) - target
+    scales = scales_of(predicted.shape, len(MS_SSIM_WEIGHTS))
+    frame = _frame(predicted, target, list(masks.values()), scales)
+    similar = _multi_scale(predicted, target, data_range, list(masks.values()), frame, scales)
+    error = frame.crop(predicted).to(_precise(predicted)) - frame.crop(target)
     absolute, squared = error.abs(), (error / data_range).square()
     found = {}
     for (prefix, mask), (single, multiple) in zip(masks.items(), similar, strict=True):
-        found[f"{prefix}mae"] = _mean(absolute, mask)
-        found[f"{prefix}psnr"] = -10 * torch.log10(_mean(squared, mask))
+        inside = None if mask is None else frame.crop(mask).to(error)
+        count = math.prod(frame.size) if inside is None else _total(inside)
+        found[f"{prefix}mae"] = _total(absolute, inside) / count
+        found[f"{prefix}psnr"] = -10 * torch.log10(_total(squared, inside) / count)
         found[f"{prefix}ssim"], found[f"{prefix}ms_ssim"] = single, multiple
     return found
 
@@ -161,25 +166,47 @@ def reconstruction_metrics(
 
 
 def _multi_scale(
-    predicted: Tensor, target: Tensor, data_range: float, masks: Sequence[Tensor | None]
+    predicted: Tensor,
+    target: Tensor,
+    data_range: float,
+    masks: Sequence[Tensor | None],
+    frame: Frame,
+    scales: int,
 ) -> list[tuple[Tensor, Tensor]]:
     """For each mask: SSIM and MS-SSIM, (B,) each."""
-    x, y = (images.to(_precise(images)) / data_range for images in (predicted, target))
-    weights = MS_SSIM_WEIGHTS[: scales_of(x.shape, len(MS_SSIM_WEIGHTS))]
-    shares = [None if mask is None else mask.float() for mask in masks]  # of each pixel in the mask
+    x, y = (frame.crop(images).to(_precise(images)) / data_range for images in (predicted, target))
+    weights = MS_SSIM_WEIGHTS[:scales]
+    shares = [None if mask is None else frame.crop(mask).to(x) for mask in masks]  # of each pixel in the mask
     single, product = [x.new_empty(0)] * len(masks), [x.new_ones(len(x))] * len(masks)
-    for scale, (luminance, structure) in enumerate(similarity_maps(x, y, len(weights))):
-        whole = luminance * structure if scale in (0, len(weights) - 1) else structure
-        factors = structure if scale < len(weights) - 1 else whole
+    for scale, (luminance, structure) in enumerate(similarity_maps(x, y, frame, scales)):
+        if scale:
+            shares = [None if share is None else halved(share) for share in shares]
+            frame = frame.halved()
+        whole = luminance * structure if scale in (0, scales - 1) else structure
+        factors = structure if scale < scales - 1 else whole
         weight = weights[scale] / sum(weights)
-        for index in range(len(masks)):
-            share = shares[index]
-            inside = None if share is None else _inner(share) >= 0.5
+        for index, share in enumerate(shares):
+            inside = None if share is None else (_inner(frame.with_windows(share)) >= 0.5).to(x)
             if scale == 0:
-                single[index] = _mean(whole, inside)
-            product[index] = product[index] * _mean(factors, inside).clamp(min=0) ** weight
-        shares = [None if share is None else halved(share) for share in shares]
+                single[index] = _mean_of_windows(whole, frame, inside)
+            product[index] = product[index] * _mean_of_windows(factors, frame, inside).clamp(min=0) ** weight
     return list(zip(single, product, strict=True))
+
+
+def _frame(predicted: Tensor, target: Tensor, masks: Sequence[Tensor | None], scales: int) -> Frame:
+    """The part of the images where anything is, or a mask wants it."""
+    return find_frame([predicted, target, *(mask.to(target) for mask in masks if mask is not None)], scales)
+
+
+def _mean_of_windows(values: Tensor, frame: Frame, inside: Tensor | None) -> Tensor:
+    """(B,) of values on the frame's windows, 1 elsewhere; ``inside`` is 1 where a window counts, else 0."""
+    count = frame.windows if inside is None else _total(inside)
+    return 1 + _total(values - 1, inside) / count
+
+
+def _total(values: Tensor, inside: Tensor | None = None) -> Tensor:
+    """(B,) sums; ``inside`` is 1 where a value counts, else 0."""
+    return (values if inside is None else values * inside).sum(dim=(1, 2, 3))
 
 
 def _mean(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -159,6 +159,11 @@ def _tree(points: np.ndarray) -> KDTree:
 
 def _border(mask: np.ndarray) -> np.ndarray:
     """(n, 2) positions of the pixels of which one of the 4 neighbours lies outside the mask or the image."""
-    padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return np.argwhere(mask & ~inner)
+    inner = mask.copy()
+    inner[[0, -1]] = inner[:, [0, -1]] = False
+    inner[1:] &= mask[:-1]
+    inner[:-1] &= mask[1:]
+    inner[:, 1:] &= mask[:, :-1]
+    inner[:, :-1] &= mask[:, 1:]
+    # In one dimension: numpy finds the pixels of an image several times slower.
+    return np.stack(np.divmod(np.flatnonzero(mask & ~inner), mask.shape[1]), axis=1)

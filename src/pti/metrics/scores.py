@@ -11,6 +11,7 @@ from pti.data import tif
 from pti.errors import DataError
 from pti.metrics.agreement import LENGTHS, compare_images, find_bone
 from pti.metrics.distribution import diversity
+from pti.metrics.image_baselines import ImageBaseline
 from pti.progress import track
 
 MEASURES = (*LENGTHS, "area")
@@ -96,12 +97,14 @@ class Evaluated:
         methods: name -> its scores, in the order in which they are to be shown.
         conditions: measure -> (N,) mm of the condition's bone (with its tooth); None without conditions.
         data_range: raw units, for PSNR and SSIM.
+        image_baselines: of the methods, those that make their image from the condition.
     """
 
     cases: Sequence[Case]
     methods: Mapping[str, Scores]
     conditions: Mapping[str, np.ndarray] | None
     data_range: float
+    image_baselines: Mapping[str, ImageBaseline] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def evaluate_cases(
     cases: Sequence[Case],
     data_range: float,
     pixel_mm: float,
-    condition_method: str | None = None,
+    image_baselines: Mapping[str, ImageBaseline] | None = None,
 ) -> Evaluated:
     """Read and measure everything.
 
@@ -125,15 +128,16 @@ def evaluate_cases(
         cases: the slices; all with the same methods, and of a method the same number of samples.
         data_range: of the set, raw units.
         pixel_mm: edge of a pixel in mm, for files that don't say.
-        condition_method: the name under which the unchanged condition counts as a method of its own; None =
-            it doesn't.
+        image_baselines: methods that make their image from the condition, where there is one; None = none.
 
     Raises:
         DataError: a prediction's size differs from its truth's.
     """
 
+    baselines = dict(image_baselines or {})
+
     def look(case: Case) -> _SliceResult:
-        return _measure_slice(case, data_range, pixel_mm, condition_method)
+        return _measure_slice(case, data_range, pixel_mm, baselines)
 
     with ThreadPoolExecutor(_THREADS) as threads:
         slices = list(track(threads.map(look, cases), "Measuring", total=len(cases)))
@@ -153,10 +157,9 @@ def evaluate_cases(
         spread = [found.diversity[method] for found in slices] if method in slices[0].diversity else None
         diversity = None if spread is None else np.array(spread)
         methods[method] = Scores(method, names, patients, sizes, figures, predicted, true, diversity)
-    conditions = [found.condition for found in slices if found.condition is not None]
-    return Evaluated(
-        cases, methods, _columns(conditions) if len(conditions) == len(cases) else None, data_range
-    )
+    rows = [found.condition for found in slices if found.condition is not None]
+    conditions = _columns(rows) if len(rows) == len(cases) else None
+    return Evaluated(cases, methods, conditions, data_range, baselines)
 
 
 def mean_image(method: str) -> str:
@@ -184,7 +187,7 @@ def _measure_slice(
     case: Case,
     data_range: float,
     pixel_mm: float,
-    condition_method: str | None,
+    image_baselines: Mapping[str, ImageBaseline],
 ) -> _SliceResult:
     target = tif.read(case.target)
     edge = target.pixel_mm or pixel_mm
@@ -204,8 +207,7 @@ def _measure_slice(
     if case.condition is not None:
         image = _read_like(case.condition, target.pixels.shape, case.target)
         condition = find_bone(image, edge).lengths
-        if condition_method is not None:
-            methods[condition_method] = [compare(image)]
+        methods |= {name: [compare(make(image, case.patient))] for name, make in image_baselines.items()}
     return _SliceResult(edge, true.lengths, condition, methods, spread)
 
 

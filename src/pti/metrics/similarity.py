@@ -1,7 +1,8 @@
 """The two factors of SSIM in every window of two images, at one scale or at several."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -11,30 +12,79 @@ SIGMA, RADIUS = 1.5, 5
 K1, K2 = 0.01, 0.03
 WINDOW = 2 * RADIUS + 1
 
-Box = tuple[tuple[int, int], ...]
+
+@dataclass(frozen=True)
+class Frame:
+    """The part of a batch's images outside which there is nothing: all are 0 there.
+
+    Attributes:
+        size: (H, W) of the images.
+        rows: the first, and the one behind the last.
+        columns: the same.
+    """
+
+    size: tuple[int, int]
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    @property
+    def windows(self) -> int:
+        """How many windows lie wholly in an image."""
+        return math.prod(side - 2 * RADIUS for side in self.size)
+
+    def crop(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, h, w)."""
+        return images[..., slice(*self.rows), slice(*self.columns)]
+
+    def halved(self) -> "Frame":
+        """Of the images at half the size, see :func:`halved`; rows and columns start at even numbers."""
+        height, width, *ends = (number // 2 for number in (*self.size, *self.rows, *self.columns))
+        return Frame((height, width), (ends[0], ends[1]), (ends[2], ends[3]))
+
+    def with_windows(self, part: Tensor) -> Tensor:
+        """(B, C, h, w) of the frame with as much of what lies around it as windows on the frame can see."""
+        (top, bottom), (left, right) = (
+            (min(2 * RADIUS, start), min(2 * RADIUS, side - stop))
+            for side, (start, stop) in zip(self.size, (self.rows, self.columns), strict=True)
+        )
+        return torch.nn.functional.pad(part, (left, right, top, bottom))
 
 
-def similarity_maps(x: Tensor, y: Tensor, scales: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
+def find_frame(images: Sequence[Tensor], scales: int = 1) -> Frame:
+    """The frame of images (B, 1, H, W), so aligned that it can be halved ``scales`` - 1 times."""
+    tissue = torch.cat(list(images), dim=1).abs_().sum(dim=(0, 1))
+    step, ends = 2 ** (scales - 1), []
+    for dim, side in enumerate(tissue.shape):
+        # Sums: on a CPU, torch's any() is several times slower.
+        found = tissue.sum(dim=1 - dim).nonzero()
+        first, last = (int(found[0]), int(found[-1])) if len(found) else (0, 0)
+        stop = min((last // step + 1) * step, side)
+        ends.append((min(first, stop - step) // step * step, stop))  # something is left when it is halved
+    return Frame((tissue.shape[0], tissue.shape[1]), *ends)
+
+
+def similarity_maps(x: Tensor, y: Tensor, frame: Frame, scales: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
     """SSIM's luminance and contrast · structure (Wang et al. 2004, with C3 = C2 / 2), from fine to coarse.
 
     Gaussian window of sigma 1.5 and 11 × 11 pixels, K1 = 0.01, K2 = 0.03, population covariance, the windows
     that lie wholly in the image. Each scale holds the 2 × 2 means of the one before.
 
     Args:
-        x: (B, 1, H, W), data range 1, at least 11 × 11 pixels at the last scale.
+        x: (B, 1, h, w), data range 1: what lies in the frame of images of at least 11 × 11 pixels at the last
+            scale.
         y: the same.
+        frame: of both, for so many scales.
         scales: how many.
 
     Yields:
-        two (B, 1, h-10, w-10), h and w the size at that scale.
+        two maps of the windows on the frame at that scale (:meth:`Frame.with_windows`, without its rim of 5
+        pixels); all other windows are empty in both images: exactly 1.
     """
     both = torch.cat([x, y], dim=1)
-    box = _tissue(both)
     for scale in range(scales):
         if scale:
-            both = halved(both)
-            box = tuple((start // 2, -(-stop // 2)) for start, stop in box)
-        yield _maps(both, box)
+            both, frame = halved(both), frame.halved()
+        yield _maps(frame.with_windows(both))
 
 
 def scales_of(shape: torch.Size, most: int) -> int:
@@ -45,43 +95,23 @@ def scales_of(shape: torch.Size, most: int) -> int:
 
 def halved(images: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, C, H // 2, W // 2): the means of 2 × 2 pixels."""
-    height, width = (side // 2 * 2 for side in images.shape[-2:])
-    parts = (images[..., row:height:2, column:width:2] for row in (0, 1) for column in (0, 1))
-    first, second, third, fourth = parts
-    return (first + second).add_(third).add_(fourth).mul_(0.25)
+    return torch.nn.functional.avg_pool2d(images, 2)
 
 
-def _maps(both: Tensor, box: Box) -> tuple[Tensor, Tensor]:
-    """Of two images in two channels; outside the box they are 0."""
-    height, width = (side - 2 * RADIUS for side in both.shape[-2:])
-    # Windows without tissue in either image are equal: exactly 1, with no need to compute them.
-    windows = [
-        slice(min(max(0, start - 2 * RADIUS), side), min(stop, side))
-        for (start, stop), side in zip(box, (height, width), strict=True)
-    ]
-    x, y = both[(..., *(slice(part.start, part.stop + 2 * RADIUS) for part in windows))].split(1, dim=1)
+def _maps(both: Tensor) -> tuple[Tensor, Tensor]:
+    """Of two images in two channels."""
+    x, y = both.split(1, dim=1)
     mean_x, mean_y, squares, products = _blur(torch.cat([x, y, x * x + y * y, x * y], dim=1)).split(1, dim=1)
     product, square = mean_x * mean_y, mean_x.square() + mean_y.square()
     c1, c2 = K1**2, K2**2
-    luminance, structure = both.new_ones(2, len(both), 1, height, width)
-    luminance[(..., *windows)] = (2 * product + c1) / (square + c1)
-    structure[(..., *windows)] = (2 * (products - product) + c2) / (squares - square + c2)
-    return luminance, structure
-
-
-def _tissue(images: Tensor) -> Box:
-    """First row and column with anything but 0 anywhere in the batch, and those behind the last; (0, 0)s."""
-    size = images.abs()
-    # Sums: on a CPU, torch's any() is several times slower.
-    places = [size.sum(dim=(0, 1, dim)).nonzero() for dim in (3, 2)]
-    return tuple((int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0) for found in places)
+    return (2 * product + c1) / (square + c1), (2 * (products - product) + c2) / (squares - square + c2)
 
 
 def _blur(images: Tensor) -> Tensor:
     """Gaussian window means (B, C, H-10, W-10) of (B, C, H, W)."""
     # On a CPU, both are several times faster in float64 than a grouped convolution: products with a band
     # matrix for small images, shifted sums for others.
-    if max(images.shape[-2:]) <= 64:
+    if max(images.shape[-2:]) <= 96:
         down, across = (_band(side).to(images) for side in images.shape[-2:])
         return down @ images @ across.T
     weights = _weights()

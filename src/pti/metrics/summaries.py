@@ -9,14 +9,25 @@ from pti.metrics.agreement import LENGTHS, OVERLAP, SIMILARITY
 from pti.metrics.bootstrap import Mean, bootstrap_mean
 from pti.metrics.calibration import crps
 from pti.metrics.scores import Evaluated, Scores
+from pti.metrics.texture import TEXTURE
 
-HIGHER_IS_BETTER = {"psnr", "ssim", "ms_ssim", "bone_psnr", "bone_ssim", "bone_ms_ssim", "dice", "iou"}
+HIGHER_IS_BETTER = {
+    "psnr",
+    "ssim",
+    "ms_ssim",
+    "bone_psnr",
+    "bone_ssim",
+    "bone_ms_ssim",
+    "dice",
+    "iou",
+    TEXTURE[1],
+}
 
 ABSOLUTE = tuple(f"{name}_abs_error_mm" for name in LENGTHS)
 SIGNED = tuple(f"{name}_error_mm" for name in LENGTHS)
 CRPS = tuple(f"{name}_crps_mm" for name in LENGTHS)
 SPREAD = ("height_spread_mm", "diversity")
-FIGURES = (*ABSOLUTE, *SIGNED, *CRPS, *SPREAD, *OVERLAP, *SIMILARITY)
+FIGURES = (*ABSOLUTE, *SIGNED, *CRPS, *SPREAD, *OVERLAP, *SIMILARITY, *TEXTURE)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """How well an image's generated samples hit its target, and the simplest prediction to compare them with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 
 from pti.data import tif
+from pti.metrics.calibration import valid_interval
 from pti.metrics.image import reconstruction_metrics
 from pti.metrics.morphometry import bone_mask, measure
 from pti.progress import track
 
 OF_THE_MEAN = ("psnr", "ssim", "bone_dice")
 """Figures of the mean of the samples; the same names stand among those of each sample."""
+
+INTERVAL = ("interval_level", "height_low_mm", "height_high_mm")
+"""The figures of :func:`height_interval`."""
 
 _READERS = 4
 
@@ -76,6 +80,23 @@ def translation_figures(
         figures.update(_likeness(target, sample, pixel_mm, data_range))
     found["height_error_mm"] = each[median]["height_error_mm"]
     return {**found, **_likeness(target, mean_image(samples), pixel_mm, data_range)}
+
+
+def height_interval(
+    figures: Mapping[str, Any], corrections: Mapping[float, float] | None
+) -> dict[str, float]:
+    """An interval that holds the height of a new patient with a known probability: :data:`INTERVAL`.
+
+    Args:
+        figures: from :func:`translation_figures`.
+        corrections: level -> correction of the height, mm, from `pti.metrics.calibration`; None = unknown.
+
+    Returns:
+        empty where no correction is known, or none is finite.
+    """
+    heights = np.array([sample["bone_height_mm"] for sample in figures["samples"]])
+    found = None if corrections is None else valid_interval(heights, corrections)
+    return {} if found is None else dict(zip(INTERVAL, (found.level, found.low, found.high), strict=True))
 
 
 def mean_image(samples: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What trained networks see in images on disk: latents and losses of an autoencoder, features of Lite0."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,9 @@ from pti.metrics.agreement import find_bone
 from pti.modules.inference import run_batches
 from pti.networks.perceptual import Lite0Perceptual
 from pti.progress import track
+
+Source = Path | Callable[[], np.ndarray]
+"""A raw image (H, W): its file, or what makes it."""
 
 LITE0_SIZE = 128  # pixels: enough for its features, a quarter of the time of 256
 _READERS = 4
@@ -60,27 +63,28 @@ class Probe:
     batch_size: int
     device: torch.device
 
-    def __call__(self, files: Sequence[Path], what: str, heights: bool = False) -> Probed:
-        """Probe files.
+    def __call__(self, images: Sequence[Source], what: str, heights: bool = False) -> Probed:
+        """Probe images.
 
         Args:
-            files: of raw images.
+            images: raw ones.
             what: they are, for the progress bar.
             heights: whether to decode and measure as well.
         """
-        batches = [files[start : start + self.batch_size] for start in range(0, len(files), self.batch_size)]
+        starts = range(0, len(images), self.batch_size)
+        batches = [images[start : start + self.batch_size] for start in starts]
         work = self._with_heights if heights else self._latents_only
         found = run_batches(lambda: self.autoencoder, work, batches, [self.device])
         latents, changes = zip(*track(found, f"Encoding {what}", total=len(batches)), strict=True)
         return Probed(np.concatenate(latents), np.concatenate(changes))
 
-    def _latents_only(self, autoencoder: nn.Module, files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
-        raw = _stacked([tif.read(file).pixels for file in files], self.image_size).to(self.device)
+    def _latents_only(self, autoencoder: nn.Module, batch: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
+        raw = _stacked([_read(source).pixels for source in batch], self.image_size).to(self.device)
         mean: Tensor = autoencoder.encode(raw).mean  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
-        return mean.float().cpu().numpy(), np.full(len(files), np.nan)
+        return mean.float().cpu().numpy(), np.full(len(batch), np.nan)
 
-    def _with_heights(self, autoencoder: nn.Module, files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
-        images = [tif.read(file) for file in files]
+    def _with_heights(self, autoencoder: nn.Module, batch: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
+        images = [_read(source) for source in batch]
         raw = _stacked([image.pixels for image in images], self.image_size).to(self.device)
         statistics = autoencoder.normalization.statistics(raw)  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
         latents: Tensor = autoencoder.encode(raw).mean  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
@@ -95,12 +99,12 @@ class Probe:
 
 
 def lite0_features(
-    files: Sequence[Path], data_range: float, what: str, device: torch.device, batch_size: int = 16
+    images: Sequence[Source], data_range: float, what: str, device: torch.device, batch_size: int = 16
 ) -> np.ndarray:
     """(N, 320) float64: means over the image of EfficientNet-Lite0's last features (ImageNet).
 
     Args:
-        files: of raw images.
+        images: raw ones.
         data_range: raw units; 0 to this becomes black to white.
         what: they are, for the progress bar.
         device: where to compute.
@@ -111,13 +115,13 @@ def lite0_features(
     """
     ruler = Lite0Perceptual()
 
-    def work(module: nn.Module, batch: Sequence[Path]) -> np.ndarray:
+    def work(module: nn.Module, batch: Sequence[Source]) -> np.ndarray:
         assert isinstance(module, Lite0Perceptual)
-        raw = _stacked([tif.read(file).pixels for file in batch], LITE0_SIZE).to(device)
+        raw = _stacked([_read(source).pixels for source in batch], LITE0_SIZE).to(device)
         last = module.features((2 * raw / data_range - 1).clamp(-1, 1))[-1]
         return last.mean(dim=(2, 3)).double().cpu().numpy()
 
-    batches = [files[start : start + batch_size] for start in range(0, len(files), batch_size)]
+    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
     found = run_batches(lambda: ruler, work, batches, [device])
     return np.concatenate(list(track(found, f"Features of {what}", total=len(batches))))
 
@@ -127,6 +131,10 @@ def thumbnails(files: Sequence[Path], size: int = 64) -> np.ndarray:
     with ThreadPoolExecutor(_READERS) as threads:
         found = threads.map(lambda file: resize.fit(tif.read(file).pixels, size).ravel(), files)
         return np.stack(list(track(found, "Reading", total=len(files))))
+
+
+def _read(source: Source) -> tif.TifImage:
+    return tif.read(source) if isinstance(source, Path) else tif.TifImage(source(), None, "float32")
 
 
 def _stacked(images: Sequence[np.ndarray], size: int) -> Tensor:

@@ -1,16 +1,19 @@
 """Predictions and truths as sets: distances of their features, and the audit against training images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from pti.data import tif
 from pti.metrics.distribution import Distances, compare_sets
+from pti.metrics.image_baselines import ImageBaseline
 from pti.metrics.memorization import audit
-from pti.metrics.scores import Case
-from pti.modules.image_probe import Probe, Probed, lite0_features, thumbnails
+from pti.metrics.scores import Case, Evaluated, mean_image
+from pti.modules.image_probe import Probe, Probed, Source, lite0_features, thumbnails
 from pti.report.evaluation import CopiedImages
 
 
@@ -29,28 +32,60 @@ class TrainingImages:
     patients: Sequence[str]
 
 
-def lite0_distances(
-    cases: Sequence[Case], method: str, data_range: float, device: torch.device
-) -> Distances | None:
-    """KID and FID of a method's first samples, on features that nothing here was trained on."""
-    targets = lite0_features([case.target for case in cases], data_range, "true images", device)
-    files = [case.predictions[method][0] for case in cases]
-    predicted = lite0_features(files, data_range, "predictions", device)
-    return compare_sets("EfficientNet-Lite0 (ImageNet)", predicted, targets, [case.patient for case in cases])
+def images_of(evaluated: Evaluated, method: str) -> list[Source]:
+    """One raw image of a method for each slice: its first sample, the mean of its samples, or what a baseline
+    makes of the condition.
+    """
+    make = evaluated.image_baselines.get(method)
+    if make is not None:
+        return [partial(_made, make, case) for case in evaluated.cases]
+    if method in evaluated.cases[0].predictions:
+        return [case.predictions[method][0] for case in evaluated.cases]
+    of = next(name for name in evaluated.cases[0].predictions if mean_image(name) == method)
+    return [partial(_mean_of, case.predictions[of]) for case in evaluated.cases]
 
 
-def autoencoder_distances(cases: Sequence[Case], predicted: Probed, targets: Probed) -> Distances | None:
-    """KID and FID on pooled latents of the model's own autoencoder.
+def _made(make: ImageBaseline, case: Case) -> np.ndarray:
+    assert case.condition is not None
+    return make(tif.read(case.condition).pixels, case.patient)
+
+
+def _mean_of(files: Sequence[Path]) -> np.ndarray:
+    return np.mean([tif.read(file).pixels for file in files], axis=0)
+
+
+def lite0_distances(evaluated: Evaluated, device: torch.device) -> list[Distances]:
+    """KID and FID of every method with images, on features that nothing here was trained on."""
+    targets = [case.target for case in evaluated.cases]
+    true = lite0_features(targets, evaluated.data_range, "true images", device)
+    predicted = {
+        method: lite0_features(images_of(evaluated, method), evaluated.data_range, method, device)
+        for method in _with_images(evaluated)
+    }
+    return compare_sets("lite0", predicted, true, [case.patient for case in evaluated.cases])
+
+
+def autoencoder_distances(
+    evaluated: Evaluated, probe: Probe, targets: Probed, known: Mapping[str, Probed]
+) -> list[Distances]:
+    """The same on pooled latents of the first model's own autoencoder.
 
     Args:
-        cases: the slices.
-        predicted: their first samples, probed.
-        targets: their true images, probed.
+        evaluated: the measurements.
+        probe: the autoencoder.
+        targets: the true images, probed.
+        known: method -> its images, where they were probed already.
     """
-    patients = [case.patient for case in cases]
-    return compare_sets(
-        "own autoencoder (latents, 4 × 4 means)", predicted.pooled(), targets.pooled(), patients
-    )
+    patients = [case.patient for case in evaluated.cases]
+    predicted = {
+        method: (known.get(method) or probe(images_of(evaluated, method), method)).pooled()
+        for method in _with_images(evaluated)
+    }
+    return compare_sets("autoencoder", predicted, targets.pooled(), patients)
+
+
+def _with_images(evaluated: Evaluated) -> list[str]:
+    return [method for method, scores in evaluated.methods.items() if scores.figures]
 
 
 def audit_pixels(cases: Sequence[Case], method: str, training: TrainingImages) -> CopiedImages:

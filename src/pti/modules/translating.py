@@ -14,7 +14,13 @@ from pti.data import tif
 from pti.data.inputs import InputImage
 from pti.errors import DataError
 from pti.manifest import Manifest
-from pti.metrics.translation import mean_image, spread_image, translation_figures
+from pti.metrics.translation import (
+    INTERVAL,
+    height_interval,
+    mean_image,
+    spread_image,
+    translation_figures,
+)
 from pti.modules.inference import Load, run_batches
 from pti.modules.sampling import SAMPLES, Item, Sampling, Translate
 from pti.progress import track
@@ -39,6 +45,7 @@ class Finish:
         pixel_mm: edge of a pixel in mm, for files that don't say.
         data_range: of the data set, raw units.
         targets: name -> file of the target, where it is known.
+        corrections: of the heights' intervals, level -> mm; None = not known.
     """
 
     output_dir: Path
@@ -46,6 +53,7 @@ class Finish:
     pixel_mm: float
     data_range: float
     targets: Mapping[str, Path]
+    corrections: Mapping[float, float] | None = None
 
     def files(self, source: InputImage) -> list[Path]:
         """What is written for an image; the standard deviation only of several samples."""
@@ -55,13 +63,15 @@ class Finish:
         return [self.output_dir / folder / f"{source.name}{end}" for folder, end in names.items()]
 
     def __call__(self, source: InputImage) -> dict[str, Any]:
-        """Write the image's files; its figures, as `translation_figures`, with names and seeds."""
+        """Write the image's files; its figures, as `translation_figures` and `height_interval`, with names
+        and seeds."""
         image = tif.read(source.path)
         items = [Item(source, number) for number in range(self.sampling.samples)]
         samples = [tif.read(self.output_dir / item.file).pixels for item in items]
         target = self._target(source, image.pixels)
         pixel_mm = image.pixel_mm or self.pixel_mm
         figures = translation_figures(image.pixels, samples, pixel_mm, self.data_range, target)
+        figures |= height_interval(figures, self.corrections)
         for item, of_sample in zip(items, figures["samples"], strict=True):
             generator = sample_generator(self.sampling.seed, source.name, item.sample)
             of_sample.update(sample=item.sample, seed=generator.initial_seed(), file=item.file)
@@ -160,7 +170,12 @@ def _row_name(manifest: Manifest, finish: Finish, source: InputImage) -> str:
 
 
 def _is_summed_up(manifest: Manifest, finish: Finish, source: InputImage) -> bool:
-    return manifest.is_done(_row_name(manifest, finish, source), source.path)
+    """Whether an earlier start did it, with the same calibration: another one doesn't touch the samples."""
+    if not manifest.is_done(_row_name(manifest, finish, source), source.path):
+        return False
+    figures = figures_of(manifest, finish, source)
+    known = {key: figures[key] for key in INTERVAL if key in figures}
+    return known == height_interval(figures, finish.corrections)
 
 
 @contextmanager

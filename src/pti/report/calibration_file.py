@@ -2,12 +2,13 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pti.errors import DataError
-from pti.metrics.calibration import LEVELS, conformal_correction
+from pti.metrics.calibration import LEVELS, conformal_correction, patients_needed
 from pti.metrics.scores import Scores
 
 MEASURES = ("height", "width_quarter", "width_half", "width_three_quarters")
@@ -28,6 +29,26 @@ def fit_corrections(scores: Scores) -> dict[str, dict[float, float]]:
         }
         for measure in MEASURES
     }
+
+
+def shortage(corrections: Corrections, origin: str) -> list[str]:
+    """Why intervals have no finite correction, in words; empty where all have one.
+
+    Args:
+        corrections: mm.
+        origin: what they were found on, in words.
+    """
+    notes = []
+    for level in LEVELS:
+        lacking = [name for name, levels in corrections.items() if math.isinf(levels.get(level, 0.0))]
+        if lacking:
+            of = "" if len(lacking) == len(corrections) else f" of {', '.join(lacking)}"
+            notes.append(
+                f"there is no corrected {level * 100:.0f} % interval{of}: it takes {patients_needed(level)} "
+                "validation patients at least, since what is found on P patients can't promise more than "
+                f"P / (P + 1); found on the {origin}"
+            )
+    return notes
 
 
 def calibration_text(scores: Scores, corrections: Corrections, origin: str) -> str:
@@ -65,8 +86,11 @@ def read_calibration(path: Path, samples: int) -> tuple[dict[str, dict[float, fl
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         corrections = {
-            measure: {float(level): math.inf if value is None else value for level, value in levels.items()}
-            for measure, levels in content["corrections_mm"].items()
+            measure: {
+                float(level): math.inf if value is None else float(value)
+                for level, value in content["corrections_mm"][measure].items()
+            }
+            for measure in MEASURES
         }
         found, origin = content["samples"], f"{content['found_on']} ({content['patients']} patients)"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -77,3 +101,25 @@ def read_calibration(path: Path, samples: int) -> tuple[dict[str, dict[float, fl
             "calibrate anew."
         )
     return corrections, origin
+
+
+@dataclass(frozen=True)
+class HeightCalibration:
+    """What makes intervals of the bone height valid.
+
+    Attributes:
+        corrections: level -> mm; infinite where there were too few patients.
+        origin: where they come from, in words.
+        notes: what the reader must know.
+    """
+
+    corrections: Mapping[float, float]
+    origin: str
+    notes: Sequence[str]
+
+
+def read_height_calibration(path: Path, samples: int) -> HeightCalibration:
+    """What a file says of the height; arguments and errors as `read_calibration`."""
+    corrections, origin = read_calibration(path, samples)
+    heights = corrections[MEASURES[0]]
+    return HeightCalibration(heights, origin, shortage({MEASURES[0]: heights}, origin))

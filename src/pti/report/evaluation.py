@@ -9,7 +9,7 @@ from pti.metrics.agreement import LENGTHS
 from pti.metrics.bootstrap import Mean
 from pti.metrics.budget import Law, Share
 from pti.metrics.calibration import Intervals
-from pti.metrics.distribution import Distances
+from pti.metrics.distribution import FEATURES, Distances
 from pti.metrics.memorization import Audit
 from pti.metrics.scores import Evaluated, Scores
 from pti.metrics.summaries import ABSOLUTE, Difference, differences, summarize
@@ -47,7 +47,7 @@ class Evaluation:
         intervals: measure -> coverage at each level, of the main method; empty where it has no intervals.
         budget: of the bone height's error.
         law: the known distribution of the heights; None where it isn't known.
-        distances: of the sets, one for each kind of features.
+        distances: of the sets, for each kind of features one of every method with images.
         copied: the memorisation audits.
         notes: what the reader must know: what was left out, or couldn't be done and why.
         provenance: what was evaluated, with what.
@@ -71,12 +71,21 @@ class Evaluation:
         return self.evaluated.methods[self.main]
 
     def summaries(self) -> dict[str, dict[str, Mean]]:
-        """Method -> figure -> mean."""
-        return {name: summarize(scores, self.seed) for name, scores in self.evaluated.methods.items()}
+        """Method -> figure -> mean; the KIDs are figures as well (``kid_lite0``)."""
+        found = {name: summarize(scores, self.seed) for name, scores in self.evaluated.methods.items()}
+        for distances in self.distances:
+            found[distances.method][distances.figure] = distances.kid_mean()
+        return found
 
     def differences(self) -> list[Difference]:
         """The main method against each other one."""
-        return differences(self.evaluated, self.main, COMPARED, self.seed)
+        found = differences(self.evaluated, self.main, COMPARED, self.seed)
+        own = {row.features: row for row in self.distances if row.method == self.main}
+        return found + [
+            Difference(self.main, row.method, row.figure, own[row.features].kid_minus(row))
+            for row in self.distances
+            if row.method != self.main
+        ]
 
 
 def write_report(evaluation: Evaluation, output_dir: Path) -> dict[str, Path]:
@@ -121,7 +130,8 @@ def figures_of(evaluation: Evaluation) -> dict[str, Any]:
     for share in evaluation.budget:
         found[f"height error (rms, mm), {share.source}"] = share.root_mean_square
     for distances in evaluation.distances:
-        found[f"KID ({distances.features})"] = distances.kid
+        of = "" if distances.method == evaluation.main else f" of {distances.method}"
+        found[f"KID ({FEATURES[distances.features]}){of}"] = distances.kid
     for copied in evaluation.copied:
         found[f"copies training images ({copied.audit.space})"] = copied.audit.copies
     worst = max(range(len(scores.names)), key=lambda index: _known(abs(scores.error("height")[index])))

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 
 from pti.data import tif
+from pti.metrics.calibration import valid_interval
 from pti.metrics.morphometry import bone_mask
 from pti.metrics.scores import Scores
 from pti.report.evaluation import CopiedImages, Evaluation
-from pti.report.evaluation_tables import interval_text
+from pti.report.height_text import height_text
 from pti.report.outlines import common_crop, outlined
 from pti.report.panels import data_uri, grey, tissue_window
 
@@ -72,13 +73,15 @@ def _case(evaluation: Evaluation, index: int) -> dict[str, Any]:
     pictures["true"] = outlined(true, window, both, crop, f"true image of {case.name}", (_SCALE_MM, edge))
     words = "predicted" if scores.samples < 2 else "predicted, median sample"
     pictures[words] = outlined(predicted, window, both, crop, f"prediction of {case.name}", (_SCALE_MM, edge))
-    corrections = {row.level: row.correction for row in evaluation.intervals.get("height", ())}
+    rows = evaluation.intervals.get("height", ())
+    corrections = {row.level: row.correction for row in rows if row.correction is not None}
+    interval = valid_interval(heights, corrections)
     return {
         "name": case.name,
         "patient": case.patient,
         "pictures": pictures,
         "true": f"{scores.true['height'][index]:.1f} mm",
-        "predicted": interval_text(scores, index, corrections.get(0.9)),
+        "predicted": height_text(scores.answer("height")[index], heights, interval),
         "error": f"{scores.error('height')[index]:+.2f} mm".replace("-", "−"),
         "dice": f"{scores.figures['dice'][index].mean():.3f}",
         "ssim": f"{scores.figures['ssim'][index].mean():.3f}",

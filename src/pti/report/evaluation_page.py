@@ -1,7 +1,7 @@
 """``report.html``: an evaluation on one page that needs no network and prints well."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from pti.metrics.agreement import LENGTHS, RATIOS, WITHIN_PX, ratio_columns
 from pti.metrics.bootstrap import Mean
+from pti.metrics.distribution import FEATURES
 from pti.metrics.memorization import MOST_FLAGGED, QUANTILE
 from pti.metrics.scores import Scores, mean_image
 from pti.metrics.summaries import HIGHER_IS_BETTER, Difference
@@ -24,21 +25,27 @@ from pti.report.evaluation_plots import (
 )
 from pti.report.page import render
 
-COLUMNS = {
+BONE = {
     "height_abs_error_mm": ("height error", "mm", 2),
     "height_error_mm": ("height bias", "mm", 2),
     "width_half_abs_error_mm": ("width ½ error", "mm", 2),
     "dice": ("Dice", "", 3),
     "hausdorff95_mm": ("Hausdorff 95 %", "mm", 2),
+    "height_crps_mm": ("height CRPS", "mm", 2),
+}
+IMAGES = {
+    "kid_lite0": ("KID", "Lite0", None),
     "bone_ssim": ("SSIM in bone", "", 3),
     "ssim": ("SSIM", "", 3),
     "ms_ssim": ("MS-SSIM", "", 3),
     "psnr": ("PSNR", "dB", 1),
     "mae": ("MAE", "raw", 1),
-    "height_crps_mm": ("height CRPS", "mm", 2),
+    "texture_power_ratio": ("texture power", "1 = true", 2),
+    "texture_correlation": ("texture", "correlation", 2),
 }
+COLUMNS = BONE | IMAGES
 _SHOWN_MEASURES = LENGTHS[:4]
-_UNRANKED = {"height_error_mm"}
+_UNRANKED = {"height_error_mm", "texture_power_ratio"}
 
 
 def page(
@@ -54,11 +61,7 @@ def page(
         now=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         verdict=_verdict(evaluation, own, compared),
         tiles=_tiles(evaluation, own),
-        columns=COLUMNS,
-        rows=[
-            {"method": name, "cells": [_cell(summaries, name, column) for column in COLUMNS]}
-            for name in summaries
-        ],
+        tables=[_table(summaries, columns) for columns in (BONE, IMAGES)],
         forest=forest_plot(heights, "mean absolute error of the bone height, mm")
         if len(heights) > 1
         else None,
@@ -69,6 +72,7 @@ def page(
         calibration=calibration_plot(scores, "height", evaluation.intervals.get("height", ())),
         spread=_spread(evaluation, own),
         intervals=[row for rows in evaluation.intervals.values() for row in rows],
+        sets=_sets(evaluation, compared),
         distribution=distribution_plot(evaluation.evaluated, evaluation.main, ("height", "width_half")),
         ratios=ratio_plot(evaluation.evaluated, evaluation.main, ("height", "width_half")),
         within=[_within(scores, measure) for measure in LENGTHS],
@@ -82,13 +86,20 @@ def page(
     )
 
 
-def number(value: float | None, digits: int = 2) -> str:
-    """A number with a true minus; ``–`` where there is none, ``∞`` where it is infinite."""
+def number(value: float | None, digits: int | None = 2) -> str:
+    """A number with a true minus; ``–`` where there is none, ``∞`` where it is infinite.
+
+    Args:
+        value: the number.
+        digits: behind the point; None = three that count.
+    """
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return f"{value:.{digits}f}".replace("-", "−")
+    if digits is None:
+        digits = 0 if abs(value) >= 999.5 else None
+    return (f"{value:.3g}" if digits is None else f"{value:.{digits}f}").replace("-", "−")
 
 
 def _verdict(
@@ -98,17 +109,34 @@ def _verdict(
     height = own["height_abs_error_mm"]
     ends = "" if math.isnan(height.low) else f" (95 %: {number(height.low)}–{number(height.high)})"
     headline = f"{evaluation.main} misses the bone height by {number(height.value)} mm on average{ends}."
+    placed = _placed(evaluation, compared, "height_abs_error_mm")
+    by_kid = _placed(evaluation, compared, "kid_lite0")
+    sentences = [f"On the same slices it is {placed}."] if placed else []
+    sentences += [f"Its images as a set are {by_kid} by KID."] if by_kid else []
+    return {"headline": headline, "detail": " ".join(sentences)}
+
+
+def _placed(evaluation: Evaluation, compared: Sequence[Difference], figure: str) -> str:
+    """``better than A; not to be told from B and C``; empty without others."""
     own_mean = mean_image(evaluation.main)
-    against = [row for row in compared if row.figure == "height_abs_error_mm" and row.other != own_mean]
-    if not against:
-        return {"headline": headline, "detail": ""}
-    lists = {
-        verdict: [row.other for row in against if row.verdict == verdict]
-        for verdict in ("better", "undecided", "worse")
-    }
+    against = [row for row in compared if row.figure == figure and row.other != own_mean]
     words = {"better": "better than", "undecided": "not to be told from", "worse": "worse than"}
-    parts = [f"{words[verdict]} {_listed(names)}" for verdict, names in lists.items() if names]
-    return {"headline": headline, "detail": f"On the same slices it is {'; '.join(parts)}."}
+    parts = []
+    for verdict, phrase in words.items():
+        names = [row.other for row in against if row.verdict == verdict]
+        parts += [f"{phrase} {_listed(names)}"] if names else []
+    return "; ".join(parts)
+
+
+def _table(summaries: Mapping[str, Mapping[str, Mean]], columns: Iterable[str]) -> dict[str, list]:
+    """The methods that have any of these figures."""
+    shown = [column for column in columns if any(column in figures for figures in summaries.values())]
+    rows = [
+        {"method": name, "cells": [_cell(summaries, name, column) for column in shown]}
+        for name, figures in summaries.items()
+        if any(column in figures for column in shown)
+    ]
+    return {"columns": [COLUMNS[column] for column in shown], "rows": rows}
 
 
 def _spread(evaluation: Evaluation, own: Mapping[str, Mean]) -> str | None:
@@ -177,6 +205,20 @@ def _difference(row: Difference) -> dict[str, str]:
         "interval": interval,
         "verdict": row.verdict,
     }
+
+
+def _sets(evaluation: Evaluation, compared: Sequence[Difference]) -> list[dict[str, Any]]:
+    """For each kind of features every method's distances, with what the main method's KID has over it."""
+    against = {(row.figure, row.other): row for row in compared}
+    found = []
+    for name, words in FEATURES.items():
+        rows = [row for row in evaluation.distances if row.features == name]
+        lines = [
+            {"of": row, "kid": row.kid_mean(), "against": against.get((row.figure, row.method))}
+            for row in rows
+        ]
+        found += [{"features": words, "floor": rows[0], "rows": lines}] if rows else []
+    return found
 
 
 def _within(scores: Scores, measure: str) -> dict[str, Any]:

@@ -9,12 +9,9 @@ import numpy as np
 
 from pti.metrics.agreement import LENGTHS, ratio_columns
 from pti.metrics.bootstrap import Mean
-from pti.metrics.calibration import central_interval
 from pti.metrics.scores import Scores
 from pti.metrics.summaries import Difference, columns_of
 from pti.report.evaluation import Evaluation
-
-_LEVEL = 0.9
 
 
 def tables(
@@ -124,16 +121,6 @@ def _copied(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
                 "closeness": found.closeness[index],
                 "flagged": int(copied.audit.flagged[index]),
             }
-
-
-def interval_text(scores: Scores, index: int, correction: float | None) -> str:
-    """``21.4 mm, 90 %: 20.1–22.9``: a slice's height with its interval, as far as it has one."""
-    answer = scores.answer("height")[index]
-    usable = correction if correction is not None and np.isfinite(correction) else None
-    if scores.samples < 2 and usable is None:
-        return f"{answer:.1f} mm"
-    low, high = central_interval(scores.predicted["height"][index : index + 1], _LEVEL, usable or 0.0)
-    return f"{answer:.1f} mm, {_LEVEL * 100:.0f} %: {low[0]:.1f}–{high[0]:.1f}"
 
 
 def _text(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from pti.metrics.translation import mean_image, spread_image
+from pti.report.height_text import height_in_words
 from pti.report.panels import grey, sequential, tissue_window, titled_row
 
 MOST_SAMPLES = 4
@@ -28,7 +29,7 @@ def draw_translation(
         name: of the image.
         condition: (H, W) raw image; its tissue makes the window of grey of all panels.
         samples: (H, W) raw images.
-        figures: from `pti.metrics.translation.translation_figures`.
+        figures: from `pti.metrics.translation`: `translation_figures`, and `height_interval` if known.
         data_range: of the data set, raw units.
         target: (H, W) raw image; None leaves its panel out.
     """
@@ -48,12 +49,9 @@ def draw_translation(
 
 
 def _in_words(figures: Mapping[str, Any]) -> str:
-    heights = [sample["bone_height_mm"] for sample in figures["samples"]]
-    words = f"bone height {figures['condition_height_mm']:.2f} → {figures['bone_height_mm']:.2f} mm"
-    if len(heights) > 1:
-        words += f" (median; samples {min(heights):.2f} to {max(heights):.2f} mm)"
+    words = f"bone height {figures['condition_height_mm']:.1f} → {height_in_words(figures)}"
     if "target_height_mm" not in figures:
         return words
-    words += f", target {figures['target_height_mm']:.2f} mm"
-    of_what = "mean: " if len(heights) > 1 else ""
+    words += f"; target {figures['target_height_mm']:.1f} mm"
+    of_what = "mean: " if len(figures["samples"]) > 1 else ""
     return words + f"; {of_what}PSNR {figures['psnr']:.1f} dB, SSIM {figures['ssim']:.3f}"

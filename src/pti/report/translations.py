@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pti.metrics.translation import OF_THE_MEAN
+from pti.metrics.translation import INTERVAL, OF_THE_MEAN
+from pti.report.height_text import height_in_words
 from pti.summary import print_summary, write_summary, write_text_atomically
 
 SAMPLE_TABLE, IMAGE_TABLE = TABLES = ("manifest.csv", "images.csv")
@@ -19,18 +20,22 @@ _IMAGE_COLUMNS = ("name", "patient", "pixel_mm", "condition_height_mm", "median_
 _IMAGE_COLUMNS += ("height_spread_mm",)
 _IMAGE_COLUMNS_OF_TARGET = ("target_height_mm", "height_error_mm", "offset_height_error_mm", *OF_THE_MEAN)
 
+_MOST_LINES = 20  # images that the terminal names
+
 
 @dataclass(frozen=True)
 class Translations:
     """What was made of a list of images.
 
     Attributes:
-        rows: figures of each image, see `pti.metrics.translation.translation_figures`, with ``name``,
-            ``patient``, ``pixel_mm``, and each sample's ``file``, ``sample`` and ``seed``.
+        rows: figures of each image, see `translation_figures` and `height_interval` in
+            `pti.metrics.translation`, with ``name``, ``patient``, ``pixel_mm``, and each sample's ``file``,
+            ``sample`` and ``seed``.
         sampling: samples, sampler, steps, guidance_scale and seed, as plain values.
         data_range: for PSNR and SSIM, raw units.
         data_range_meaning: where it comes from, in words.
         data_fingerprint: of the images that were translated.
+        calibration: where the corrections of the intervals come from, in words; None = no intervals.
     """
 
     rows: list[dict[str, Any]]
@@ -38,6 +43,7 @@ class Translations:
     data_range: float
     data_range_meaning: str
     data_fingerprint: str
+    calibration: str | None = None
 
 
 def finish(output_dir: Path, found: Translations, checkpoint: Path, mean_loss_mm: float | None) -> None:
@@ -52,14 +58,17 @@ def finish(output_dir: Path, found: Translations, checkpoint: Path, mean_loss_mm
     """
     rows = [_with_offset(row, mean_loss_mm) for row in found.rows]
     known = any("target_height_mm" in row for row in rows)
-    write_text_atomically(output_dir / SAMPLE_TABLE, _sample_table(rows, known))
-    columns = _IMAGE_COLUMNS + (_IMAGE_COLUMNS_OF_TARGET if known else ())
+    interval = INTERVAL if found.calibration is not None else ()
+    write_text_atomically(output_dir / SAMPLE_TABLE, _sample_table(rows, interval, known))
+    columns = _IMAGE_COLUMNS + interval + (_IMAGE_COLUMNS_OF_TARGET if known else ())
     write_text_atomically(output_dir / IMAGE_TABLE, _csv(columns, rows))
     figures: dict[str, Any] = {"images": len(rows), "patients": len({row["patient"] for row in rows} - {""})}
     figures |= {key: value for key, value in found.sampling.items() if value is not None and key != "seed"}
     figures |= {key: _mean(rows, key) for key in ("condition_height_mm", "bone_height_mm")}
     if found.sampling["samples"] > 1:
         figures["height_spread_mm"] = _mean(rows, "height_spread_mm")
+    if found.calibration is not None:
+        figures |= _of_intervals(rows, found.calibration)
     artefacts: dict[str, Path] = {
         "samples": output_dir / "samples",
         "pictures": output_dir / "pictures",
@@ -80,6 +89,10 @@ def finish(output_dir: Path, found: Translations, checkpoint: Path, mean_loss_mm
         checkpoint=checkpoint,
         seed=found.sampling["seed"],
     )
+    for row in rows[:_MOST_LINES]:
+        print(f"{row['name']}: height {height_in_words(row)}")
+    if len(rows) > _MOST_LINES:
+        print(f"… and {len(rows) - _MOST_LINES} more in {IMAGE_TABLE}")
     print_summary("Translation (means over the images)", figures, artefacts)
 
 
@@ -110,11 +123,28 @@ def _of_targets(
     return figures | {"data_range": found.data_range, "data_range is": found.data_range_meaning}
 
 
-def _sample_table(rows: Sequence[Mapping[str, Any]], known: bool) -> str:
-    columns = _SAMPLE_COLUMNS + (_SAMPLE_COLUMNS_OF_TARGET if known else ())
+def _of_intervals(rows: Sequence[Mapping[str, Any]], calibration: str) -> dict[str, Any]:
+    """What the intervals promise, how wide they are, and the share of known targets that they hold."""
+    level, low, high = INTERVAL
+    rows = [row for row in rows if level in row]
+    figures: dict[str, Any] = {"calibration": calibration}
+    if rows:
+        figures[level] = rows[0][level]
+        figures["height_interval_width_mm"] = sum(row[high] - row[low] for row in rows) / len(rows)
+    held = [
+        # An end that coincides with the target holds it, also when both were rounded differently.
+        row[low] - 1e-9 <= row["target_height_mm"] <= row[high] + 1e-9
+        for row in rows
+        if "target_height_mm" in row
+    ]
+    return figures | ({"height_interval_holds": sum(held) / len(held)} if held else {})
+
+
+def _sample_table(rows: Sequence[Mapping[str, Any]], interval: Sequence[str], known: bool) -> str:
+    columns = (*_SAMPLE_COLUMNS, *interval, *(_SAMPLE_COLUMNS_OF_TARGET if known else ()))
     samples = []
     for row in rows:
-        shared = {"name": row["name"], "patient": row["patient"]}
+        shared = {key: row[key] for key in ("name", "patient", *interval) if key in row}
         for sample in row["samples"]:
             samples.append({**shared, **sample, "is_median": int(sample["sample"] == row["median_sample"])})
     return _csv(columns, samples)

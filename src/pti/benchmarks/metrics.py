@@ -1,0 +1,60 @@
+"""The suite ``metrics``: what `evaluate` measures of a predicted image, on one thread."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from pti.benchmarks.comparison import Comparison
+
+_DRAWN = 40  # pairs, of patients of their own
+_LEAST_SIZE = 64  # of a phantom
+
+
+def metrics_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
+    """Phantoms: every other prediction is its dente image, the rest are another patient's edente image."""
+    import numpy as np
+    import torch
+
+    from pti.data.phantom import draw_pairs
+    from pti.metrics.agreement import compare_images, find_bone
+    from pti.metrics.image import mae, ms_ssim, psnr, ssim
+    from pti.metrics.morphometry import dice, hausdorff95, iou
+
+    torch.set_num_threads(1)  # images a second and core
+    size, count = max(_LEAST_SIZE, config.image_size), min(_DRAWN, config.images)
+    pairs = [next(iter(draw_pairs(0, patient, 1, size, 0.15))) for patient in range(count)]
+    edge = 0.15 * 256 / size
+    truths = [find_bone(pair.edente, edge) for pair in pairs]
+    predictions = [
+        pairs[(index + 1) % count].edente if index % 2 else pair.dente for index, pair in enumerate(pairs)
+    ]
+    data_range = float(max(pair.edente.max() for pair in pairs))
+    order = [index % count for index in range(config.images)]
+
+    def one_by_one() -> None:
+        for index in order:
+            true, found = truths[index], find_bone(predictions[index], edge)
+            image, target, mask = (
+                torch.from_numpy(np.ascontiguousarray(array))[None, None]
+                for array in (predictions[index], true.raw, true.mask)
+            )
+            for inside in (None, mask):
+                mae(image, target, inside)
+                for metric in (psnr, ssim, ms_ssim):
+                    metric(image, target, data_range, inside)
+            for agreement in (dice, iou, hausdorff95):
+                agreement(true.mask, found.mask)
+
+    everything = {
+        "one metric after the other": one_by_one,
+        "pti.metrics.agreement.compare_images": lambda: [
+            compare_images(truths[index], predictions[index], data_range) for index in order
+        ],
+    }
+    morphometry = {
+        "pti.metrics.agreement.find_bone": lambda: [find_bone(predictions[index], edge) for index in order]
+    }
+    return [
+        Comparison("all metrics of an image", "images/s", len(order), everything),
+        Comparison("morphometry alone", "images/s", len(order), morphometry),
+    ]
