@@ -145,7 +145,7 @@ def test_a_checkpoint_is_judged_beside_the_baselines(result):
     html = (result / "report.html").read_text()
     assert "ldm misses the bone height by" in html
     assert "there is no corrected 90 % interval: it takes 9 validation patients at least" in html
-    assert "KID and FID need the slices of four patients" in html
+    assert "with fewer than 4 patients KID and FID take every slice for a patient" in html
     summary = json.loads((result / "summary.json").read_text())
     assert summary["checkpoint"]["sha256"] in json.dumps(summary)
     assert summary["data_fingerprint"]
@@ -213,10 +213,14 @@ def test_checkpoints_get_telling_names():
     def named(*paths: str) -> list[str]:
         return checkpoint_names([Path(path) for path in paths])
 
-    assert named("/o/ldm/1/checkpoints/best.ckpt") == ["ldm"]
-    assert named("/o/ldm/1/checkpoints/best.ckpt", "/o/reg/1/checkpoints/best.ckpt") == ["ldm", "reg"]
-    assert named("/o/ldm/1/checkpoints/best.ckpt", "/o/ldm/2/checkpoints/best.ckpt") == ["ldm/1", "ldm/2"]
-    assert named("/o/a/1/checkpoints/best.ckpt", "/o/a/1/checkpoints/last.ckpt") == ["a/1/best", "a/1/last"]
+    first, second = "2026-01-02_03-04-05", "2026-01-03_00-00-00"
+    runs = [f"/o/{name}/checkpoints" for name in (f"ldm/{first}", f"ldm/{second}", f"reg/{first}")]
+    best = [f"{run}/best.ckpt" for run in runs]
+    assert named(best[0]) == ["ldm"]
+    assert named(best[0], best[2]) == ["ldm", "reg"]
+    assert named(best[0], best[1]) == [f"ldm/{first}", f"ldm/{second}"]
+    assert named(best[0], f"{runs[0]}/last.ckpt") == [f"ldm/{first}/best", f"ldm/{first}/last"]
+    assert named(f"/o/demo/{first}/diffusion/checkpoints/best.ckpt") == ["diffusion"]
     assert named("/downloads/mine.ckpt") == ["mine"]
 
 

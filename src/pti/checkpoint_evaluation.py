@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 from pti.checkpoint_study import Study, open_study, seen_in_training
 from pti.data.layouts import Pair
 from pti.evaluation import (
-    TOO_FEW_FOR_SETS,
     Material,
     Outcome,
     fingerprint,
@@ -18,6 +17,7 @@ from pti.evaluation import (
     origin_of_run,
 )
 from pti.evaluation_baselines import UNCHANGED, fit_baselines
+from pti.metrics.distribution import note_on_units
 from pti.metrics.scores import Case
 from pti.modules.image_probe import Probe, Probed
 from pti.modules.set_comparison import (
@@ -128,9 +128,8 @@ def _with_sets(
     """The same with KID and FID, and the memorisation audit."""
     evaluated, main, notes = evaluation.evaluated, evaluation.main, list(evaluation.notes)
     distances, copied = lite0_distances(evaluated, study.devices[0]), []
-    if not distances:
-        notes.append(TOO_FEW_FOR_SETS)
-    elif probe is not None:
+    notes += filter(None, [note_on_units([case.patient for case in evaluated.cases])])
+    if distances and probe is not None:
         known = {UNCHANGED: probed["condition"]}
         distances += autoencoder_distances(evaluated, probe, probed["target"], known)
     training = training_images(pairs)

@@ -1,5 +1,6 @@
 """Checkpoints of the second stage at work on one side of a data set."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import torch
 
 TRANSLATIONS = "translations"
+_DATE = re.compile(r"\d{4}-\d\d-\d\d_")
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,8 @@ def _parts(path: Path) -> list[str]:
     run = path.parent.parent
     if path.parent.name != "checkpoints" or not run.name:
         return [path.stem, path.parent.name]
-    return [run.parent.name or run.name, run.name, path.stem]
+    named_by_date = _DATE.match(run.name) is not None  # as in outputs/EXPERIMENT/DATE_TIME
+    return [run.parent.name, run.name, path.stem] if named_by_date else [run.name, run.parent.name, path.stem]
 
 
 def seen_in_training(cases: Sequence[Case], translator: Translator) -> int:

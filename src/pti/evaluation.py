@@ -17,13 +17,13 @@ from pti.evaluation_baselines import Fitted, image_baselines, with_size_baseline
 from pti.manifest import Manifest
 from pti.metrics.budget import Law, error_budget
 from pti.metrics.calibration import check_intervals
+from pti.metrics.distribution import note_on_units
 from pti.metrics.scores import Case, Scores, evaluate_cases
 from pti.report.calibration_file import MEASURES, Corrections, read_calibration, shortage
 from pti.report.evaluation import Evaluation
 from pti.summary import hash_config, package_versions
 
 PIXEL_MM = 0.15
-TOO_FEW_FOR_SETS = "KID and FID need the slices of four patients at least: they are left out"
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,7 @@ def _with_sets(evaluation: Evaluation, training_dir: Path | None, patient_patter
 
     evaluated, notes = evaluation.evaluated, list(evaluation.notes)
     distances = lite0_distances(evaluated, choose_devices("auto", 1)[0])
-    if not distances:
-        notes.append(TOO_FEW_FOR_SETS)
+    notes += filter(None, [note_on_units([case.patient for case in evaluated.cases])])
     copied = []
     if training_dir is not None:
         images = find_images(training_dir, patient_pattern)

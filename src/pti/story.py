@@ -179,7 +179,7 @@ def _translation(arguments: tuple[str, ...], samples: int) -> Chapter:
         {"pictures": "pictures", "samples": "samples", "table": "manifest.csv"},
         {
             "height_error_mm": "height error of the median sample [mm]",
-            "offset_height_error_mm": "of the mean loss, subtracted [mm]",
+            "offset_height_error_mm": "of dente minus the mean loss [mm]",
         },
         wide=True,
     )

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from pti.metrics.distribution import Distances, compare_sets, diversity, fid, kid
+from pti.metrics.distribution import Distances, compare_sets, diversity, fid, kid, note_on_units
 
 
 def test_kid_of_one_distribution_is_about_0_and_grows_with_the_shift():
@@ -47,8 +47,22 @@ def test_sets_are_compared_with_what_halves_of_the_truth_give():
     assert same.fid_floor > 0
     assert same.kid_floor == other.kid_floor
     assert (same.kid_mean().count, same.kid_mean().patients) == (100, 20)
-    few = {"same": true[:15]}
-    assert compare_sets("lite0", few, true[:15], PATIENTS[:15]) == []
+
+
+def test_with_few_patients_slices_count_as_patients():
+    rng = np.random.default_rng(3)
+    true, other = rng.normal(0, 1, (2, 10, 6))
+    (found,) = compare_sets("lite0", {"other": other}, true, PATIENTS[:10])
+    (own,) = compare_sets("lite0", {"other": other}, true, [str(index) for index in range(10)])
+    assert (found.kid, found.patients, found.kid_mean().low) == (own.kid, 10, own.kid_mean().low)
+    assert "every slice" in str(note_on_units(PATIENTS[:10]))
+
+
+def test_three_slices_are_too_few():
+    images = np.eye(3)
+    assert compare_sets("lite0", {"same": images}, images, ["a", "b", "c"]) == []
+    assert "left out" in str(note_on_units(["a", "b", "c"]))
+    assert note_on_units(["a", "b", "c", "d"]) is None
 
 
 def test_methods_are_compared_on_the_same_halves():

@@ -9,6 +9,8 @@ from scipy.special import stdtrit
 from pti.metrics.bootstrap import Mean
 
 SUBSETS = 100
+FEWEST = 4
+"""Patients that two halves and an interval take."""
 
 FEATURES = {
     "lite0": "EfficientNet-Lite0 (ImageNet)",
@@ -138,11 +140,14 @@ def compare_sets(
         seed: of the halves.
 
     Returns:
-        one for each method; none at all with fewer than four patients.
+        one for each method; none at all with fewer than :data:`FEWEST` slices. With fewer than that many
+        patients each slice counts as a patient of its own, see `note_on_units`.
     """
-    owner = np.asarray(patients, str)
-    count, people = len(true), len(np.unique(owner))
-    if people < 4:
+    owner, count = np.asarray(patients, str), len(true)
+    if len(np.unique(owner)) < FEWEST:
+        owner = np.arange(count).astype(str)
+    people = len(np.unique(owner))
+    if people < FEWEST:
         return []
     centre, scale = true.mean(axis=0), np.sqrt(true.var(axis=0).mean())
     scale = scale if scale > 0 else 1.0
@@ -158,6 +163,18 @@ def compare_sets(
         floors = (kid_floor, fid(moved, true), fid_floor)
         found.append(Distances(features, method, float(kids[0]), kids[1:], *floors, count, people))
     return found
+
+
+def note_on_units(patients: Sequence[str]) -> str | None:
+    """What the reader must know of `compare_sets` on slices of these patients; None = nothing."""
+    if len(patients) < FEWEST:
+        return f"KID and FID need {FEWEST} slices at least: they are left out"
+    if len(set(patients)) < FEWEST:
+        return (
+            f"with fewer than {FEWEST} patients KID and FID take every slice for a patient of its own: their "
+            "intervals are too narrow"
+        )
+    return None
 
 
 def _halves(owner: np.ndarray, seed: int) -> np.ndarray:
