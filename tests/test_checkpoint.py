@@ -18,7 +18,7 @@ from pti.checkpoint import CheckpointError, check_targets, load, read
 from pti.config import CONF_DIR
 from pti.errors import DataError, UsageError
 from pti.modules.callbacks.checkpoint_io import AtomicCheckpointIO, require_plain, require_writable
-from pti.runs import fallbacks, resolve, run_dir_of
+from pti.runs import checkpoint_names, fallbacks, resolve, run_dir_of
 
 
 @pytest.fixture
@@ -230,3 +230,18 @@ def test_a_checkpoint_that_is_not_there(tmp_path, name):  # fault 37
     (tmp_path / "vae").mkdir()
     with pytest.raises(UsageError):
         resolve(name, tmp_path)
+
+
+def test_checkpoints_get_telling_names():
+    def named(*paths: str) -> list[str]:
+        return checkpoint_names([Path(path) for path in paths])
+
+    first, second = "2026-01-02_03-04-05", "2026-01-03_00-00-00"
+    runs = [f"/o/{name}/checkpoints" for name in (f"ldm/{first}", f"ldm/{second}", f"reg/{first}")]
+    best = [f"{run}/best.ckpt" for run in runs]
+    assert named(best[0]) == ["ldm"]
+    assert named(best[0], best[2]) == ["ldm", "reg"]
+    assert named(best[0], best[1]) == [f"ldm/{first}", f"ldm/{second}"]
+    assert named(best[0], f"{runs[0]}/last.ckpt") == [f"ldm/{first}/best", f"ldm/{first}/last"]
+    assert named(f"/o/demo/{first}/diffusion/checkpoints/best.ckpt") == ["diffusion"]
+    assert named("/downloads/mine.ckpt") == ["mine"]

@@ -11,7 +11,6 @@ import torch
 from in_process import Done, run_command
 from in_process import rows as table
 from pti.checkpoint import build
-from pti.checkpoint_study import checkpoint_names
 from pti.data import tif
 from pti.data.inputs import find_images
 from pti.data.phantom import make_phantom
@@ -207,21 +206,6 @@ def test_every_method_with_images_gets_a_kid(tmp_path, checkpoint, data):
     assert verdicts["condition unchanged"] == "worse"
     own = [row for row in table(tmp_path / "out" / "summary.csv") if row["figure"] == "kid_lite0"]
     assert [row["method"] for row in own] == ["ldm", *others]
-
-
-def test_checkpoints_get_telling_names():
-    def named(*paths: str) -> list[str]:
-        return checkpoint_names([Path(path) for path in paths])
-
-    first, second = "2026-01-02_03-04-05", "2026-01-03_00-00-00"
-    runs = [f"/o/{name}/checkpoints" for name in (f"ldm/{first}", f"ldm/{second}", f"reg/{first}")]
-    best = [f"{run}/best.ckpt" for run in runs]
-    assert named(best[0]) == ["ldm"]
-    assert named(best[0], best[2]) == ["ldm", "reg"]
-    assert named(best[0], best[1]) == [f"ldm/{first}", f"ldm/{second}"]
-    assert named(best[0], f"{runs[0]}/last.ckpt") == [f"ldm/{first}/best", f"ldm/{first}/last"]
-    assert named(f"/o/demo/{first}/diffusion/checkpoints/best.ckpt") == ["diffusion"]
-    assert named("/downloads/mine.ckpt") == ["mine"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from pti.analysis.names import METHODS
 from pti.cli import command
 from pti.errors import UsageError
-from pti.latent_study import check_ranges, check_study, components_of, name_of, open_study, project_all
+from pti.latent_study import check_ranges, check_study, components_of, open_study, project_all
+from pti.runs import checkpoint_names
 
 if TYPE_CHECKING:
     from pti.latent_study import LatentStudy
@@ -73,7 +74,7 @@ def draw(
     from pti.analysis.figures import Look, draw_projection
 
     latents = study.latents
-    title = f"Latent space of {name_of(study.checkpoint)}"
+    title = f"Latent space of {checkpoint_names([study.checkpoint])[0]}"
     patients = len(set(latents.patient.tolist()) - {""})
     counted = f"{len(latents)} images" + (f" of {patients} patients" if patients else "")
     first = projections[cfg.method]

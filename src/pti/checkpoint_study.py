@@ -1,6 +1,5 @@
 """Checkpoints of the second stage at work on one side of a data set."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from pti.modules.image_probe import Probe
 from pti.modules.inference import choose_devices
 from pti.modules.reconstruction import fixed_data_range
 from pti.modules.sampling import Sampling
+from pti.runs import checkpoint_names
 from pti.translate import (
     Inputs,
     Translator,
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     import torch
 
 TRANSLATIONS = "translations"
-_DATE = re.compile(r"\d{4}-\d\d-\d\d_")
 
 
 @dataclass(frozen=True)
@@ -145,25 +144,6 @@ def open_study(cfg: DictConfig, paths: Sequence[Path], output_dir: Path) -> Stud
     sampling = Sampling(cfg.samples, sampler, cfg.steps, cfg.guidance_scale, cfg.seed)
     devices = choose_devices(cfg.accelerator, cfg.devices)
     return Study(translators, data, cfg.split, sampling, output_dir, cfg.batch_size, devices, cfg.num_samples)
-
-
-def checkpoint_names(paths: Sequence[Path]) -> list[str]:
-    """A short name for each checkpoint: its experiment's, with run and file where these tell them apart."""
-    names = [_parts(path) for path in paths]
-    for count in (1, 2, 3):
-        short = ["/".join(parts[:count]) for parts in names]
-        if len(set(short)) == len(paths):
-            return short
-    return [str(path) for path in paths]
-
-
-def _parts(path: Path) -> list[str]:
-    """What a checkpoint may be called by, the most telling first: ``[ldm_demo, 2026-11-22_15-40, best]``."""
-    run = path.parent.parent
-    if path.parent.name != "checkpoints" or not run.name:
-        return [path.stem, path.parent.name]
-    named_by_date = _DATE.match(run.name) is not None  # as in outputs/EXPERIMENT/DATE_TIME
-    return [run.parent.name, run.name, path.stem] if named_by_date else [run.name, run.parent.name, path.stem]
 
 
 def seen_in_training(cases: Sequence[Case], translator: Translator) -> int:

@@ -8,7 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 from pti.analysis.server import is_loopback, listen, serve
 from pti.cli import command
 from pti.errors import UsageError
-from pti.latent_study import check_ranges, check_study, components_of, name_of, open_study, project_all
+from pti.latent_study import check_ranges, check_study, components_of, open_study, project_all
+from pti.runs import checkpoint_names
 
 if TYPE_CHECKING:
     from pti.analysis.app import Page
@@ -85,7 +86,7 @@ def page_of(cfg: DictConfig, study: "LatentStudy") -> "Page":
         explorer,
         projections,
         cfg.color_by,
-        title=f"Latent space of {name_of(study.checkpoint)}",
+        title=f"Latent space of {checkpoint_names([study.checkpoint])[0]}",
         subtitle=f"{len(study.images)} images: {study.origin}",
         difference_limit=DIFFERENCE_SHARE * data_range,
     )

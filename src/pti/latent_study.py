@@ -141,12 +141,6 @@ def find_inputs(
     return images, {image.name: found[image] for image in images}, origin
 
 
-def name_of(checkpoint: Path) -> str:
-    """The experiment of a run's checkpoint, or else the file's name."""
-    parents = checkpoint.parents
-    return parents[2].name if parents[0].name == "checkpoints" and len(parents) > 3 else checkpoint.stem
-
-
 def components_of(study: LatentStudy, seed: int) -> Components:
     """The latents by their principal components."""
     from pti.analysis.projection import principal_components

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from pti.errors import UsageError
@@ -9,6 +11,7 @@ from pti.errors import UsageError
 OUTPUTS = Path("outputs")
 LAST, PREVIOUS, BEST = "last.ckpt", "last-1.ckpt", "best.ckpt"
 _NAMES = {"last": LAST, "best": BEST}
+_DATE = re.compile(r"\d{4}-\d\d-\d\d_")
 
 
 def resolve(name: str, outputs_dir: Path = OUTPUTS, experiment: str | None = None) -> Path:
@@ -16,9 +19,8 @@ def resolve(name: str, outputs_dir: Path = OUTPUTS, experiment: str | None = Non
 
     Args:
         name: a path; ``last`` or ``best``: of the newest run; ``last:EXPERIMENT``, ``best:EXPERIMENT``: of
-        that
-            experiment's newest run. The newest run is the one that wrote that checkpoint last; jobs of sweeps
-            don't count and are given by path.
+            that experiment's newest run. The newest run is the one that wrote that checkpoint last; jobs of
+            sweeps don't count and are given by path.
         outputs_dir: the folder that holds the experiments' folders.
         experiment: the experiment meant by ``last`` and ``best``; None = any.
 
@@ -72,3 +74,22 @@ def _newest(name: str, file: str, outputs_dir: Path, experiment: str | None) -> 
 def _hint(folder: Path) -> str:
     found = sorted(folder.glob("**/*.ckpt"))[:3]
     return f"give one of {', '.join(map(str, found))}" if found else "it holds none"
+
+
+def checkpoint_names(paths: Sequence[Path]) -> list[str]:
+    """A short name for each checkpoint: its experiment's, with run and file where these tell them apart."""
+    names = [_parts(path) for path in paths]
+    for count in (1, 2, 3):
+        short = ["/".join(parts[:count]) for parts in names]
+        if len(set(short)) == len(paths):
+            return short
+    return [str(path) for path in paths]
+
+
+def _parts(path: Path) -> list[str]:
+    """What a checkpoint may be called by, the most telling first: ``[ldm_demo, 2026-11-22_15-40, best]``."""
+    run = path.parent.parent
+    if path.parent.name != "checkpoints" or not run.name:
+        return [path.stem, path.parent.name]
+    named_by_date = _DATE.match(run.name) is not None  # as in outputs/EXPERIMENT/DATE_TIME
+    return [run.parent.name, run.name, path.stem] if named_by_date else [run.name, run.parent.name, path.stem]
