@@ -18,7 +18,7 @@ help: ## list the targets
 test: .venv/installed ## run the tests (under 6 minutes on 2 cores)
 	.venv/bin/python -m pytest
 
-demo: .venv/installed ## the whole story on the phantom, told on one page (15 to 30 minutes)
+demo: .venv/installed ## the whole story on the phantom, told on one page (about 15 minutes on two idle cores)
 	.venv/bin/python -m pti.demo
 
 lint: .venv/installed ## check format, lint and types

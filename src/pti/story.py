@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_FULL_LENGTH = {"vae_demo": 5, "ldm_demo": 50, "regression_demo": 4}
+_FULL_LENGTH = {"vae_demo": 5, "ldm_demo": 42, "regression_demo": 4}
 """Epochs that `minutes` = 15 pays for on two cores: a little less than the experiments' own."""
 
 _BATCHES = {"vae_demo": 320, "ldm_demo": 40, "regression_demo": 80}
 """In an epoch on the phantom. Where less than one epoch is paid for, a number does on any data set."""
 
-_VALIDATIONS = 6
+_VALIDATIONS = 4
 
 _STARTING = 3.0
 """Minutes that don't depend on the length of training: starting programs, checking, evaluating."""
