@@ -32,7 +32,10 @@ def make_study(folder: Path) -> Study:
     images = [tif.read(image.path).pixels for image in find_images(data / "edente")]
     module.get_submodule("normalization").fit(images)  # pyright: ignore[reportCallIssue]
     return Study(
-        data, save_checkpoint(folder / "vae_test" / "now" / "checkpoints" / "best.ckpt", module, MODEL, data)
+        data,
+        save_checkpoint(
+            folder / "vae_test" / "2026-01-02_03-04-05" / "checkpoints" / "best.ckpt", module, MODEL, data
+        ),
     )
 
 

@@ -20,6 +20,7 @@ from pti.data.inputs import find_images
 from pti.data.phantom import make_phantom
 from pti.data.sides import open_folders
 from pti.report.calibration_file import MEASURES
+from pti.summary import hash_file
 from pti.translate import main
 from tiny_checkpoints import AUTOENCODER, LAYOUT, MODEL, save
 
@@ -144,16 +145,17 @@ def test_a_second_start_does_nothing_again_and_other_settings_are_refused(result
     assert "seed was 0, now 1" in done.stderr
 
 
-def calibration(path: Path, samples: int) -> Path:
+def calibration(path: Path, samples: int, checkpoint: Path) -> Path:
     """What `evaluate` writes, of too few patients for 90 %."""
     corrections = {measure: {"0.5": 0.1, "0.8": 0.75, "0.9": None} for measure in MEASURES}
-    content = {"method": "ldm", "samples": samples, "found_on": "validation side of DATA", "slices": 12}
-    path.write_text(json.dumps({**content, "patients": 6, "corrections_mm": corrections}))
+    content = {"method": "ldm", "checkpoint": hash_file(checkpoint), "samples": samples, "slices": 12}
+    content |= {"found_on": "validation side of DATA", "patients": 6, "corrections_mm": corrections}
+    path.write_text(json.dumps(content))
     return path
 
 
 def test_a_calibration_gives_each_height_an_interval(tmp_path, checkpoint):
-    file = calibration(tmp_path / "calibration.json", samples=3)
+    file = calibration(tmp_path / "calibration.json", 3, Path(checkpoint))
     settings = ("split=train", "samples=3", f"calibration={file}", "output_dir=out")
     done = run(tmp_path, f"ckpt={checkpoint}", *settings)
     assert "no corrected 90 % interval: it takes 9 validation patients" in done.stdout

@@ -92,7 +92,7 @@ def _corrections(
     """The corrections of the intervals and where they come from; writes ``calibration.json``."""
     if cfg.calibration is not None:
         count = 1 if study.first.module.deterministic else study.sampling.samples
-        found, origin = read_calibration(Path(str(cfg.calibration)), count)
+        found, origin = read_calibration(Path(str(cfg.calibration)), count, hash_file(study.first.path))
         notes += shortage(found, origin)
         return found, origin
     if study.split == "val":
@@ -103,7 +103,8 @@ def _corrections(
         return None, "none"
     found = fit_corrections(scores)
     origin = f"validation side of {Path(study.data['root']).absolute()}"
-    write_text_atomically(output_dir / "calibration.json", calibration_text(scores, found, origin))
+    text = calibration_text(scores, found, origin, hash_file(study.first.path))
+    write_text_atomically(output_dir / "calibration.json", text)
     origin = f"{origin} ({len(set(scores.patients))} patients, {len(scores.names)} slices)"
     notes += shortage(found, origin)
     return found, origin

@@ -58,6 +58,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     from pti.modules.sampling import Sampling
     from pti.report.calibration_file import read_height_calibration
     from pti.report.translations import finish
+    from pti.summary import hash_file
 
     devices = choose_devices(cfg.accelerator, cfg.devices)
     translator = open_translator(resolve(str(cfg.ckpt)))
@@ -66,7 +67,9 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     calibration = None
     if cfg.calibration is not None:
         count = 1 if translator.module.deterministic else cfg.samples
-        calibration = read_height_calibration(Path(str(cfg.calibration)).expanduser(), count)
+        calibration = read_height_calibration(
+            Path(str(cfg.calibration)).expanduser(), count, hash_file(translator.path)
+        )
         for note in calibration.notes:
             print(f"Note: {note}.")
     found = translate_images(

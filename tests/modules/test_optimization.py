@@ -48,6 +48,8 @@ def test_on_the_cpu_all_tensors_are_updated_in_one_call_unless_told_otherwise():
         build_optimizer(functools.partial(torch.optim.Adam, **options), network) for options in chosen
     ]
     assert [optimizer.defaults["fused"] for optimizer in optimizers] == [True, False, None]
+    scaled = build_optimizer(functools.partial(torch.optim.Adam), network, scaled=True)
+    assert not scaled.defaults["fused"]
     assert build_optimizer(functools.partial(torch.optim.RMSprop, lr=0.1), network).defaults["lr"] == 0.1
 
 

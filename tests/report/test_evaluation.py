@@ -206,15 +206,17 @@ def test_calibration_survives_a_file(evaluation, tmp_path):
     scores = evaluation.scores
     corrections = fit_corrections(scores)
     path = tmp_path / "calibration.json"
-    path.write_text(calibration_text(scores, corrections, "the test"))
+    path.write_text(calibration_text(scores, corrections, "the test", "a1b2"))
     found, origin = read_calibration(path, samples=2)
     assert found == corrections
     assert origin == "the test (8 patients)"
-    of_height = read_height_calibration(path, samples=2)
+    of_height = read_height_calibration(path, 2, "a1b2")
     assert of_height.corrections == corrections["height"]
     assert (of_height.origin, len(of_height.notes)) == (origin, 1)
     with pytest.raises(Exception, match="found on 2 samples a slice, but there are 5 now"):
         read_calibration(path, samples=5)
+    with pytest.raises(Exception, match="found with the checkpoint of SHA-256 a1b2"):
+        read_calibration(path, 2, "c3d4")
     path.write_text("{}")
     with pytest.raises(Exception, match=r"expected a calibration\.json"):
         read_calibration(path, samples=2)

@@ -49,7 +49,8 @@ class ManualTraining(LightningModule):
     def build_optimizer(self, factory: OptimizerFactory, network: nn.Module) -> Optimizer:
         """The optimizer of a network's trainable parameters, its rate scaled by the devices if configured."""
         factor = self.trainer.world_size if self.scale_lr_by_devices else 1
-        return optimization.build_optimizer(factory, network, factor)
+        scaled = optimization.grad_scaler(self) is not None
+        return optimization.build_optimizer(factory, network, factor, scaled)
 
     def optimizers_at_rate(self) -> list[LightningOptimizer]:
         """The optimizers, each at the schedule's rate for this step; logs the first one's."""

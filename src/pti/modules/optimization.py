@@ -82,16 +82,19 @@ def total_steps(trainer: Trainer, accumulate: int) -> float:
     return min(steps, epochs * math.ceil(batches / accumulate))
 
 
-def build_optimizer(factory: OptimizerFactory, network: nn.Module, rate_factor: float = 1.0) -> Optimizer:
+def build_optimizer(
+    factory: OptimizerFactory, network: nn.Module, rate_factor: float = 1.0, scaled: bool = False
+) -> Optimizer:
     """The optimizer of a network's trainable parameters, its rate times ``rate_factor``.
 
     On the CPU it is a fused one where there is a choice: one call for all tensors, where the default is one
-    for each. On a GPU the default is as fast, and leaves fp16's unscaling and the clipping apart.
+    for each. Not for ``scaled`` gradients (fp16): it would unscale them itself, too late for clipping. On a
+    GPU the default is as fast.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
     if isinstance(factory, partial) and "fused" in signature(factory.func).parameters:
-        on_cpu = all(p.device.type == "cpu" for p in parameters)
-        factory = partial(factory, **{"fused": on_cpu or None, **factory.keywords})
+        fused = not scaled and all(p.device.type == "cpu" for p in parameters)
+        factory = partial(factory, **{"fused": fused or None, **factory.keywords})
     optimizer = factory(parameters)
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] = group["lr"] * rate_factor

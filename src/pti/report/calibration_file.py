@@ -51,16 +51,18 @@ def shortage(corrections: Corrections, origin: str) -> list[str]:
     return notes
 
 
-def calibration_text(scores: Scores, corrections: Corrections, origin: str) -> str:
+def calibration_text(scores: Scores, corrections: Corrections, origin: str, checkpoint: str) -> str:
     """The file's text.
 
     Args:
         scores: that the corrections were found on.
         corrections: mm.
         origin: which patients these are, in words.
+        checkpoint: SHA-256 of the model's file.
     """
     content = {
         "method": scores.method,
+        "checkpoint": checkpoint,
         "samples": scores.samples,
         "found_on": origin,
         "slices": len(scores.names),
@@ -73,15 +75,18 @@ def calibration_text(scores: Scores, corrections: Corrections, origin: str) -> s
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
-def read_calibration(path: Path, samples: int) -> tuple[dict[str, dict[float, float]], str]:
+def read_calibration(
+    path: Path, samples: int, checkpoint: str | None = None
+) -> tuple[dict[str, dict[float, float]], str]:
     """The corrections of a file, and in words where they come from.
 
     Args:
         path: a ``calibration.json``.
         samples: of each slice now; a correction is only valid for intervals from as many.
+        checkpoint: SHA-256 of the file of the model that is at work; None = not known.
 
     Raises:
-        DataError: it is no such file, or was found with another number of samples.
+        DataError: it is no such file, or was found with another number of samples or another model.
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -92,13 +97,19 @@ def read_calibration(path: Path, samples: int) -> tuple[dict[str, dict[float, fl
             }
             for measure in MEASURES
         }
-        found, origin = content["samples"], f"{content['found_on']} ({content['patients']} patients)"
+        found, model = content["samples"], content["checkpoint"]
+        origin = f"{content['found_on']} ({content['patients']} patients)"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise DataError(f"{path}: expected a calibration.json that an evaluate command wrote.") from None
     if found != samples:
         raise DataError(
             f"{path}: found on {found} samples a slice, but there are {samples} now. Use as many, or "
             "calibrate anew."
+        )
+    if checkpoint is not None and checkpoint != model:
+        raise DataError(
+            f"{path}: found with the checkpoint of SHA-256 {model[:12]}… ({content['method']}), but this one "
+            f"has {checkpoint[:12]}…. An evaluate command with it writes its own calibration.json."
         )
     return corrections, origin
 
@@ -118,8 +129,8 @@ class HeightCalibration:
     notes: Sequence[str]
 
 
-def read_height_calibration(path: Path, samples: int) -> HeightCalibration:
+def read_height_calibration(path: Path, samples: int, checkpoint: str) -> HeightCalibration:
     """What a file says of the height; arguments and errors as `read_calibration`."""
-    corrections, origin = read_calibration(path, samples)
+    corrections, origin = read_calibration(path, samples, checkpoint)
     heights = corrections[MEASURES[0]]
     return HeightCalibration(heights, origin, shortage({MEASURES[0]: heights}, origin))
