@@ -1,5 +1,6 @@
 """The suite ``metrics``: what `evaluate` measures of a predicted image, on one thread."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -20,7 +21,6 @@ def metrics_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
     from pti.metrics.image import mae, ms_ssim, psnr, ssim
     from pti.metrics.morphometry import dice, hausdorff95, iou
 
-    torch.set_num_threads(1)  # images a second and core
     size, count = max(_LEAST_SIZE, config.image_size), min(_DRAWN, config.images)
     pairs = [next(iter(draw_pairs(0, patient, 1, size, 0.15))) for patient in range(count)]
     edge = 0.15 * 256 / size
@@ -46,15 +46,32 @@ def metrics_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
                 agreement(true.mask, found.mask)
 
     everything = {
-        "one metric after the other": one_by_one,
-        "pti.metrics.agreement.compare_images": lambda: [
-            compare_images(truths[index], predictions[index], data_range) for index in order
-        ],
+        "one metric after the other": _on_one_thread(one_by_one),
+        "pti.metrics.agreement.compare_images": _on_one_thread(
+            lambda: [compare_images(truths[index], predictions[index], data_range) for index in order]
+        ),
     }
     morphometry = {
-        "pti.metrics.agreement.find_bone": lambda: [find_bone(predictions[index], edge) for index in order]
+        "pti.metrics.agreement.find_bone": _on_one_thread(
+            lambda: [find_bone(predictions[index], edge) for index in order]
+        )
     }
     return [
         Comparison("all metrics of an image", "images/s", len(order), everything),
         Comparison("morphometry alone", "images/s", len(order), morphometry),
     ]
+
+
+def _on_one_thread(work: Callable[[], object]) -> Callable[[], None]:
+    """The same at images a second and core."""
+    import torch
+
+    def run() -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            work()
+        finally:
+            torch.set_num_threads(before)
+
+    return run
