@@ -217,3 +217,4 @@ def test_samples_of_a_second_stage(tmp_path, study, second_stage):
         page.wait_for_function(
             "document.querySelectorAll('#samples-shown img').length === 3"
         )  # and the truth
+        assert page.locator("#samples-shown img").count() == 3

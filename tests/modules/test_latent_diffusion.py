@@ -24,20 +24,9 @@ from second_stage_setup import (
     module_of,
     names,
     one_step,
-    save_autoencoder,
     training_batch,
 )
-from training_setup import SIZE, make_images
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("data") / "images")
-
-
-@pytest.fixture(scope="module")
-def autoencoder(root: Path) -> Path:
-    return save_autoencoder(root, root.parent / "stage_1" / "best.ckpt")
+from training_setup import SIZE
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from pti.diffusion.paths import VariancePreserving
 from pti.modules import latent_diffusion
-from second_stage_setup import configuration, save_autoencoder, trained
-from training_setup import make_images
+from second_stage_setup import configuration, trained
 
 # Plain descent: an adaptive rate would make much of what rounding changes.
 DESCENT = [
@@ -21,16 +20,6 @@ DESCENT = [
     "trainer.max_epochs=1",
     "data.subset=8",
 ]
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("data") / "images")
-
-
-@pytest.fixture(scope="module")
-def autoencoder(root: Path) -> Path:
-    return save_autoencoder(root, root.parent / "stage_1" / "best.ckpt")
 
 
 @pytest.fixture(scope="module")

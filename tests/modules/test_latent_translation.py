@@ -15,22 +15,9 @@ from second_stage_setup import (
     data_of,
     generators,
     recorded_pairs,
-    save_autoencoder,
     trained,
     training_batch,
 )
-from training_setup import make_images
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("data") / "images")
-
-
-@pytest.fixture(scope="module")
-def autoencoder(root: Path) -> Path:
-    return save_autoencoder(root, root.parent / "stage_1" / "best.ckpt")
-
 
 SHORT = (
     "trainer.limit_train_batches=2",

@@ -20,26 +20,15 @@ from second_stage_setup import (
     generators,
     module_of,
     one_step,
-    save_autoencoder,
     trained,
     training_batch,
 )
-from training_setup import configuration, make_images
+from training_setup import configuration
 
 KINDS = [
     pytest.param(REGRESSION, Regression, id="pixels"),
     pytest.param(LATENT_REGRESSION, LatentRegression, id="latents"),
 ]
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("data") / "images")
-
-
-@pytest.fixture(scope="module")
-def autoencoder(root: Path) -> Path:
-    return save_autoencoder(root, root.parent / "stage_1" / "best.ckpt")
 
 
 def config_of(root: Path, folder: Path, autoencoder: Path, base: Sequence[str], *overrides: str) -> Any:
