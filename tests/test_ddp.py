@@ -49,6 +49,22 @@ def test_two_processes_train_like_one(root, tmp_path):  # fault 31
     assert initial > 1e-4  # something was learnt
 
 
+def test_two_processes_stopped_inside_an_accumulation_window(root, tmp_path):
+    window = ("model.accumulate_grad_batches=3", "trainer.devices=2", "data.batch_size=2", *EXACT)
+    settings = arguments(root, "output_dir=run", *window)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+    assert run(whole, *settings)[0] == 0
+    code, output = run(cut, *settings, trouble("on_train_batch_start", "SIGTERM", 2, rank=1))
+    assert code == 143, output
+    assert read(cut / "run" / "checkpoints" / "last.ckpt")["accumulated_gradients"]
+    code, output = run(cut, *settings, "ckpt_path=run/checkpoints/last.ckpt")
+    assert code == 0, output
+    one, two = weights(whole), weights(cut)
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) <= 1e-12
+
+
 def test_two_processes_validate_like_one(root, tmp_path):  # fault 32
     for devices in (1, 2):
         (tmp_path / str(devices)).mkdir()

@@ -9,7 +9,6 @@ from torch import nn
 
 from pti.errors import UsageError
 from pti.modules.optimization import Schedule, accumulation_window, build_optimizer, clip_gradients, set_rate
-from pti.modules.running_means import RunningMeans
 
 
 @pytest.mark.parametrize("decay", ["constant", "cosine", "linear"])
@@ -58,21 +57,3 @@ def test_clipping_refuses_an_optimizer_that_unscales_itself():
     optimizer._step_supports_amp_scaling = True  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(UsageError, match="fused"):
         clip_gradients(optimizer, 1.0, scaler=object())
-
-
-def test_running_means_join_uneven_ranks():
-    ranks = [RunningMeans(["a", "b", "never"]) for _ in range(3)]
-    for rank in ranks:
-        rank.reset(torch.device("cpu"))
-    ranks[0].add("a", torch.tensor([1.0, 2.0, 3.0]))
-    ranks[1].add("a", torch.tensor([10.0]))
-    ranks[1].add("b", torch.tensor([float("nan"), 4.0]), skip_nan=True)
-    total = sum(rank._state for rank in ranks)
-    assert ranks[2].compute(lambda _: torch.as_tensor(total)) == {"a": 4.0, "b": 4.0}
-
-
-def test_running_means_do_not_hide_a_diverged_model():
-    means = RunningMeans(["a"])
-    means.reset(torch.device("cpu"))
-    means.add("a", torch.tensor([1.0, float("nan")]))
-    assert means.compute(lambda t: t)["a"] != means.compute(lambda t: t)["a"]

@@ -43,8 +43,8 @@ class PhantomPair:
 
 def make_phantom(
     output_dir: str | Path,
-    patients: int = 40,
-    slices: int = 5,
+    patients: int = 400,
+    slices: int = 1,
     image_size: int = 256,
     pixel_mm: float = 0.15,
     seed: int = 0,

@@ -180,7 +180,7 @@ class AdversarialVAE(ManualTraining):
         self.report.add_bone(raw, found, batch["pixel_mm"])
 
     def on_validation_epoch_end(self) -> None:
-        means = self.report.compute(lambda t: self.trainer.strategy.reduce(t, reduce_op="sum"))
+        means = self.report.compute()
         for name, value in means.items():
             self.log(f"val/{name}", value, prog_bar=name == "l1")
 

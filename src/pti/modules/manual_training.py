@@ -78,8 +78,12 @@ class ManualTraining(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["batches_seen"] = self.batches_seen
-        # There are some only inside an accumulation window; under DDP they are this rank's share.
+        # There are some only inside an accumulation window. Under DDP each rank has its own share until the
+        # window ends; the mean, given to all of them, leads to the same step.
         gradients = {name: p.grad for name, p in self.named_parameters() if p.grad is not None}
+        if self.trainer.world_size > 1:
+            reduce = self.trainer.strategy.reduce  # in place
+            gradients = {name: reduce(grad.clone(), reduce_op="mean") for name, grad in gradients.items()}
         checkpoint["accumulated_gradients"] = gradients
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

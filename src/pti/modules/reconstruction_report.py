@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -43,46 +43,39 @@ class ReconstructionReport:
 
     def reset(self, device: torch.device) -> None:
         """Forgets everything."""
-        self.means.reset(device)
+        self.means.start(device)
 
     def add_images(self, image: Tensor, reconstruction: Tensor) -> None:
         """Normalised images, (B, 1, H, W)."""
-        self.means.add("l1", mae(reconstruction, image))
-        self.means.add("psnr", psnr(reconstruction, image, DATA_RANGE))
-        self.means.add("ssim", ssim(reconstruction, image, DATA_RANGE))
+        self.means.update("l1", mae(reconstruction, image))
+        self.means.update("psnr", psnr(reconstruction, image, DATA_RANGE))
+        self.means.update("ssim", ssim(reconstruction, image, DATA_RANGE))
         if self.perceptual is not None:
             values = [self.perceptual(a[None], b[None]) for a, b in zip(reconstruction, image, strict=True)]
-            self.means.add("perceptual", torch.stack(values))
+            self.means.update("perceptual", torch.stack(values))
 
     def add_latents(self, posterior: Posterior) -> None:
         """The posterior of each image."""
         kl = kl_per_image(posterior.mean, posterior.std)
-        self.means.add("kl", kl)
-        self.means.add("kl_per_element", kl / posterior.mean[0].numel())
+        self.means.update("kl", kl)
+        self.means.update("kl_per_element", kl / posterior.mean[0].numel())
         z, z_squared = posterior.mean.mean((2, 3)), posterior.mean.square().mean((2, 3))
         for c in self.channels:
-            self.means.add(f"z_{c}", z[:, c])
-            self.means.add(f"z_squared_{c}", z_squared[:, c])
+            self.means.update(f"z_{c}", z[:, c])
+            self.means.update(f"z_squared_{c}", z_squared[:, c])
 
     def add_bone(self, raw: Tensor, reconstruction: Tensor, pixel_mm: Tensor) -> None:
         """Raw images (B, 1, H, W) and the edge of a pixel in mm, (B,)."""
         if not self.bone:
             return
-        agreements, errors = [], []
-        arrays = (raw.squeeze(1).cpu().numpy(), reconstruction.squeeze(1).cpu().numpy(), pixel_mm.tolist())
-        for truth, found, mm in zip(*arrays, strict=True):
-            wanted, got = bone_mask(truth), bone_mask(found)
-            agreements.append(dice(got, wanted))
-            # A reconstruction without bone is wrong by the whole height.
-            height = np.nan_to_num(measure(got, mm).height)
-            errors.append(abs(height - measure(wanted, mm).height) * mm)
+        agreements, errors = bone_agreement(raw, reconstruction, pixel_mm)
         # NaN: an image without bone.
-        self.means.add("bone_dice", torch.tensor(agreements), skip_nan=True)
-        self.means.add("bone_height_error_mm", torch.tensor(errors), skip_nan=True)
+        self.means.update("bone_dice", agreements, skip_nan=True)
+        self.means.update("bone_height_error_mm", errors, skip_nan=True)
 
-    def compute(self, reduce: Callable[[Tensor], Tensor]) -> Mapping[str, float]:
-        """All figures by name; ``reduce`` sums a tensor over the ranks."""
-        figures = self.means.compute(reduce)
+    def compute(self) -> Mapping[str, float]:
+        """All figures by name, over all ranks."""
+        figures = self.means.compute()
         active = 0
         for c in self.channels:
             mean, square = figures.pop(f"z_{c}", np.nan), figures.pop(f"z_squared_{c}", np.nan)
@@ -90,3 +83,19 @@ class ReconstructionReport:
             figures[f"latent_mean_{c}"], figures[f"latent_std_{c}"] = mean, variance**0.5
             active += variance > ACTIVE_VARIANCE
         return figures | {"active_units": float(active)}
+
+
+def bone_agreement(true: Tensor, found: Tensor, pixel_mm: Tensor) -> tuple[Tensor, Tensor]:
+    """Dice and absolute height error in mm of each image, (B,); NaN where the truth has no bone.
+
+    Raw images (B, 1, H, W) and the edge of a pixel in mm, (B,). A found image without bone is wrong by the
+    whole height.
+    """
+    agreements, errors = [], []
+    arrays = (true.squeeze(1).cpu().numpy(), found.squeeze(1).cpu().numpy(), pixel_mm.tolist())
+    for truth, image, mm in zip(*arrays, strict=True):
+        wanted, got = bone_mask(truth), bone_mask(image)
+        agreements.append(dice(got, wanted))
+        height = np.nan_to_num(measure(got, mm).height)
+        errors.append(abs(height - measure(wanted, mm).height) * mm)
+    return torch.tensor(agreements), torch.tensor(errors)

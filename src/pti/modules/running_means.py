@@ -1,37 +1,46 @@
-"""Means over a data set that is spread over ranks unevenly."""
+"""Means of per-sample figures over batches and ranks of any size."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
 
-class RunningMeans:
-    """Sums and counts of named per-sample values, joined once at the end, however many samples a rank saw.
+class RunningMeans(Metric):
+    """Means of named per-sample values: sums and counts, added up over the ranks once, by ``compute``.
 
-    The names are fixed at the start, so that a rank without samples takes part too.
+    Every sample weighs the same, whatever the size of its batch and however many samples its rank saw. The
+    names are fixed at the start, so that a rank without samples takes part too.
     """
 
+    full_state_update = False
+    sums: Tensor
+    counts: Tensor
+
     def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
         self.names = tuple(names)
-        self._state = torch.zeros(2, len(self.names))
+        for state in ("sums", "counts"):
+            self.add_state(state, torch.zeros(len(self.names)), dist_reduce_fx="sum")
 
-    def reset(self, device: torch.device) -> None:
+    def start(self, device: torch.device) -> None:
         """Forgets everything; sums in float64 where the device has it."""
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        self._state = torch.zeros(2, len(self.names), dtype=dtype, device=device)
+        self.set_dtype(torch.float32 if device.type == "mps" else torch.float64)
+        self.to(device)
+        self.reset()
 
-    def add(self, name: str, values: Tensor, skip_nan: bool = False) -> None:
+    def update(self, name: str, values: Tensor, skip_nan: bool = False) -> None:
         """Adds one value per sample, (B,). With ``skip_nan``, NaN means "not defined" and isn't counted."""
-        values = values.detach().to(self._state)
+        values = values.detach().to(self.sums)
         valid = ~values.isnan() if skip_nan else torch.ones_like(values, dtype=torch.bool)
         column = self.names.index(name)
-        self._state[0, column] += torch.where(valid, values, 0.0).sum()
-        self._state[1, column] += valid.sum()
+        self.sums[column] += torch.where(valid, values, 0.0).sum()
+        self.counts[column] += valid.sum()
 
-    def compute(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """The means of what was counted at all; ``reduce`` sums a tensor over the ranks."""
-        total, count = reduce(self._state.clone()).tolist()
-        return {name: t / n for name, t, n in zip(self.names, total, count, strict=True) if n > 0}
+    def compute(self) -> dict[str, float]:
+        """The means of what was counted at all."""
+        pairs = zip(self.names, self.sums.tolist(), self.counts.tolist(), strict=True)
+        return {name: total / count for name, total, count in pairs if count > 0}

@@ -152,7 +152,7 @@ class Translation(ManualTraining):
             self.report.add_bone(target, found, batch["pixel_mm"][chosen])
 
     def on_validation_epoch_end(self) -> None:
-        means = self.report.compute(lambda t: self.trainer.strategy.reduce(t, reduce_op="sum"))
+        means = self.report.compute()
         for name, value in means.items():
             self.log(f"val/{name}", value, prog_bar=name == "loss")
 
