@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 from pti.__main__ import VERBS
 
@@ -29,3 +30,10 @@ def test_passes_on_to_the_verb():
     done = run("check", "data.rot=x")
     assert done.returncode == 2
     assert "Did you mean data.root?" in done.stderr
+
+
+def test_tells_its_version():
+    done = run("--version")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"pti {version('pti')}\n")
+    assert done.stdout.strip().endswith("False")

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from in_process import Done, rows, run_command
 from pti.checkpoint import build
@@ -22,7 +21,7 @@ from pti.data.sides import open_folders
 from pti.report.calibration_file import MEASURES
 from pti.summary import hash_file
 from pti.translate import main
-from tiny_checkpoints import AUTOENCODER, LAYOUT, MODEL, save
+from tiny_checkpoints import AUTOENCODER, LAYOUT, MODEL, save, save_translator
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +33,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory, data) -> Path:
-    """Random weights, made such that what comes out is mostly tissue."""
-    torch.manual_seed(0)
-    module = build(MODEL, "the test")
-    images = [tif.read(image.path).pixels for image in find_images(data / "edente")]
-    module.normalization.fit(images)  # pyright: ignore
-    with torch.no_grad():
-        module.first_stage.autoencoder.decoder.blocks[-1].conv.bias.fill_(0.5)  # pyright: ignore
-    return save(tmp_path_factory.mktemp("run") / "best.ckpt", module, MODEL, data)
+    return save_translator(tmp_path_factory.mktemp("run") / "best.ckpt", data)
 
 
 def command(*arguments: str) -> list[str]:

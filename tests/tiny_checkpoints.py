@@ -4,6 +4,10 @@ from pathlib import Path
 
 import torch
 
+from pti.checkpoint import build
+from pti.data import tif
+from pti.data.inputs import find_images
+
 SIZE = 32
 LAYOUT = {"_target_": "pti.data.layouts.paired_folders", "_partial_": True}
 AUTOENCODER = {
@@ -48,3 +52,13 @@ def save(path: Path, module: torch.nn.Module, model: dict, data: Path) -> Path:
     settings |= {"image_size": SIZE, "pixel_mm": 0.15, "val_root": None, "test_root": None}
     torch.save({"config": {"model": model, "data": settings}, "state_dict": module.state_dict()}, path)
     return path
+
+
+def save_translator(path: Path, data: Path) -> Path:
+    """One with random weights, made such that what comes out is mostly tissue; ``data``: root of pairs."""
+    torch.manual_seed(0)
+    module = build(MODEL, "the test")
+    module.normalization.fit([tif.read(image.path).pixels for image in find_images(data / "edente")])  # pyright: ignore
+    with torch.no_grad():
+        module.first_stage.autoencoder.decoder.blocks[-1].conv.bias.fill_(0.5)  # pyright: ignore
+    return save(path, module, MODEL, data)

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import sys
+from importlib import metadata
 
 VERBS = {
     "demo": "the whole story on the phantom, or on your own pairs, told on one page (15 to 30 minutes)",
@@ -27,6 +28,9 @@ def main() -> None:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview())
         sys.exit(0)
+    if arguments[0] in ("-V", "--version", "version"):
+        print(f"pti {metadata.version('pti')}")
+        sys.exit(0)
     verb = arguments[0].replace("-", "_")
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, n=1)
@@ -40,7 +44,7 @@ def main() -> None:
 def _overview() -> str:
     width = max(map(len, VERBS))
     lines = [f"  {verb:{width}}  {what}" for verb, what in VERBS.items()]
-    return "\n".join(["Usage: pti VERB key=value …   (pti VERB --help lists the keys)", "", *lines])
+    return "\n".join(["Usage: pti VERB key=value …   (pti VERB --help lists the keys; pti --version)", "", *lines])
 
 
 if __name__ == "__main__":
