@@ -46,11 +46,14 @@ def run(tmp_path):
     (conf / "model").mkdir()
     (conf / "model" / "small.yaml").write_text("weight: 1.0e-6\nlayers: [1, 2]\nflag: false\n")
     (conf / "model" / "large.yaml").write_text("weight: 1.0\nlayers: [3, 4]\nflag: true\nheads: 8\n")
+    (conf / "data").mkdir()  # a group that this command doesn't choose from
+    (conf / "data" / "other.yaml").write_text("root: elsewhere\n")
     (conf / "toy.yaml").write_text(
         dedent(f"""
         defaults: [hydra: default, model: small, _self_]
         size: 3
         mode: ok
+        data: {{root: here}}
         output_dir: {tmp_path}/out
         """)
     )
@@ -86,6 +89,7 @@ def test_runs_with_the_given_values(run, tmp_path):
         ("size", "expected key=value"),
         ("size=1000", "expected at most 100"),
         ("model.weight=[1", "could not be read"),
+        ("data=other", "no such choice. It has data.root"),
     ],
 )
 def test_a_mistake_gets_one_message_and_exit_code_2(run, argument, named):

@@ -140,6 +140,8 @@ def _explain(name: str, job: list[str], error: HydraException) -> str:
                 if option is not None and str(option) not in found:
                     near = _nearest(str(option), found)
                     return f"{key}={option}: there is no such option.{near} Available: {', '.join(found)}."
+            if f"Could not override '{key}'" in str(error):
+                return f"{key}={wanted}: this command has no such choice.{_keys_below(name, key)}"
         else:
             known = _known_keys(name, job) if known is None else known
             if known and key not in known:
@@ -168,6 +170,12 @@ def _compose_groups(name: str, job: list[str]) -> DictConfig | None:
         return compose(name, chosen)
     except ConfigCompositionException:
         return None
+
+
+def _keys_below(name: str, group: str) -> str:
+    """What a command does have under the name of a group that it doesn't take."""
+    keys = [key for key in _known_keys(name, []) if key.startswith(f"{group}.")]
+    return f" It has {', '.join(keys[:3])}." if keys else f" `python -m pti.{name} --help` lists all keys."
 
 
 def _is_group(key: str) -> bool:
