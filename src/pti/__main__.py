@@ -44,7 +44,8 @@ def main() -> None:
 def _overview() -> str:
     width = max(map(len, VERBS))
     lines = [f"  {verb:{width}}  {what}" for verb, what in VERBS.items()]
-    return "\n".join(["Usage: pti VERB key=value …   (pti VERB --help lists the keys; pti --version)", "", *lines])
+    usage = "Usage: pti VERB key=value …   (pti VERB --help lists the keys; pti --version)"
+    return "\n".join([usage, "", *lines])
 
 
 if __name__ == "__main__":
