@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import map_coordinates
 
 from pti.data.resize import fit, pixel_mm_after, unfit
 
@@ -52,6 +53,22 @@ def test_an_edge_keeps_its_place_to_a_fraction_of_a_pixel(size: int) -> None:
         errors.append(np.flatnonzero((back > 500).any(1)).size - height)
     assert abs(np.mean(errors)) < 0.5
     assert np.abs(errors).max() <= 2
+
+
+def test_enlarging_keeps_more_than_lines_between_the_pixels_and_adds_no_halo() -> None:
+    y, x = np.mgrid[0:128, 0:128]
+    image = (300 + 100 * np.sin(x / 4) * np.cos(y / 5)).astype(np.float32)
+    image[:20] = 0
+    small = fit(image, 64)
+    back = unfit(small, image.shape)
+    inner = (slice(30, -10), slice(10, -10))
+    places = (np.arange(128) + 0.5) / 2 - 0.5
+    lines = map_coordinates(small, np.meshgrid(places, places, indexing="ij"), order=1, mode="nearest")
+    cubic_error, linear_error = (np.abs(found - image)[inner].mean() for found in (back, lines))
+    assert cubic_error < 0.7 * linear_error
+    assert back.max() <= small.max()
+    assert back[back != 0].min() >= 0
+    assert (back[:19] == 0).all()
 
 
 def test_shrinking_does_not_alias() -> None:
