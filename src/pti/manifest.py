@@ -27,11 +27,12 @@ class Manifest:
 
     def __init__(self, output_dir: Path, settings: Mapping[str, Any], artefacts: Sequence[str]) -> None:
         self.output_dir = output_dir
+        self._artefacts = tuple(artefacts)
         path = output_dir / FILE
         lines = _lines(path)
         settings = json.loads(json.dumps(settings))
         if not lines:
-            _refuse_others_files(output_dir, [name for name in artefacts if (output_dir / name).exists()])
+            _refuse_others_files(output_dir, self._written())
         elif lines[0] != settings:
             _refuse_other_settings(output_dir, lines[0], settings)
         self.rows: dict[str, dict[str, Any]] = {row["name"]: row for row in lines[1:]}
@@ -50,6 +51,9 @@ class Manifest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        if error is not None and not self.rows and not self._written():
+            # Nothing came of it, so other settings may take the folder.
+            (self.output_dir / FILE).unlink(missing_ok=True)
 
     def is_done(self, name: str, path: Path) -> bool:
         """Whether the outputs for the input ``path`` are there and the input hasn't changed since."""
@@ -64,6 +68,9 @@ class Manifest:
         row = {"name": name, "input": _state(path), "files": relative, "figures": dict(figures)}
         self._append(row)
         self.rows[name] = row
+
+    def _written(self) -> list[str]:
+        return [name for name in self._artefacts if (self.output_dir / name).exists()]
 
     def _append(self, content: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(content) + "\n")

@@ -43,6 +43,13 @@ def test_samples_are_matched_in_order_also_below_a_translate_folder(write, tmp_p
     assert not found.notes
 
 
+def test_reconstructions_are_found_below_a_reconstruct_folder(write, tmp_path):
+    write("out/reconstructions", *NAMES)
+    write("out/comparisons", *NAMES)
+    found = match_folders({"model": tmp_path / "out"}, write("true", *NAMES))
+    assert [path.parent.name for path in found.cases[0].predictions["model"]] == ["reconstructions"]
+
+
 def test_a_name_that_looks_like_a_sample_is_itself(write):
     targets = write("true", "jaw_s01", "jaw")
     found = match_folders({"model": write("predicted", "jaw_s01", "jaw")}, targets)
@@ -75,5 +82,5 @@ def test_strangers_are_noted(write):
 
 def test_methods_are_called_after_their_folders():
     assert list(method_names([Path("/x/ldm")])) == ["ldm"]
-    assert list(method_names([Path("/x/a/samples"), Path("/x/b/samples")])) == ["a", "b"]
+    assert list(method_names([Path("/x/a/samples"), Path("/x/b/reconstructions")])) == ["a", "b"]
     assert list(method_names([Path("/a/out"), Path("/b/out")])) == ["a/out", "b/out"]

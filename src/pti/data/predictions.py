@@ -14,7 +14,8 @@ from pti.metrics.scores import Case
 SAMPLE = re.compile(r"^(?P<name>.+)_s(?P<index>\d+)$")
 """NAME_s00, NAME_s01, …: the samples that ``translate`` writes for the image NAME."""
 
-SAMPLES = "samples"  # the folder below a translate command's output_dir that holds them
+BELOW = ("samples", "reconstructions")
+"""Folders below an output_dir of ``translate`` and ``reconstruct`` that hold the images."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Matched:
 
 def method_names(folders: Sequence[Path]) -> dict[str, Path]:
     """A short name for each folder: its own, with as many of its parents' names as tell them apart."""
-    parts = [[part for part in folder.absolute().parts if part != SAMPLES] for folder in folders]
+    parts = [[part for part in folder.absolute().parts if part not in BELOW] for folder in folders]
     depth = 1
     while len({"/".join(part[-depth:]) for part in parts}) < len(folders) and depth < max(map(len, parts)):
         depth += 1
@@ -114,7 +115,7 @@ def _samples(
     method: str, folder: Path, known: set[str], origin: str, notes: list[str]
 ) -> dict[str, list[Path]]:
     """Name -> files of its samples, in order."""
-    folder = folder / SAMPLES if (folder / SAMPLES).is_dir() else folder
+    folder = next((folder / name for name in BELOW if (folder / name).is_dir()), folder)
     found: dict[str, dict[int, Path]] = {}
     strangers = []
     for image in find_images(folder):
