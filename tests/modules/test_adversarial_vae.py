@@ -148,6 +148,7 @@ def test_resume_restores_counters_optimizers_average_and_noise(tmp_path):
 
 def test_a_checkpoint_inside_a_window_keeps_its_gradients():
     module, other = tiny_vae(), tiny_vae()
+    fit(module, Data())
     for parameter in module.autoencoder.parameters():
         parameter.grad = torch.randn_like(parameter)
     checkpoint: dict[str, Any] = {}
