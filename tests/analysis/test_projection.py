@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from study_setup import made_latents
 
 from pti.analysis.distances import squared_distances
@@ -16,7 +17,9 @@ def test_groups_and_patients_stay_together_and_the_seed_decides(method):
     latents = made_latents(apart=4.0)
     components = principal_components(latents.flat)
     settings, _ = fit_to(Settings(n_neighbors=5, perplexity=5), len(latents))
+    threads = torch.get_num_threads()
     found = project(components, method, settings)
+    assert torch.get_num_threads() == threads  # else torch would round otherwise from here on
     assert found.points.shape == (len(latents), 2)
     apart = squared_distances(found.points) + 1e9 * np.eye(len(latents))
     assert np.mean(latents.group[apart.argmin(1)] == latents.group) > 0.9

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from pti.analysis.names import METHODS
 from pti.errors import DataError
@@ -121,6 +122,7 @@ def project(components: Components, method: str, settings: Settings) -> Projecti
 def _umap(scores: np.ndarray, settings: Settings) -> tuple[np.ndarray, str]:
     import umap  # compiles itself: takes seconds, which the other methods need not wait for
 
+    threads = torch.get_num_threads()
     # Begun at the principal components, so that the large structure is kept (Kobak & Linderman 2021).
     found = umap.UMAP(
         n_neighbors=settings.n_neighbors,
@@ -129,6 +131,9 @@ def _umap(scores: np.ndarray, settings: Settings) -> tuple[np.ndarray, str]:
         random_state=settings.seed,
         n_jobs=1,  # all that a fixed seed allows
     ).fit_transform(scores)
+    # numba's threads are also torch's, and it sets them to the number of cores: more than was asked for, and
+    # with another number torch rounds otherwise.
+    torch.set_num_threads(threads)
     return np.asarray(found), f"n_neighbors={settings.n_neighbors}, min_dist={settings.min_dist:g}"
 
 
