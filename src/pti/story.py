@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _FULL_LENGTH = {"vae_demo": 4, "ldm_demo": 36, "regression_demo": 3}
-"""Epochs that `minutes` = 15 pays for on two cores: a little less than the experiments' own."""
+"""Epochs that `minutes` = 15 pays for on two cores: fewer than the experiments' own."""
 
 _BATCHES = {"vae_demo": 320, "ldm_demo": 40, "regression_demo": 80}
 """In an epoch on the phantom. Where less than one epoch is paid for, a number does on any data set."""
