@@ -16,7 +16,7 @@ from pti.modules.callbacks import Checkpointer
 from pti.modules.callbacks.metrics_csv import read_metrics
 from pti.overrides import check_command_line
 from pti.resuming import exclusive_run
-from pti.train import preflight, train
+from pti.train import explained, preflight, train
 from training_setup import arguments, configuration, environment, make_images, trouble
 
 
@@ -243,6 +243,30 @@ def test_last_goes_on_in_its_folder_and_others_branch(run, root, monkeypatch):
     assert check(root, f"ckpt_path='{run}/checkpoints/best.ckpt'") == [
         f"ckpt_path='{run}/checkpoints/best.ckpt'"
     ]
+
+
+def _wrapped(inner: Exception, outer: Exception) -> Exception:
+    try:
+        try:
+            raise inner
+        except Exception as caught:
+            raise outer from caught
+    except Exception as raised:
+        return raised
+
+
+def test_the_death_of_a_loading_process_is_told_wherever_it_is_noticed():  # fault 24
+    """torch raises it in a signal handler: other code may be in the middle of anything, and wrap it."""
+    death = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    told = explained(_wrapped(death, TypeError("unsupported callable")))
+    assert isinstance(told, DataError)
+    assert "process that loads images was killed" in str(told)
+    assert "data.num_workers" in str(told)
+
+
+@pytest.mark.parametrize("outer", [ValueError("outer"), DataError("outer")])
+def test_other_errors_keep_their_words(outer):
+    assert explained(_wrapped(KeyError("inner"), outer)) is outer
 
 
 def test_a_logger_without_its_package(root):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -131,19 +132,36 @@ def train(config: DictConfig, output_dir: Path) -> int:
 
 
 def explained(error: Exception) -> Exception:
-    """A library's error in words that say what to turn; other errors as they are."""
-    text = str(error)
-    if type(error).__name__ == "OutOfMemoryError":
-        return DataError(
-            f"The device's memory is full ({text.splitlines()[0]}). Lower data.batch_size (and raise "
-            "model.accumulate_grad_batches), or set trainer.precision=bf16-mixed."
-        )
-    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
-        return DataError(
-            f"A process that loads images was killed ({text.splitlines()[0]}); the machine's memory may be "
-            "full. Lower data.num_workers, then continue with ckpt_path=last."
-        )
+    """A library's error in words that say what to turn; other errors as they are.
+
+    What it was raised from counts too: torch raises the death of a loading process in the main thread,
+    wherever that happens to be, so that other code may catch it and raise an error of its own.
+    """
+    if isinstance(error, (UsageError, DataError)):
+        return error
+    for cause in _with_causes(error):
+        first = next(iter(str(cause).splitlines()), "")
+        if type(cause).__name__ == "OutOfMemoryError":
+            return DataError(
+                f"The device's memory is full ({first}). Lower data.batch_size (and raise "
+                "model.accumulate_grad_batches), or set trainer.precision=bf16-mixed."
+            )
+        if isinstance(cause, RuntimeError) and "DataLoader worker" in str(cause):
+            return DataError(
+                f"A process that loads images was killed ({first}); the machine's memory may be "
+                "full. Lower data.num_workers, then continue with ckpt_path=last."
+            )
     return error
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        yield following
+        hidden = following.__suppress_context__
+        following = following.__cause__ or (None if hidden else following.__context__)
 
 
 if __name__ == "__main__":
