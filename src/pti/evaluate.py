@@ -8,6 +8,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from pti.cli import command
 from pti.errors import UsageError
 from pti.overrides import require_folder
+from pti.parallel import prepare_workers
 from pti.runs import resolve
 
 SPLITS = ("train", "val", "test")
@@ -46,6 +47,7 @@ def preflight(cfg: DictConfig) -> None:
 @command("evaluate", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> None:
     """Gather predictions and truths, measure them, write the tables and the page."""
+    prepare_workers("pti.metrics.scores")
     from pti.evaluation import guarded
     from pti.report.evaluation import figures_of, write_report
     from pti.summary import print_summary, write_summary

@@ -5,29 +5,21 @@ each pair (`pti.data.examine`, in parallel), and what only the whole set tells (
 `judge_images`).
 """
 
-import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 from pti.data.examine import PairFacts, examine
 from pti.data.findings import Finding, Severity, worst_first
 from pti.data.judge_images import judge_images
 from pti.data.judge_pairs import judge_pairs
-from pti.data.layouts import Pair
 from pti.data.structure import DataSource, look_at_structure
 from pti.errors import DataError
-from pti.progress import track
+from pti.parallel import map_in_processes
 
 __all__ = ["DataSource", "Finding", "Report", "full_check", "quick_check", "require_sound"]
 
-ALONE = 60  # pairs; starting worker processes takes longer than examining fewer
-CHUNK = 8  # pairs sent to a worker at a time
 _MOST_NAMED = 20
 
 
@@ -101,7 +93,8 @@ def full_check(source: DataSource, workers: int | None = None) -> Report:
     """
     start = time.monotonic()
     structure = look_at_structure(source)
-    facts = list(_examine_all(structure.pairs, source, workers or os.cpu_count() or 1))
+    jobs = [(pair, source.root, source.pixel_mm) for pair in structure.pairs]
+    facts = list(map_in_processes(examine, jobs, "Examining pairs", workers))
     on_pairs = judge_pairs(facts)
     wrong = [finding for finding in on_pairs if finding.fault in ("exchanged", "swapped")]
     misplaced = {image for finding in wrong for image in finding.images}
@@ -113,34 +106,3 @@ def full_check(source: DataSource, workers: int | None = None) -> Report:
     ]
     seconds = time.monotonic() - start
     return Report(source, worst_first(findings), facts, structure.sides, structure.files, seconds)
-
-
-def _examine_all(pairs: list[Pair], source: DataSource, workers: int) -> Iterator[PairFacts]:
-    jobs = [(pair, source.root, source.pixel_mm) for pair in pairs]
-    if workers == 1 or len(jobs) < ALONE:
-        yield from map(examine, track(jobs, "Examining pairs"))
-        return
-    with _one_thread_each(), ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        try:
-            yield from track(pool.map(examine, jobs, chunksize=CHUNK), "Examining pairs", total=len(jobs))
-        except BrokenProcessPool:
-            fix = "The machine may be short of memory: run it again with workers=1."
-            raise DataError(f"{source.root}: a process that examined images was killed. {fix}") from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Worker processes that start inside use one thread each: together they use all cores already."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

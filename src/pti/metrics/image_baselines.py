@@ -1,6 +1,6 @@
 """Images made from the condition's intensities alone, pixel by pixel: what a translation has to beat."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,23 @@ class Lookup:
         return found
 
 
+@dataclass(frozen=True)
+class PatientLookup:
+    """An :data:`ImageBaseline` by tables.
+
+    Attributes:
+        tables: of the patients that have one of their own.
+        rest: for all others.
+    """
+
+    tables: Mapping[str, Lookup]
+    rest: Lookup
+
+    def __call__(self, condition: np.ndarray, patient: str) -> np.ndarray:
+        """As its patient's table has it."""
+        return self.tables.get(patient, self.rest)(condition)
+
+
 def fit_lookup(condition: np.ndarray, target: np.ndarray, bins: int = BINS) -> Lookup:
     """The target's mean given the condition's intensity, of all tables the one with the least squared error.
 
@@ -75,8 +92,7 @@ def lookup_of_training(pairs: Sequence[tuple[Path, Path]]) -> ImageBaseline:
         TifError: a file can't be used.
     """
     chosen = [pairs[index] for index in _spaced(len(pairs), MOST_PAIRS)]
-    table = fit_lookup(*np.concatenate(_read(chosen), axis=1))
-    return lambda condition, patient: table(condition)
+    return PatientLookup({}, fit_lookup(*np.concatenate(_read(chosen), axis=1)))
 
 
 def lookup_of_others(pairs: Sequence[tuple[Path, Path]], patients: Sequence[str]) -> ImageBaseline:
@@ -96,8 +112,7 @@ def lookup_of_others(pairs: Sequence[tuple[Path, Path]], patients: Sequence[str]
     order = np.argsort(pixels[0], kind="stable")  # once: what is in order is sorted fast
     pixels, owner = pixels[:, order], owner[order]
     tables = {str(patient): fit_lookup(*pixels[:, owner != patient]) for patient in np.unique(owner)}
-    rest = fit_lookup(*pixels)
-    return lambda condition, patient: tables.get(patient, rest)(condition)
+    return PatientLookup(tables, fit_lookup(*pixels))
 
 
 def tissue_pixels(condition: np.ndarray, target: np.ndarray, most: int = MOST_PIXELS) -> np.ndarray:

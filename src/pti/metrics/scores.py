@@ -12,6 +12,7 @@ from pti.errors import DataError
 from pti.metrics.agreement import LENGTHS, compare_images, find_bone
 from pti.metrics.distribution import diversity
 from pti.metrics.image_baselines import ImageBaseline
+from pti.parallel import ALONE, map_in_processes
 from pti.progress import track
 
 MEASURES = (*LENGTHS, "area")
@@ -133,14 +134,10 @@ def evaluate_cases(
     Raises:
         DataError: a prediction's size differs from its truth's.
     """
-
     baselines = dict(image_baselines or {})
-
-    def look(case: Case) -> _SliceResult:
-        return _measure_slice(case, data_range, pixel_mm, baselines)
-
-    with ThreadPoolExecutor(_THREADS) as threads:
-        slices = list(track(threads.map(look, cases), "Measuring", total=len(cases)))
+    look = _Comparison(data_range, pixel_mm, baselines)
+    images = sum(map(len, cases[0].predictions.values())) + len(baselines)  # of a case: all have as many
+    slices = list(map_in_processes(look, cases, "Measuring", alone=-(-ALONE // images)))
     names, patients = [case.name for case in cases], [case.patient for case in cases]
     sizes = np.array([found.pixel_mm for found in slices])
     true = _columns(found.true for found in slices)
@@ -183,32 +180,34 @@ def sizes_of(files: Sequence[Path], pixel_mm: float) -> dict[str, np.ndarray]:
         return _columns(track(threads.map(look, files), "Measuring", total=len(files)))
 
 
-def _measure_slice(
-    case: Case,
-    data_range: float,
-    pixel_mm: float,
-    image_baselines: Mapping[str, ImageBaseline],
-) -> _SliceResult:
-    target = tif.read(case.target)
-    edge = target.pixel_mm or pixel_mm
-    true = find_bone(target.pixels, edge)
-    methods, spread = {}, {}
+@dataclass(frozen=True)
+class _Comparison:
+    data_range: float
+    pixel_mm: float
+    image_baselines: Mapping[str, ImageBaseline]
 
-    def compare(image: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
-        return compare_images(true, image, data_range)
+    def __call__(self, case: Case) -> _SliceResult:
+        target = tif.read(case.target)
+        edge = target.pixel_mm or self.pixel_mm
+        true = find_bone(target.pixels, edge)
+        methods, spread = {}, {}
 
-    for method, files in case.predictions.items():
-        images = [_read_like(file, target.pixels.shape, case.target) for file in files]
-        methods[method] = [compare(image) for image in images]
-        if len(images) > 1:
-            methods[mean_image(method)] = [compare(np.mean(images, axis=0))]
-            spread[method] = diversity(np.stack(images), true.mask)
-    condition = None
-    if case.condition is not None:
-        image = _read_like(case.condition, target.pixels.shape, case.target)
-        condition = find_bone(image, edge).lengths
-        methods |= {name: [compare(make(image, case.patient))] for name, make in image_baselines.items()}
-    return _SliceResult(edge, true.lengths, condition, methods, spread)
+        def compare(image: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
+            return compare_images(true, image, self.data_range)
+
+        for method, files in case.predictions.items():
+            images = [_read_like(file, target.pixels.shape, case.target) for file in files]
+            methods[method] = [compare(image) for image in images]
+            if len(images) > 1:
+                methods[mean_image(method)] = [compare(np.mean(images, axis=0))]
+                spread[method] = diversity(np.stack(images), true.mask)
+        condition = None
+        if case.condition is not None:
+            image = _read_like(case.condition, target.pixels.shape, case.target)
+            condition = find_bone(image, edge).lengths
+            for name, make in self.image_baselines.items():
+                methods[name] = [compare(make(image, case.patient))]
+        return _SliceResult(edge, true.lengths, condition, methods, spread)
 
 
 def _read_like(path: Path, shape: tuple[int, ...], other: Path) -> np.ndarray:

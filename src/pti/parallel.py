@@ -1,0 +1,127 @@
+"""Work that keeps one core busy, spread over processes."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import connection, forkserver, get_all_start_methods, get_context, parent_process
+from typing import Any, TypeVar
+
+from pti.errors import DataError
+from pti.progress import track
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+ALONE = 60  # jobs of some milliseconds; starting worker processes takes longer than doing fewer
+_MOST_WORKERS = 16
+_CHUNK = 8  # jobs sent to a worker at a time
+
+_METHOD = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+_work: Any = None  # in a worker: what is done to each job
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def prepare_workers(*modules: str) -> None:
+    """Begin to import what workers will need, in a process of its own, while this one does something else.
+
+    Without it `map_in_processes` works as well, and waits for these imports. The process ends with this one.
+
+    Args:
+        modules: their names.
+    """
+    if _METHOD == "forkserver":
+        forkserver.set_forkserver_preload(list(modules))
+        # Ctrl-C reaches all processes: these wait for the one in charge to end them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with _one_thread_each():
+                forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def map_in_processes(
+    work: Callable[[Job], Result],
+    jobs: Collection[Job],
+    description: str,
+    workers: int | None = None,
+    alone: int | None = None,
+) -> Iterator[Result]:
+    """``work`` of each job, in their order, with a progress bar.
+
+    Args:
+        work: a function of a module, or another thing that can be pickled; each worker gets it once.
+        jobs: what can be pickled.
+        description: what is being done, in a few words.
+        workers: processes; None takes all cores, and 1 works in this process.
+        alone: with fewer jobs, this process does them; None = :data:`ALONE`.
+
+    Raises:
+        DataError: a worker was killed from outside.
+        Exception: what ``work`` raises.
+    """
+    workers = workers or min(usable_cores(), _MOST_WORKERS)
+    if workers == 1 or len(jobs) < (ALONE if alone is None else alone):
+        yield from map(work, track(jobs, description))
+        return
+    prepare_workers(work.__module__)
+    with (
+        _one_thread_each(),
+        ProcessPoolExecutor(workers, get_context(_METHOD), _begin_worker, (work,)) as pool,
+    ):
+        try:
+            done = pool.map(_do, jobs, chunksize=_CHUNK)
+            yield from track(done, description, total=len(jobs))
+        except BrokenProcessPool:
+            raise DataError(
+                f"{description}: one of the {workers} processes at work was killed. The machine may be short "
+                "of memory: close what else uses it and run the command again."
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin_worker(work: Any) -> None:
+    global _work
+    _work = work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Otherwise a worker would wait forever for jobs of a process that was killed."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _do(job: Any) -> Any:
+    return _work(job)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Worker processes that start inside use one thread each: together they use all cores already."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,96 @@
+"""Worker processes: the same results in the same order, clear errors, and none left behind."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pti.data import tif
+from pti.errors import DataError
+from pti.parallel import map_in_processes, usable_cores
+
+
+def test_results_come_in_order():
+    jobs = list(range(100))
+    assert list(map_in_processes(math.sqrt, jobs, "Roots", workers=2)) == [math.sqrt(job) for job in jobs]
+
+
+def test_few_jobs_are_done_here():
+    assert set(map_in_processes(_own_number, [None] * 5, "Numbers", workers=2)) == {os.getpid()}
+    assert os.getpid() not in set(map_in_processes(_own_number, [None] * 5, "Numbers", workers=2, alone=5))
+    assert set(map_in_processes(_own_number, [None] * 100, "Numbers", workers=1)) == {os.getpid()}
+
+
+def _own_number(job: None) -> int:
+    return os.getpid()
+
+
+def test_an_error_keeps_its_kind_and_words(tmp_path):
+    missing = [tmp_path / f"{number}.tif" for number in range(70)]
+    told = []
+    for workers in (1, 2):
+        with pytest.raises(DataError) as error:
+            list(map_in_processes(tif.read, missing, "Reading", workers=workers))
+        told.append((type(error.value), str(error.value)))
+    assert told[0] == told[1]
+
+
+def test_a_killed_worker_is_told():
+    with pytest.raises(DataError, match="Counting: one of the 2 processes at work was killed"):
+        list(map_in_processes(os._exit, [9] * 70, "Counting", workers=2))
+
+
+def test_cores():
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked for in /proc")
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_process_is_left_behind(tmp_path, end):
+    program = (
+        "import signal, time\n"
+        "from pti.parallel import map_in_processes\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "try:\n"
+        "    for _ in map_in_processes(time.sleep, [0.05] * 4000, 'Sleeping', workers=2):\n"
+        "        print('begun', flush=True)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted', flush=True)\n"
+    )
+    command = [sys.executable, "-c", program]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"begun\n"
+        assert len(_processes_in(tmp_path)) > 2
+        if end is signal.SIGINT:  # a terminal sends it to all of them
+            os.killpg(process.pid, end)
+        else:
+            process.send_signal(end)
+        process.wait(20)
+        if end is signal.SIGINT:
+            assert process.stdout.read().endswith(b"interrupted\n")
+            assert process.stderr.read() == b""
+    until = time.monotonic() + 10
+    while (left := _processes_in(tmp_path)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not left
+
+
+def _processes_in(folder: Path) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                inside = (entry / "cwd").resolve() == folder.resolve()
+            except OSError:  # ended meanwhile, or another user's
+                continue
+            if inside:
+                found.append(int(entry.name))
+    return found
