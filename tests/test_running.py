@@ -3,30 +3,56 @@
 import pytest
 
 from pti.errors import DataError
-from pti.running import run_chapters
+from pti.running import _Display, run_chapters
 from pti.story import Chapter
 
-PHANTOM = Chapter("phantom", "make_phantom", ("patients=2", "slices=1", "image_size=64"), "Draw", "", 0.5)
+PHANTOM = Chapter("phantom", "make_phantom", ("patients=2", "slices=1", "image_size=64"), "Draw", "", 1)
 
 
 def test_each_command_runs_once_and_is_noted(tmp_path, capsys):
     noted = []
     check = Chapter(
-        "check", "check", (f"data.root={tmp_path}/phantom", "workers=1", "--cfg", "job"), "Look", "", 0.5
+        "check", "check", (f"data.root={tmp_path}/phantom", "workers=1", "--cfg", "job"), "Look", "", 1
     )
-    done = run_chapters(
-        [PHANTOM, check], tmp_path, {}, 1, lambda chapter, seconds: noted.append(chapter.name)
-    )
+    done = run_chapters([PHANTOM, check], tmp_path, {}, lambda chapter, seconds: noted.append(chapter.name))
     assert done is None
     assert noted == ["phantom", "check"]
     assert len(list((tmp_path / "phantom" / "dente").glob("*.tif"))) == 2
     assert str(tmp_path / "phantom") in (tmp_path / "logs" / "check.log").read_text()
     assert "Draw: done in" in capsys.readouterr().err
-    run_chapters([PHANTOM], tmp_path, {"phantom": 1.0}, 1, lambda *_: pytest.fail("it ran again"))
+    run_chapters([PHANTOM], tmp_path, {"phantom": 1.0}, lambda *_: pytest.fail("it ran again"))
 
 
 def test_a_failure_names_the_log(tmp_path):
-    wrong = Chapter("check", "check", ("data.rot=x",), "Look", "", 0.5)
+    wrong = Chapter("check", "check", ("data.rot=x",), "Look", "", 1)
     with pytest.raises(DataError, match=r"Did you mean data\.root\?[^$]*check\.log"):
-        run_chapters([wrong, PHANTOM], tmp_path, {}, 1, lambda *_: None)
+        run_chapters([wrong, PHANTOM], tmp_path, {}, lambda *_: None)
     assert not (tmp_path / "phantom").exists()
+
+
+def test_what_is_left_follows_the_machine(monkeypatch, capsys):
+    """Half the expected pace in a training doubles what the rest is expected to take."""
+    clock = [0.0]
+    monkeypatch.setattr("pti.running.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("pti.running._LINES", 0.0)
+    story = [Chapter(verb, verb, (), verb, "", 60) for verb in ("train", "translate", "evaluate")]
+    display = _Display(story, {})
+
+    def left(number: int, line: str) -> str:
+        display.show(number, line)
+        return capsys.readouterr().err.rsplit("(", 1)[1].removesuffix(" left in all)\n")
+
+    assert left(0, "starting") == "3 min 00 s"
+    clock[0] = 30
+    assert left(0, "epoch 1/4  1 min 30 s left") == "3 min 30 s"
+    clock[0] = 120
+    display.finished(0)
+    capsys.readouterr()
+    assert left(1, "starting") == "4 min 00 s"
+    clock[0] = 200
+    assert left(1, "Writing: 1/9, 3 s left") == "2 min 40 s"  # of the part at work, not of the command
+    display.finished(1)
+    capsys.readouterr()
+    left(2, "starting")
+    clock[0] = 400
+    assert left(2, "still at it") == "25 s"  # longer than expected: not as if the next second were the last

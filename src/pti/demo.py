@@ -68,7 +68,7 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
         write_text_atomically(output_dir / STATE, json.dumps(state, indent=2) + "\n")
 
     write_text_atomically(output_dir / STATE, json.dumps(state, indent=2) + "\n")
-    failed = run_chapters(story, output_dir, state["seconds"], cfg.minutes, note)
+    failed = run_chapters(story, output_dir, state["seconds"], note)
     if failed is not None:
         return failed
     page = write_page(story, output_dir, state["seconds"])

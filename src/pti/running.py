@@ -29,7 +29,6 @@ def run_chapters(
     story: Sequence[Chapter],
     folder: Path,
     done: Mapping[str, float],
-    minutes: float,
     note: Callable[[Chapter, float], None],
 ) -> int | None:
     """Run what isn't done; the output of each command goes to ``logs/NAME.log``.
@@ -38,7 +37,6 @@ def run_chapters(
         story: the commands.
         folder: of the demo.
         done: names of finished chapters.
-        minutes: what all of it takes, about: until it is known better.
         note: told of each chapter that is finished, and its seconds.
 
     Returns:
@@ -48,7 +46,7 @@ def run_chapters(
         DataError: a command failed; names its log.
     """
     (folder / LOGS).mkdir(parents=True, exist_ok=True)
-    with _Display(story, done, minutes) as display:
+    with _Display(story, done) as display:
         for number, chapter in enumerate(story):
             if chapter.name in done:
                 continue
@@ -95,10 +93,10 @@ def _run(chapter: Chapter, folder: Path, log: Path, show: Callable[[str], None])
 class _Display:
     """A bar over all chapters with the time that is left; lines where there is no terminal."""
 
-    def __init__(self, story: Sequence[Chapter], done: Mapping[str, float], minutes: float) -> None:
+    def __init__(self, story: Sequence[Chapter], done: Mapping[str, float]) -> None:
         self.story = story
-        self.scale = 60 * minutes / sum(chapter.share for chapter in story)  # seconds for a share of 1
-        self.missing = [0.0 if chapter.name in done else chapter.share for chapter in story]
+        self.pace = 1.0  # how many times as long as expected this machine takes
+        self.missing = [0.0 if chapter.name in done else chapter.seconds for chapter in story]
         self.begun: dict[int, float] = {}
         self.line_at = -_LINES
         console = Console(stderr=True)
@@ -108,7 +106,7 @@ class _Display:
     def __enter__(self) -> _Display:
         if self.bar is not None:
             self.bar.start()
-            self.bar.add_task("", total=sum(chapter.share for chapter in self.story) * self.scale)
+            self.bar.add_task("", total=self._total)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -119,14 +117,16 @@ class _Display:
         """What the command of a chapter says at the moment."""
         now = time.monotonic()
         elapsed = now - self.begun.setdefault(number, now)
-        here = _seconds_left(line)
-        here = max(1.0, self.missing[number] * self.scale - elapsed) if here is None else here
-        left = here + self.scale * sum(self.missing[number + 1 :])
+        left = self._left_here(number, line, elapsed) + self.pace * sum(self.missing[number + 1 :])
         title = f"{number + 1} of {len(self.story)}: {self.story[number].title}"
         if self.bar is not None:
-            total = sum(chapter.share for chapter in self.story) * self.scale
             text = f"{title} · {format_duration(left)} left in all\n{line[: self.bar.console.width - 28]}"
-            self.bar.update(self.bar.task_ids[0], completed=max(0.0, total - left), description=text)
+            self.bar.update(
+                self.bar.task_ids[0],
+                completed=max(0.0, self._total - left),
+                total=self._total,
+                description=text,
+            )
         elif now - self.line_at >= _LINES:
             self.line_at = now
             print(
@@ -134,12 +134,24 @@ class _Display:
             )
 
     def finished(self, number: int) -> None:
-        """A chapter is done: what is left is expected to go as fast as this one did."""
+        """A chapter is done: what is left is expected to go as fast as a training did."""
         took = time.monotonic() - self.begun.get(number, time.monotonic())
-        share, self.missing[number] = self.missing[number], 0.0
-        if share >= 0.1:
-            self.scale = took / share
+        expected, self.missing[number] = self.missing[number], 0.0
+        if self.story[number].trains:
+            self.pace = took / expected
         print(f"{self.story[number].title}: done in {format_duration(took)}", file=sys.stderr, flush=True)
+
+    @property
+    def _total(self) -> float:
+        return self.pace * sum(chapter.seconds for chapter in self.story)
+
+    def _left_here(self, number: int, line: str, elapsed: float) -> float:
+        """Seconds of a chapter: a training tells all of them, another command those of its present part."""
+        told = _seconds_left(line)
+        if told is not None and self.story[number].trains:
+            return told
+        # What takes longer than expected may take some time yet.
+        return max(told or 0.0, self.pace * self.missing[number] - elapsed, elapsed / 8, 1.0)
 
 
 def _seconds_left(line: str) -> float | None:

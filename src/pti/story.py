@@ -8,13 +8,22 @@ from pathlib import Path
 _FULL_LENGTH = {"vae_demo": 4, "ldm_demo": 36, "regression_demo": 3}
 """Epochs that `minutes` = 15 pays for on two cores: fewer than the experiments' own."""
 
+_EPOCH = {"vae_demo": 60.0, "ldm_demo": 6.5, "regression_demo": 40.0}
+"""Seconds for one on the phantom, on two cores."""
+
 _BATCHES = {"vae_demo": 320, "ldm_demo": 40, "regression_demo": 80}
 """In an epoch on the phantom. Where less than one epoch is paid for, a number does on any data set."""
 
 _VALIDATIONS = 4
 
-_STARTING = 3.0
+_BEGINNING = 15.0
+"""Seconds until a training has begun."""
+
+_FIXED = 4.5
 """Minutes that don't depend on the length of training: starting programs, checking, evaluating."""
+
+_IMAGES = 40
+"""That are translated and evaluated at the most, where `minutes` doesn't pay for all: so many in `_FIXED`."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Chapter:
         arguments: its command line, without ``output_dir``.
         title: what happens, for the display and the page.
         text: what the reader of the page should know.
-        share: of the demo's time, about.
+        seconds: that it takes on two cores, about.
         picture: what the page shows: a pattern below the chapter's folder, the last match counts.
         links: title -> file or folder below the chapter's folder.
         figures: keys of its ``summary.json`` that the page shows -> what they are called.
@@ -39,7 +48,7 @@ class Chapter:
     arguments: tuple[str, ...]
     title: str
     text: str
-    share: float
+    seconds: float
     picture: str = ""
     links: dict[str, str] = field(default_factory=dict)
     figures: dict[str, str] = field(default_factory=dict)
@@ -79,18 +88,11 @@ def chapters(folder: Path, root: Path | None, minutes: float, samples: int, seed
     return [
         *([] if root else [_phantom()]),
         _check(("data=phantom", data)),  # the group that the demo's experiments take
-        _autoencoder(("experiment=vae_demo", *given, *_length("vae_demo", minutes))),
-        _diffusion(
-            (
-                "experiment=ldm_demo",
-                f"autoencoder_ckpt={best['autoencoder']}",
-                *given,
-                *_length("ldm_demo", minutes),
-            )
-        ),
-        _regression(("experiment=regression_demo", *given, *_length("regression_demo", minutes))),
-        _translation((f"ckpt={best['diffusion']}", drawn, *given), samples),
-        _evaluation((both, drawn, *given)),
+        _autoencoder(given, minutes),
+        _diffusion((f"autoencoder_ckpt={best['autoencoder']}", *given), minutes),
+        _regression(given, minutes),
+        _translation((f"ckpt={best['diffusion']}", drawn, *given, *_fewer(minutes)), samples),
+        _evaluation((both, drawn, *given, *_fewer(minutes))),
     ]
 
 
@@ -103,7 +105,7 @@ def _phantom() -> Chapter:
         "Cross-sections of jaws with a tooth, and the same bone after it was lost. They are drawn, so that "
         "the true bone is known exactly; how much of it heals depends partly on what the image shows, "
         "partly on chance.",
-        0.02,
+        12,
         "preview.png",
         {"images": ".", "truth": "truth.csv"},
     )
@@ -117,54 +119,61 @@ def _check(arguments: tuple[str, ...]) -> Chapter:
         "Check the data",
         "Before anything is trained, every file is opened and every pair compared: faults, duplicates, "
         "shifted or exchanged partners, patients on both sides of the split. Each is named in the report.",
-        0.03,
+        10,
         links={"report": "check.html"},
         figures={"pairs": "pairs", "patients": "patients", "errors": "errors", "warnings": "warnings"},
     )
 
 
-def _autoencoder(arguments: tuple[str, ...]) -> Chapter:
+def _autoencoder(given: tuple[str, ...], minutes: float) -> Chapter:
     return _training(
         "autoencoder",
-        arguments,
+        "vae_demo",
+        given,
+        minutes,
         "Train the autoencoder",
         "An adversarial variational autoencoder learns to write an image of 128 × 128 pixels as 4 × 32 × 32 "
         "latents and to read it again. What it loses here, no later stage can know. Patients of the "
         "validation set, which it has not learnt from:",
-        0.4,
     )
 
 
-def _diffusion(arguments: tuple[str, ...]) -> Chapter:
+def _diffusion(given: tuple[str, ...], minutes: float) -> Chapter:
     return _training(
         "diffusion",
-        arguments,
+        "ldm_demo",
+        given,
+        minutes,
         "Train the diffusion model",
         "In the latents, a flow learns to lead from the dente image to its edente image. How the bone heals"
         " is partly chance, so it gives many answers, each from noise of its own; the figures are of one.",
-        0.35,
     )
 
 
-def _regression(arguments: tuple[str, ...]) -> Chapter:
+def _regression(given: tuple[str, ...], minutes: float) -> Chapter:
     return _training(
         "regression",
-        arguments,
+        "regression_demo",
+        given,
+        minutes,
         "Train the baseline",
         "One deterministic pass from dente to edente: what a generative model has to justify itself against. "
         "It gives the mean of all outcomes, whose ridge no patient has.",
-        0.1,
     )
 
 
-def _training(name: str, arguments: tuple[str, ...], title: str, text: str, share: float) -> Chapter:
+def _training(
+    name: str, experiment: str, given: tuple[str, ...], minutes: float, title: str, text: str
+) -> Chapter:
+    arguments = (f"experiment={experiment}", *given, *_length(experiment, minutes))
+    seconds = _BEGINNING + _epochs(experiment, minutes) * _EPOCH[experiment]
     figures = {
         "best/val/psnr": "PSNR [dB]",
         "best/val/bone_dice": "Dice of the bone",
         "best/val/bone_height_error_mm": "height error [mm]",
     }
     links = {"run": ".", "curves": "images/curves.png"}
-    return Chapter(name, "train", arguments, title, text, share, "images/epoch=*.png", links, figures)
+    return Chapter(name, "train", arguments, title, text, seconds, "images/epoch=*.png", links, figures)
 
 
 def _translation(arguments: tuple[str, ...], samples: int) -> Chapter:
@@ -174,7 +183,7 @@ def _translation(arguments: tuple[str, ...], samples: int) -> Chapter:
         arguments,
         "Translate patients never seen",
         f"{samples} samples for each image of the test set; their mean, and where they differ.",
-        0.05,
+        75,
         "pictures/**/*.png",
         {"pictures": "pictures", "samples": "samples", "table": "manifest.csv"},
         {
@@ -193,22 +202,28 @@ def _evaluation(arguments: tuple[str, ...]) -> Chapter:
         "Measure it",
         "Bone in millimetres, beside the baselines; whether the spread of the samples tells the truth; what "
         "the autoencoder alone loses; whether a sample repeats a training image.",
-        0.07,
+        140,
         links={"report": "report.html"},
     )
 
 
+def _epochs(experiment: str, minutes: float) -> float:
+    """What is left of the time beside the fixed parts; where that is nothing, something all the same."""
+    return _FULL_LENGTH[experiment] * max((minutes - _FIXED) / (15 - _FIXED), 0.02 * minutes)
+
+
 def _length(experiment: str, minutes: float) -> list[str]:
     """Fewer or more epochs than the experiment's own, or some batches; the last epoch is validated."""
-    epochs = _FULL_LENGTH[experiment] * max(0.0, minutes - _STARTING) / (15 - _STARTING)
+    epochs = _epochs(experiment, minutes)
     if epochs < 1:
-        return [
-            "trainer.max_epochs=1",
-            f"trainer.limit_train_batches={round(max(0.05, epochs) * _BATCHES[experiment])}",
-            *_every(experiment, 1),
-        ]
+        batches = max(1, round(epochs * _BATCHES[experiment]))
+        return ["trainer.max_epochs=1", f"trainer.limit_train_batches={batches}", *_every(experiment, 1)]
     every = max(1, round(epochs / _VALIDATIONS)) if experiment != "vae_demo" else 1
     return [f"trainer.max_epochs={every * max(1, round(epochs / every))}", *_every(experiment, every)]
+
+
+def _fewer(minutes: float) -> list[str]:
+    return [f"num_samples={round(_IMAGES * minutes / _FIXED)}"] if minutes < _FIXED else []
 
 
 def _every(experiment: str, epochs: int) -> list[str]:
