@@ -12,7 +12,7 @@ import pytest
 
 from pti.data import tif
 from pti.errors import DataError
-from pti.parallel import map_in_processes, usable_cores
+from pti.parallel import map_in_processes, usable_cpus
 
 
 def test_results_come_in_order():
@@ -46,7 +46,7 @@ def test_a_killed_worker_is_told():
 
 
 def test_cores():
-    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+    assert 1 <= usable_cpus() <= (os.cpu_count() or 1)
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked for in /proc")

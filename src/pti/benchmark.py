@@ -60,7 +60,7 @@ def _machine() -> dict[str, Any]:
 
     import torch
 
-    from pti.data.loader import usable_cpus
+    from pti.parallel import usable_cpus
 
     return {
         "system": f"{platform.system()} {platform.machine()}",

@@ -2,13 +2,12 @@
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import connection, forkserver, get_all_start_methods, get_context, parent_process
+from multiprocessing import forkserver, get_all_start_methods, get_context, parent_process
 from typing import Any, TypeVar
 
 from pti.errors import DataError
@@ -25,11 +24,30 @@ _METHOD = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
 _work: Any = None  # in a worker: what is done to each job
 
 
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    if sys.platform == "linux":
+def usable_cpus() -> int:
+    """CPUs that this process may run on; a container or a scheduler often grants fewer than the machine
+    has."""
+    try:
         return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    except AttributeError:  # not on Linux
+        return os.cpu_count() or 1
+
+
+def follow_parent() -> None:
+    """To be called in a worker process: leave ending to the parent, and end with it.
+
+    Ctrl-C reaches all processes of a terminal. And a parent that was killed can tell nobody: without this a
+    worker would wait for its next job forever.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def prepare_workers(*modules: str) -> None:
@@ -42,7 +60,7 @@ def prepare_workers(*modules: str) -> None:
     """
     if _METHOD == "forkserver":
         forkserver.set_forkserver_preload(list(modules))
-        # Ctrl-C reaches all processes: these wait for the one in charge to end them.
+        # Ctrl-C is for the parent alone also while this begins.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             with _one_thread_each():
@@ -71,7 +89,7 @@ def map_in_processes(
         DataError: a worker was killed from outside.
         Exception: what ``work`` raises.
     """
-    workers = workers or min(usable_cores(), _MOST_WORKERS)
+    workers = workers or min(usable_cpus(), _MOST_WORKERS)
     if workers == 1 or len(jobs) < (ALONE if alone is None else alone):
         yield from map(work, track(jobs, description))
         return
@@ -93,18 +111,9 @@ def map_in_processes(
 
 
 def _begin_worker(work: Any) -> None:
-    global _work
+    global _work  # a pool's initializer has no other way to keep something
     _work = work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Otherwise a worker would wait forever for jobs of a process that was killed."""
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
+    follow_parent()
 
 
 def _do(job: Any) -> Any:

@@ -52,3 +52,18 @@ def measure(comparison: Comparison, repeats: int) -> list[dict[str, Any]]:
         }
         for name, values in speeds.items()
     ]
+
+
+def on_one_thread(work: Callable[[], object]) -> Callable[[], None]:
+    """The same with one of torch's threads: what one process of several gets done."""
+    import torch
+
+    def run() -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            work()
+        finally:
+            torch.set_num_threads(before)
+
+    return run

@@ -1,11 +1,10 @@
 """The suite ``metrics``: what `evaluate` measures of a predicted image, on one thread."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pti.benchmarks.comparison import Comparison
+from pti.benchmarks.comparison import Comparison, on_one_thread
 
 _DRAWN = 40  # pairs, of patients of their own
 _LEAST_SIZE = 64  # of a phantom
@@ -46,13 +45,13 @@ def metrics_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
                 agreement(true.mask, found.mask)
 
     everything = {
-        "one metric after the other": _on_one_thread(one_by_one),
-        "pti.metrics.agreement.compare_images": _on_one_thread(
+        "one metric after the other": on_one_thread(one_by_one),
+        "pti.metrics.agreement.compare_images": on_one_thread(
             lambda: [compare_images(truths[index], predictions[index], data_range) for index in order]
         ),
     }
     morphometry = {
-        "pti.metrics.agreement.find_bone": _on_one_thread(
+        "pti.metrics.agreement.find_bone": on_one_thread(
             lambda: [find_bone(predictions[index], edge) for index in order]
         )
     }
@@ -60,18 +59,3 @@ def metrics_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
         Comparison("all metrics of an image", "images/s", len(order), everything),
         Comparison("morphometry alone", "images/s", len(order), morphometry),
     ]
-
-
-def _on_one_thread(work: Callable[[], object]) -> Callable[[], None]:
-    """The same at images a second and core."""
-    import torch
-
-    def run() -> None:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            work()
-        finally:
-            torch.set_num_threads(before)
-
-    return run

@@ -1,6 +1,5 @@
 """Batches from worker processes, from a given position of an epoch on."""
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,21 +8,13 @@ from torch.utils.data import DataLoader
 from pti.data.dataset import Key, TifDataset
 from pti.data.latent_cache import LatentDataset
 from pti.errors import DataError
+from pti.parallel import usable_cpus
 
 Plan = Callable[[int], list[list[int]]]
 """epoch -> sample indices of each batch."""
 
 Position = Callable[[], tuple[int, int]]
 """-> (epoch, number of its batches that are done)."""
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may run on; a container or a scheduler often grants fewer than the machine
-    has."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        return os.cpu_count() or 1
 
 
 def auto_workers(heavy: bool, on_gpu: bool, processes: int) -> int:

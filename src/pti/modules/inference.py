@@ -2,8 +2,6 @@
 
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +12,7 @@ import torch
 from torch import nn
 
 from pti.errors import DataError, UsageError
+from pti.parallel import follow_parent
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
@@ -109,19 +108,10 @@ _module: nn.Module | None = None  # of a worker process
 
 
 def _start(load: Load, waiting: Any, threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    follow_parent()
     global _module  # a pool's initializer has no other way to keep something
     torch.set_num_threads(threads)
     _module = _prepared(load, torch.device(waiting.get()))
-
-
-def _follow_parent() -> None:
-    """End when the parent was killed: the queue between the two doesn't tell."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work(work: Callable[[nn.Module, Batch], Result], batch: Batch) -> Result:

@@ -16,10 +16,11 @@ from pti.data.cache import FileImages, open_cache
 from pti.data.dataset import SOURCES, TifDataset, samples_of
 from pti.data.latent_cache import LatentDataset
 from pti.data.layouts import Layout
-from pti.data.loader import BatchLoader, Plan, Position, auto_workers, usable_cpus
+from pti.data.loader import BatchLoader, Plan, Position, auto_workers
 from pti.data.order import evaluation_batches, training_batches
 from pti.data.sides import Folder, Side, evenly, open_folders
 from pti.errors import DataError, UsageError
+from pti.parallel import usable_cpus
 
 _LOG = logging.getLogger(__name__)
 
