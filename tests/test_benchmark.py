@@ -26,7 +26,7 @@ def test_a_run_may_say_which_seconds_count() -> None:
     assert [row["times_plain"] for row in rows] == [1, 4]
 
 
-LONG = ("ldm",)
+LONG = ("vae", "ldm")
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,18 @@ from pti.benchmarks.comparison import Comparison, measure
 from pti.benchmarks.data import data_suite
 from pti.benchmarks.ldm import ldm_suite
 from pti.benchmarks.metrics import metrics_suite
+from pti.benchmarks.vae import vae_suite
 from pti.cli import command
 from pti.errors import UsageError
 
 Suite = Callable[[DictConfig, Path], list[Comparison]]
 
-SUITES: dict[str, Suite] = {"data": data_suite, "ldm": ldm_suite, "metrics": metrics_suite}
+SUITES: dict[str, Suite] = {
+    "data": data_suite,
+    "vae": vae_suite,
+    "ldm": ldm_suite,
+    "metrics": metrics_suite,
+}
 
 
 def preflight(config: DictConfig) -> None:

@@ -1,8 +1,5 @@
 """The suite ``ldm``: what the second stage's choices cost in time."""
 
-import logging
-import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pti.benchmarks.comparison import Comparison
+from pti.benchmarks.training import composed, phantom, timed_epoch
 from pti.config import CONF_DIR
 
 _SIZE = 128  # of ldm_demo's images, pixels
@@ -22,20 +20,10 @@ def ldm_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
 
     size = min(_SIZE, config.image_size)
     patients = max(4, config.images // 4)  # a batch of ldm_demo at least
-    shared = [
-        f"data.root={scratch / 'phantom'}",
-        f"data.cache_dir={scratch / 'cache'}",
-        f"data.image_size={size}",
-        f"data.generate.patients={patients}",
-        "data.generate.slices=2",
-        "data.fractions=[1,0,0]",
-        "data.num_workers=0",
-    ]
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning")
+    shared = [*phantom(scratch, patients, size), "data.num_workers=0"]
     shared.append(f"autoencoder_ckpt={_random_autoencoder(scratch / 'vae.ckpt', shared)}")
-    _, plain = _training([*shared, "model.cache_latents=false"])
-    module, cached = _training([*shared, "model.cache_latents=true"])
+    _, plain = timed_epoch("ldm_demo", [*shared, "model.cache_latents=false"])
+    module, cached = timed_epoch("ldm_demo", [*shared, "model.cache_latents=true"])
     epochs = {"encoder in every step": plain, "latent cache": cached}
     assert isinstance(module, LatentDiffusion)
     return [
@@ -50,7 +38,7 @@ def _random_autoencoder(path: Path, overrides: list[str]) -> Path:
     import torch
     from hydra.utils import instantiate
 
-    config = _composed("vae_demo", overrides)
+    config = composed("vae_demo", overrides)
     data = instantiate(config["data"])
     data.prepare_data()
     data.setup("fit")
@@ -58,54 +46,6 @@ def _random_autoencoder(path: Path, overrides: list[str]) -> Path:
     module.normalization.fit(data.training_images())
     torch.save({"config": config, "state_dict": module.state_dict()}, path)
     return path
-
-
-def _training(overrides: list[str]) -> tuple[Any, Callable[[], float]]:
-    """The module of ``ldm_demo``, and what trains it for an epoch and returns the epoch's seconds.
-
-    What comes before the epoch doesn't count: latents are encoded before the first one.
-    """
-    import lightning
-    from hydra.utils import instantiate
-    from lightning.pytorch.callbacks import LambdaCallback
-
-    from pti.first_stage import give_weights, take_autoencoder
-
-    config = _composed("ldm_demo", overrides)
-    weights = take_autoencoder(config)
-    data, module = instantiate(config["data"]), instantiate(config["model"])
-    assert weights is not None
-    give_weights(module, weights)
-
-    def epoch() -> float:
-        marks: list[float] = []
-        clock = LambdaCallback(
-            on_train_epoch_start=lambda *_: marks.append(time.perf_counter()),
-            on_train_epoch_end=lambda *_: marks.append(time.perf_counter()),
-        )
-        trainer = lightning.Trainer(
-            max_epochs=1,
-            callbacks=[clock],
-            limit_val_batches=0,
-            use_distributed_sampler=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-            logger=False,
-        )
-        trainer.fit(module, data)
-        return marks[1] - marks[0]
-
-    return module, epoch
-
-
-def _composed(experiment: str, overrides: list[str]) -> dict[str, Any]:
-    """The configuration of a training, plain."""
-    from hydra import compose
-
-    config = compose("train", [f"experiment={experiment}", "output_dir=.", *overrides])
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    return plain
 
 
 def _samplers(module: Any, size: int) -> Comparison:

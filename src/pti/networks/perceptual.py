@@ -58,18 +58,24 @@ class Lite0Perceptual(PerceptualLoss):
     the resolution), each position's vector scaled to length 1, squared difference summed over channels,
     averaged over positions, layers and images: between 0 and 4.
 
-    Raises ``UsageError`` when the package with the weights is missing or its file is not the known one.
+    Args:
+        fuse: fold batch normalisation into the convolutions and lay out channels last; False keeps the
+            network as published, which is slower and the same but for rounding.
+
+    Raises:
+        UsageError: the package with the weights is missing or its file is not the known one.
     """
 
     name = "lite0"
     taps = (0, 2, 4, 10, 14)
 
-    def __init__(self) -> None:
+    def __init__(self, fuse: bool = True) -> None:
         network = EfficientNetLite0()
         network.load_state_dict(torch.load(_lite0_weights(), map_location="cpu", weights_only=True))
-        # Two fifths of a small autoencoder's training step on a CPU were spent in here, now a third.
-        network = network.eval().fuse()
-        super().__init__(network.to(memory_format=torch.channels_last))  # pyright: ignore[reportCallIssue]
+        if fuse:
+            network = network.eval().fuse()
+            network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        super().__init__(network)
 
     def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:
         with torch.no_grad():
