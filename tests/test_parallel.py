@@ -45,6 +45,22 @@ def test_a_killed_worker_is_told():
         list(map_in_processes(os._exit, [9] * 70, "Counting", workers=2))
 
 
+UNGUARDED = (
+    "import math\n"
+    "from pti.parallel import map_in_processes\n"
+    "print(sum(map_in_processes(math.sqrt, [4.0] * 100, 'Roots', workers=2)))\n"
+)
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_the_program_needs_no_guard_and_no_file(tmp_path, from_file):
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    command = [sys.executable, str(script) if from_file else "-"]
+    done = subprocess.run(command, input=UNGUARDED, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "200.0\n", "")
+
+
 def test_cores():
     assert 1 <= usable_cpus() <= (os.cpu_count() or 1)
 

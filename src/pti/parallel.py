@@ -2,12 +2,14 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import forkserver, get_all_start_methods, get_context, parent_process
+from types import ModuleType
 from typing import Any, TypeVar
 
 from pti.errors import DataError
@@ -99,7 +101,8 @@ def map_in_processes(
         ProcessPoolExecutor(workers, get_context(_METHOD), _begin_worker, (work,)) as pool,
     ):
         try:
-            done = pool.map(_do, jobs, chunksize=_CHUNK)
+            with _no_main_module():
+                done = pool.map(_do, jobs, chunksize=_CHUNK)
             yield from track(done, description, total=len(jobs))
         except BrokenProcessPool:
             raise DataError(
@@ -108,6 +111,21 @@ def map_in_processes(
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Workers that start inside don't run the program's main module.
+
+    Nothing of it is needed here, and multiprocessing can't run all: a program that came through a pipe is
+    not there any more, and a script without ``if __name__ == "__main__"`` would start everything again.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _begin_worker(work: Any) -> None:
