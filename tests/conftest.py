@@ -34,3 +34,25 @@ def write_set(tmp_path: Path) -> WriteSet:
 def paired_set(write_set: WriteSet) -> Path:
     """Six patients with three pairs each, 32 x 32."""
     return write_set(patients=6, slices=3)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set to train on."""
+    from training_setup import make_images
+
+    return make_images(tmp_path_factory.mktemp("data") / "images")
+
+
+@pytest.fixture(scope="module")
+def autoencoder(root: Path) -> Path:
+    """A checkpoint of the first stage, trained on nothing."""
+    from second_stage_setup import save_autoencoder
+
+    return save_autoencoder(root, root.parent / "stage_1" / "best.ckpt")
+
+
+@pytest.fixture(scope="module")
+def link(autoencoder: Path) -> str:
+    """The override that names it."""
+    return f"autoencoder_ckpt={autoencoder}"

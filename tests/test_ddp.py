@@ -7,7 +7,7 @@ import torch
 
 from pti.checkpoint import read
 from pti.modules.callbacks.metrics_csv import read_metrics
-from training_setup import arguments, make_images, run, trouble
+from training_setup import arguments, run, trouble
 
 pytestmark = pytest.mark.slow
 
@@ -21,11 +21,6 @@ EXACT = (
     "model.disc_start=1000",
     "+callbacks.silence={_target_:training_setup.Silence}",
 )
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    return make_images(tmp_path_factory.mktemp("data") / "images")
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -8,9 +8,9 @@ import torch
 
 from pti.checkpoint import read
 from pti.modules.callbacks.metrics_csv import read_metrics
-from second_stage_setup import LATENT_REGRESSION, arguments, save_autoencoder
+from second_stage_setup import LATENT_REGRESSION, arguments
 from training_setup import arguments as stage_arguments
-from training_setup import make_images, run
+from training_setup import run
 
 pytestmark = pytest.mark.slow
 
@@ -24,17 +24,6 @@ EXACT = (
     "model.sample_posterior=false",
     "+callbacks.no_chance={_target_:second_stage_setup.NoChance}",
 )
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("data") / "images")
-
-
-@pytest.fixture(scope="module")
-def link(root: Path) -> str:
-    """The override that names the autoencoder."""
-    return f"autoencoder_ckpt={save_autoencoder(root, root.parent / 'stage_1' / 'best.ckpt')}"
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -243,3 +245,10 @@ def test_nothing_of_the_users_is_overwritten(tmp_path, data):
     folders = [f"prediction_dir={data}/dente", f"target_dir={data}/edente", "output_dir=out"]
     assert "report.html" in run(tmp_path, *folders, code=2).stderr
     assert (tmp_path / "out" / "report.html").read_text() == "mine"
+
+
+def test_folders_are_compared_without_torch_in_this_process():
+    """Its import takes seconds, in which the worker processes that need it can begin."""
+    program = "import sys, pti.evaluation, pti.report.evaluation\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -22,11 +22,6 @@ TWO = ("trainer=ddp_cpu", "data.batch_size=2")
 WITHIN = 30.0
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    return make_images(tmp_path_factory.mktemp("data") / "images")
-
-
 def wait_for(path: Path, seconds: float = 90.0) -> Path:
     """The newest file that fits the pattern, once there is one."""
     until = time.monotonic() + seconds

@@ -15,19 +15,9 @@ from pti.errors import UsageError
 from pti.first_stage import take_autoencoder
 from pti.train import preflight, train
 from second_stage_setup import arguments, configuration, module_of, save_autoencoder
-from training_setup import SIZE, make_images, run
+from training_setup import SIZE, run
 
 FEW = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.num_sanity_val_steps=0")
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("data") / "images")
-
-
-@pytest.fixture(scope="module")
-def autoencoder(root: Path) -> Path:
-    return save_autoencoder(root, root.parent / "stage_1" / "best.ckpt")
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,9 @@ from pti.checkpoint import read
 from pti.modules.callbacks import Checkpointer
 from pti.modules.callbacks.metrics_csv import read_metrics
 from pti.train import train
-from training_setup import configuration, make_images
+from training_setup import configuration
 
 EPOCHS, BATCHES = 3, 6
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    return make_images(tmp_path_factory.mktemp("data") / "images")
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from pti.checkpoint import read
 from pti.modules.callbacks.metrics_csv import read_metrics
 from pti.modules.latent_diffusion import LatentDiffusion
 from pti.train import train
-from second_stage_setup import arguments, configuration, recorded_pairs, save_autoencoder
+from second_stage_setup import arguments, configuration, recorded_pairs
 from test_resume import assert_equal, assert_same_run, assert_steps_rise, stop_after
-from training_setup import make_images, run, start, trouble
+from training_setup import run, start, trouble
 
 pytestmark = pytest.mark.slow
 
@@ -33,17 +33,6 @@ CASES = [
     for variant in VARIANTS
     for cut in CUTS
 ]
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("data") / "images")
-
-
-@pytest.fixture(scope="module")
-def link(root: Path) -> str:
-    """The override that names the autoencoder."""
-    return f"autoencoder_ckpt='{save_autoencoder(root, root.parent / 'stage_1' / 'best.ckpt')}'"
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +90,7 @@ def test_the_samples_of_an_epoch_across_the_cut_are_the_data_set_once(  # fault 
 @pytest.mark.parametrize("cached", ["true", "false"])
 def test_a_killed_run_ends_like_an_uninterrupted_one(root, link, tmp_path, cached):  # fault 18
     settings = (
-        link.replace("'", ""),
+        link,
         *SETTINGS,
         f"model.cache_latents={cached}",
         "callbacks.checkpointer.every_n_steps=2",
@@ -134,7 +123,7 @@ def test_a_run_killed_while_it_encodes_goes_on_with_its_cache(root, link, tmp_pa
         "import pti.train\npti.train.main()\n"
     )
     cache = tmp_path / "cache"
-    settings = (link.replace("'", ""), *SETTINGS, f"data.cache_dir={cache}")
+    settings = (link, *SETTINGS, f"data.cache_dir={cache}")
     command_line = arguments(root, *settings, "output_dir=run")
     with start(tmp_path, *command_line, program=["-c", program]) as process:
         process.communicate(timeout=120)

@@ -17,12 +17,7 @@ from pti.modules.callbacks.metrics_csv import read_metrics
 from pti.overrides import check_command_line
 from pti.resuming import exclusive_run
 from pti.train import explained, preflight, train
-from training_setup import arguments, configuration, environment, make_images, trouble
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    return make_images(tmp_path_factory.mktemp("data") / "images")
+from training_setup import arguments, configuration, environment, trouble
 
 
 @pytest.fixture(scope="module")

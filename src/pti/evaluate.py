@@ -47,7 +47,7 @@ def preflight(cfg: DictConfig) -> None:
 @command("evaluate", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> None:
     """Gather predictions and truths, measure them, write the tables and the page."""
-    prepare_workers("pti.metrics.scores")
+    prepare_workers("pti.metrics.scores", "pti.metrics.image")
     from pti.evaluation import guarded
     from pti.report.evaluation import figures_of, write_report
     from pti.summary import print_summary, write_summary

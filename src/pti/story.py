@@ -8,7 +8,7 @@ from pathlib import Path
 _FULL_LENGTH = {"vae_demo": 4, "ldm_demo": 36, "regression_demo": 3}
 """Epochs that `minutes` = 15 pays for on two cores: fewer than the experiments' own."""
 
-_EPOCH = {"vae_demo": 60.0, "ldm_demo": 6.5, "regression_demo": 40.0}
+_EPOCH = {"vae_demo": 60.0, "ldm_demo": 5.5, "regression_demo": 25.0}
 """Seconds for one on the phantom, on two cores."""
 
 _BATCHES = {"vae_demo": 320, "ldm_demo": 40, "regression_demo": 80}
@@ -105,7 +105,7 @@ def _phantom() -> Chapter:
         "Cross-sections of jaws with a tooth, and the same bone after it was lost. They are drawn, so that "
         "the true bone is known exactly; how much of it heals depends partly on what the image shows, "
         "partly on chance.",
-        12,
+        20,
         "preview.png",
         {"images": ".", "truth": "truth.csv"},
     )
@@ -183,7 +183,7 @@ def _translation(arguments: tuple[str, ...], samples: int) -> Chapter:
         arguments,
         "Translate patients never seen",
         f"{samples} samples for each image of the test set; their mean, and where they differ.",
-        75,
+        80,
         "pictures/**/*.png",
         {"pictures": "pictures", "samples": "samples", "table": "manifest.csv"},
         {
@@ -202,7 +202,7 @@ def _evaluation(arguments: tuple[str, ...]) -> Chapter:
         "Measure it",
         "Bone in millimetres, beside the baselines; whether the spread of the samples tells the truth; what "
         "the autoencoder alone loses; whether a sample repeats a training image.",
-        140,
+        160,
         links={"report": "report.html"},
     )
 

@@ -20,6 +20,7 @@ from typing import NamedTuple, cast
 import numpy as np
 from filelock import FileLock, Timeout
 
+from pti.data.cache_age import mark_used, remove_unused
 from pti.data.layouts import Pair
 from pti.data.resize import fit, pixel_mm_after
 from pti.data.tif import TifError, inspect, read
@@ -149,6 +150,7 @@ def open_cache(pairs: Sequence[Pair], image_size: int, cache_dir: str | Path, wo
     if not folder.is_dir():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
+            remove_unused(folder.parent)
             _build_alone(plain, folder, workers)
         except OSError as error:
             need = len(plain.files) * image_size**2 * 4 / 2**20
@@ -156,6 +158,7 @@ def open_cache(pairs: Sequence[Pair], image_size: int, cache_dir: str | Path, wo
             raise DataError(
                 f"{cache_dir}: the cache can't be written ({error.strerror or error}). {fix}"
             ) from None
+    mark_used(folder)
     return ImageCache(pairs, image_size, folder)
 
 

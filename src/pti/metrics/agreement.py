@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 
-from pti.metrics.image import image_metrics
 from pti.metrics.morphometry import (
     FRACTIONS,
     HEIGHTS_MM,
@@ -80,6 +78,11 @@ def compare_images(
         without any bone has lengths and area 0: it is wrong by the whole bone, not left out.
         ``crest_shift_mm`` is the distance between the crests (the centre of the highest row).
     """
+    # Here, because they take seconds: what measures in worker processes need not wait for them itself.
+    import torch
+
+    from pti.metrics.image import image_metrics
+
     found, edge = find_bone(predicted, true.size.pixel_mm), true.size.pixel_mm
     with torch.inference_mode():
         image, target, bone = (

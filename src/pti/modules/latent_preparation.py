@@ -10,6 +10,7 @@ from filelock import FileLock
 from lightning import Trainer
 from torch import Tensor
 
+from pti.data.cache_age import mark_used, remove_unused
 from pti.data.latent_cache import Encode, LatentCache, LatentDataset
 from pti.data.order import evaluation_batches
 from pti.networks.latent_scaling import LatentScaling
@@ -24,6 +25,8 @@ def build_cache(
     barrier = trainer.strategy.barrier
     if trainer.is_global_zero:
         cache.folder.parent.mkdir(parents=True, exist_ok=True)
+        mark_used(cache.folder)
+        remove_unused(cache.folder.parent)
         lock.acquire()  # another run may be building the same; then it is waited for
     try:
         barrier("latents: begin")
