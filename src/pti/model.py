@@ -126,7 +126,7 @@ class Model:
                 drawn.append(_array(found))
         own_size: Any = self.module.at_own_size
         stacks = [
-            np.stack([own_size(image, sample[index, 0]) for sample in drawn])
+            own_size(image, np.stack([sample[index, 0] for sample in drawn]))
             for index, image in enumerate(listed)
         ]
         return _as_given(stacks, images)

@@ -27,7 +27,7 @@ from pti.data.tif import TifError, inspect, read
 from pti.errors import DataError
 from pti.progress import track
 
-_VERSION = 2
+_VERSION = 3
 _CHUNK = 256  # rows decoded ahead of the writer: 64 MB at 256 x 256
 _LOG = logging.getLogger(__name__)
 _Decoded = tuple[np.ndarray, "Scale", str]

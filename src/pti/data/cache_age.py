@@ -17,9 +17,7 @@ _FILE = re.compile(r"(images|view_\d+)\.npy|view_\d+\.part|rows\.json")
 
 def mark_used(folder: Path) -> None:
     """Note that a cache was opened now."""
-    with contextlib.suppress(
-        OSError
-    ):  # somebody else's, or a disk that can't be written
+    with contextlib.suppress(OSError):  # somebody else's, or a disk that can't be written
         os.utime(folder)
 
 

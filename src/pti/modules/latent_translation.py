@@ -102,17 +102,21 @@ class LatentTranslation(Translation):
     def at_own_size(self, raw: np.ndarray, found: np.ndarray) -> np.ndarray:
         """Detail that resizing to the networks' size has lost is put back as well."""
         enlarged = super().at_own_size(raw, found)
-        if self.detail_transfer is None or raw.shape == found.shape:
+        if self.detail_transfer is None or raw.shape == found.shape[-2:]:
             return enlarged
-        known = super().at_own_size(raw, resize.fit(raw, len(found)))
-        raws = [
-            torch.from_numpy(np.ascontiguousarray(each))[None, None].to(self.device)
-            for each in (enlarged, raw, known)
-        ]
-        statistics = self.normalization.statistics(raws[1])
-        images = [self.normalization.normalize(each, statistics) for each in raws]
-        image = self.detail_transfer(*images, zoom=max(raw.shape) / len(found))
-        return self.normalization.denormalize(image, statistics)[0, 0].cpu().numpy()
+        known = super().at_own_size(raw, resize.fit(raw, found.shape[-1])[None])
+        condition, known, enlarged = (
+            torch.from_numpy(np.ascontiguousarray(images))[:, None].to(self.device)
+            for images in (raw[None], known, enlarged)
+        )
+        statistics = self.normalization.statistics(condition)
+        image = self.detail_transfer(
+            self.normalization.normalize(enlarged, statistics.expand(len(enlarged), -1)),
+            self.normalization.normalize(condition, statistics),
+            self.normalization.normalize(known, statistics),
+            zoom=max(raw.shape) / found.shape[-1],
+        )
+        return self.normalization.denormalize(image, statistics.expand(len(image), -1))[:, 0].cpu().numpy()
 
     def scaled_condition(self, raw: Tensor) -> Tensor:
         """Scaled latents (B, C, h, w) of raw conditions (B, 1, H, W)."""

@@ -1,6 +1,6 @@
 """A trained second stage at work: a batch of images becomes files of samples."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -123,9 +123,16 @@ class Translate:
             images = dict(zip(sources, threads.map(lambda source: tif.read(source.path), sources)))  # noqa: B905
             squares = {source: resize.fit(image.pixels, self.image_size) for source, image in images.items()}
             found = self._translate(module, items, np.stack([squares[item.source] for item in items]))
-            needed = [index for index, item in enumerate(items) if item.is_needed]
-            list(threads.map(lambda index: self._write(module, items[index], images, found[index]), needed))
-        return [items[index] for index in needed]
+            written = []
+            for source, image in images.items():
+                places = [index for index, item in enumerate(items) if item.source == source]
+                raws: np.ndarray = module.at_own_size(image.pixels, found[places])  # pyright: ignore
+                for index, raw in zip(places, raws, strict=True):
+                    if items[index].is_needed:
+                        written.append(threads.submit(self._write, items[index], raw, image.pixel_mm))
+            for each in written:
+                each.result()
+        return [item for item in items if item.is_needed]
 
     def _translate(self, module: nn.Module, items: Sequence[Item], squares: np.ndarray) -> np.ndarray:
         """(B, S, S) raw dente images -> (B, S, S) raw edente images."""
@@ -141,18 +148,10 @@ class Translate:
         )
         return found.float().cpu().numpy()[:, 0]
 
-    def _write(
-        self,
-        module: nn.Module,
-        item: Item,
-        images: Mapping[InputImage, tif.TifImage],
-        found: np.ndarray,
-    ) -> None:
-        image = images[item.source]
+    def _write(self, item: Item, raw: np.ndarray, pixel_mm: float | None) -> None:
         path = self.output_dir / item.file
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels: np.ndarray = module.at_own_size(image.pixels, found)  # pyright: ignore[reportCallIssue]
-        tif.write(path, pixels, image.pixel_mm)
+        tif.write(path, raw, pixel_mm)
 
 
 @contextmanager

@@ -108,7 +108,7 @@ class Translation(ManualTraining):
         """
 
     def at_own_size(self, raw: np.ndarray, found: np.ndarray) -> np.ndarray:
-        """The translation ``found`` (S, S) of a raw image (H, W) that was resized to (S, S), as (H, W)."""
+        """Translations (N, S, S) of a raw image (H, W) that was resized to (S, S), as (N, H, W)."""
         height, width = raw.shape
         return resize.unfit(found, (height, width))
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from monai.networks.nets.autoencoderkl import AutoencoderKL
 
 
+_AT_ONCE = 16
+"""Images that pass the autoencoder together: it takes far more memory than the networks on its latents."""
+
+
 class FrozenAutoencoder(nn.Module):
     """Raw images to latents and back; always in evaluation mode, without gradients, in full precision.
 
@@ -53,7 +57,9 @@ class FrozenAutoencoder(nn.Module):
         with torch.autocast(raw.device.type, enabled=False):
             statistics = self.normalization.statistics(raw) if statistics is None else statistics
             image = self.normalization.normalize(raw, statistics).float()
-            return Posterior(*self.autoencoder.encode(image))
+            parts = [self.autoencoder.encode(part) for part in image.split(_AT_ONCE)]
+            mean, std = (torch.cat(side) for side in zip(*parts, strict=True))
+            return Posterior(mean, std)
 
     @torch.no_grad()
     def decode(self, latents: Tensor, statistics: Tensor) -> Tensor:
@@ -64,7 +70,7 @@ class FrozenAutoencoder(nn.Module):
     def decode_normalized(self, latents: Tensor) -> Tensor:
         """Latents (B, C, h, w) -> normalised images (B, 1, H, W)."""
         with torch.autocast(latents.device.type, enabled=False):
-            return self.autoencoder.decode(latents.float())
+            return torch.cat([self.autoencoder.decode(part) for part in latents.float().split(_AT_ONCE)])
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with any layer, weight or statistic."""
