@@ -22,8 +22,11 @@ _BEGINNING = 15.0
 _FIXED = 4.5
 """Minutes that don't depend on the length of training: starting programs, checking, evaluating."""
 
-_IMAGES = 40
-"""That are translated and evaluated at the most, where `minutes` doesn't pay for all: so many in `_FIXED`."""
+_IMAGES = 90
+"""That are evaluated at the most, where `minutes` doesn't pay for all: so many in `_FIXED`."""
+
+_SHOWN = 24
+"""Images of the test set that are translated before the evaluation, which takes them all."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ def chapters(folder: Path, root: Path | None, minutes: float, samples: int, seed
         name: folder / name / "checkpoints" / "best.ckpt"
         for name in ("autoencoder", "diffusion", "regression")
     }
+    paid = round(_IMAGES * minutes / _FIXED)
+    shown = min(_SHOWN, paid)
     drawn = f"samples={samples}"
     both = f"ckpt=[{best['diffusion']},{best['regression']}]"
     return [
@@ -91,8 +96,8 @@ def chapters(folder: Path, root: Path | None, minutes: float, samples: int, seed
         _autoencoder(given, minutes),
         _diffusion((f"autoencoder_ckpt={best['autoencoder']}", *given), minutes),
         _regression(given, minutes),
-        _translation((f"ckpt={best['diffusion']}", drawn, *given, *_fewer(minutes)), samples),
-        _evaluation((both, drawn, *given, *_fewer(minutes))),
+        _translation((f"ckpt={best['diffusion']}", drawn, *given, f"num_samples={shown}"), samples, shown),
+        _evaluation((both, drawn, *given, *([] if paid >= _IMAGES else [f"num_samples={paid}"]))),
     ]
 
 
@@ -105,7 +110,7 @@ def _phantom() -> Chapter:
         "Cross-sections of jaws with a tooth, and the same bone after it was lost. They are drawn, so that "
         "the true bone is known exactly; how much of it heals depends partly on what the image shows, "
         "partly on chance.",
-        20,
+        26,
         "preview.png",
         {"images": ".", "truth": "truth.csv"},
     )
@@ -176,14 +181,15 @@ def _training(
     return Chapter(name, "train", arguments, title, text, seconds, "images/epoch=*.png", links, figures)
 
 
-def _translation(arguments: tuple[str, ...], samples: int) -> Chapter:
+def _translation(arguments: tuple[str, ...], samples: int, shown: int) -> Chapter:
     return Chapter(
         "translation",
         "translate",
         arguments,
         "Translate patients never seen",
-        f"{samples} samples for each image of the test set; their mean, and where they differ.",
-        80,
+        f"{samples} samples each for images of the test set, here {shown} at the most; their mean, and where "
+        "they differ.",
+        40,
         "pictures/**/*.png",
         {"pictures": "pictures", "samples": "samples", "table": "manifest.csv"},
         {
@@ -202,7 +208,7 @@ def _evaluation(arguments: tuple[str, ...]) -> Chapter:
         "Measure it",
         "Bone in millimetres, beside the baselines; whether the spread of the samples tells the truth; what "
         "the autoencoder alone loses; whether a sample repeats a training image.",
-        160,
+        190,
         links={"report": "report.html"},
     )
 
@@ -220,10 +226,6 @@ def _length(experiment: str, minutes: float) -> list[str]:
         return ["trainer.max_epochs=1", f"trainer.limit_train_batches={batches}", *_every(experiment, 1)]
     every = max(1, round(epochs / _VALIDATIONS)) if experiment != "vae_demo" else 1
     return [f"trainer.max_epochs={every * max(1, round(epochs / every))}", *_every(experiment, every)]
-
-
-def _fewer(minutes: float) -> list[str]:
-    return [f"num_samples={round(_IMAGES * minutes / _FIXED)}"] if minutes < _FIXED else []
 
 
 def _every(experiment: str, epochs: int) -> list[str]:

@@ -43,7 +43,7 @@ class PhantomPair:
 
 def make_phantom(
     output_dir: str | Path,
-    patients: int = 400,
+    patients: int = 500,
     slices: int = 1,
     image_size: int = 256,
     pixel_mm: float = 0.15,
