@@ -17,6 +17,7 @@ from pti.data import tif
 from pti.data.inputs import find_images
 from pti.data.phantom import make_phantom
 from pti.evaluate import main
+from pti.story import MODEL_ERROR, OFFSET_ERROR
 from test_translate import MODEL, save
 
 PATIENTS, SLICES = 6, 2
@@ -192,6 +193,7 @@ def test_every_method_with_images_gets_a_kid(tmp_path, checkpoint, data):
     settings = ["samples=2", "steps=1", "data.fractions=[0.2,0,0.8]", "output_dir=out"]
     run(tmp_path, f"ckpt=[{checkpoint},{other}]", f"data.root={data}", *settings)
     found = figures(tmp_path / "out")
+    assert {MODEL_ERROR, OFFSET_ERROR} <= found.keys()  # the demo shows them
     others = (
         *("ldm (mean image)", "other", "other (mean image)"),
         *("condition unchanged", "intensity look-up on the condition"),

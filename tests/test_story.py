@@ -64,9 +64,9 @@ def test_page_links_only_what_is_there(tmp_path):
     story = chapters(tmp_path, None, 15, 8, 0)
     (tmp_path / "check").mkdir()
     (tmp_path / "check" / "check.html").touch()
-    (tmp_path / "translation").mkdir()
-    figures = {"figures": {"height_error_mm": 0.51, "offset_height_error_mm": 1.04}}
-    (tmp_path / "translation" / "summary.json").write_text(json.dumps(figures))
+    (tmp_path / "evaluation").mkdir()
+    figures = {"figures": {"height_abs_error_mm": 0.51, "height_abs_error_mm of condition − mean loss": 1.04}}
+    (tmp_path / "evaluation" / "summary.json").write_text(json.dumps(figures))
     page = write_page(story, tmp_path, {"check": 3.0}).read_text()
     assert 'href="check/check.html"' in page
     assert "report.html" not in page

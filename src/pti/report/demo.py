@@ -10,7 +10,7 @@ from typing import Any
 
 from pti.progress import format_duration
 from pti.report.page import render
-from pti.story import Chapter
+from pti.story import MODEL_ERROR, OFFSET_ERROR, Chapter
 from pti.summary import write_text_atomically
 
 
@@ -50,8 +50,8 @@ def _told(chapter: Chapter, folder: Path, seconds: float | None) -> dict[str, An
 
 def _lead(folder: Path) -> dict[str, str] | None:
     """The two numbers that the story comes down to."""
-    found = _figures(folder / "translation")
-    keys = {"model": "height_error_mm", "offset": "offset_height_error_mm"}
+    found = _figures(folder / "evaluation")
+    keys = {"model": MODEL_ERROR, "offset": OFFSET_ERROR}
     if any(not isinstance(found.get(key), float) for key in keys.values()):
         return None
     return {name: f"{found[key]:.2f}" for name, key in keys.items()}
