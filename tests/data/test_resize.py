@@ -84,3 +84,13 @@ def test_negative_tissue_and_tissue_that_averages_to_0_stay_tissue() -> None:
 
 def test_pixel_size_follows() -> None:
     assert pixel_mm_after((128, 96), 64, 0.15) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("size", [24, 40, 64])
+def test_a_stack_goes_back_like_its_images(size: int) -> None:
+    stack = np.random.default_rng(0).normal(500, 100, (2, 3, size, size)).astype(np.float32)
+    stack[..., :5] = 0
+    found = unfit(stack, (40, 32))
+    assert found.shape == (2, 3, 40, 32)
+    for place in np.ndindex(2, 3):
+        np.testing.assert_array_equal(found[place], unfit(stack[place], (40, 32)))

@@ -95,3 +95,19 @@ def test_the_fingerprint_is_of_content():
     seen.append(frozen(LocalAutoencoderKL).fingerprint())  # the same weights in other layers
     seen.append(frozen(norm_num_groups=4).fingerprint())
     assert len(set(seen)) == len(seen)
+
+
+def test_many_images_pass_in_parts(monkeypatch: pytest.MonkeyPatch):
+    first_stage, raw = frozen(LocalAutoencoderKL), raw_images().repeat(10, 1, 1, 1)[:19]
+    seen = []
+    encode = first_stage.autoencoder.encode
+    monkeypatch.setattr(
+        first_stage.autoencoder, "encode", lambda part: seen.append(len(part)) or encode(part)
+    )
+    posterior = first_stage.encode(raw)
+    assert seen == [16, 3]
+    image = first_stage.normalization.normalize(raw, first_stage.normalization.statistics(raw))
+    torch.testing.assert_close(posterior.mean, encode(image)[0])
+    decoded = first_stage.decode_normalized(posterior.mean)
+    torch.testing.assert_close(decoded[18:], first_stage.decode_normalized(posterior.mean[18:]))
+    assert len(decoded) == 19
