@@ -17,7 +17,8 @@ def old(folder: Path, *files: str, days: float = UNUSED_DAYS + 1) -> Path:
     folder.mkdir(parents=True)
     for name in files:
         (folder / name).touch()
-    os.utime(folder, (time.time() - days * DAY,) * 2)
+    then = time.time() - days * DAY
+    os.utime(folder, (then, then))
     return folder
 
 
