@@ -251,6 +251,6 @@ def test_nothing_of_the_users_is_overwritten(tmp_path, data):
 
 def test_folders_are_compared_without_torch_in_this_process():
     """Its import takes seconds, in which the worker processes that need it can begin."""
-    program = "import sys, pti.evaluation, pti.report.evaluation\nprint('torch' in sys.modules)"
+    program = "import sys, pti.evaluation, pti.report.evaluation_page\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

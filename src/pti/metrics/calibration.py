@@ -11,6 +11,9 @@ from pti.metrics.bootstrap import Mean, bootstrap_mean
 
 LEVELS = (0.5, 0.8, 0.9)
 
+INTERVAL = ("interval_level", "height_low_mm", "height_high_mm")
+"""What the fields of a height's :class:`ValidInterval` are called among an image's figures."""
+
 
 @dataclass(frozen=True)
 class Intervals:

@@ -8,16 +8,13 @@ from typing import Any
 import numpy as np
 
 from pti.data import tif
-from pti.metrics.calibration import valid_interval
+from pti.metrics.calibration import INTERVAL, valid_interval
 from pti.metrics.image import reconstruction_metrics
 from pti.metrics.morphometry import bone_mask, measure
 from pti.progress import track
 
 OF_THE_MEAN = ("psnr", "ssim", "bone_dice")
 """Figures of the mean of the samples; the same names stand among those of each sample."""
-
-INTERVAL = ("interval_level", "height_low_mm", "height_high_mm")
-"""The figures of :func:`height_interval`."""
 
 _READERS = 4
 

@@ -14,8 +14,8 @@ from pti.data import tif
 from pti.data.inputs import InputImage
 from pti.errors import DataError
 from pti.manifest import Manifest
+from pti.metrics.calibration import INTERVAL
 from pti.metrics.translation import (
-    INTERVAL,
     height_interval,
     mean_image,
     spread_image,

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pti.metrics.calibration import ValidInterval
-from pti.metrics.translation import INTERVAL
+from pti.metrics.calibration import INTERVAL, ValidInterval
 
 
 def height_text(answer: float, heights: Sequence[float], interval: ValidInterval | None) -> str:
