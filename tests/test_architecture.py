@@ -10,7 +10,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 NOUN_FOLDERS = ("diffusion", "data", "metrics", "analysis", "report")
 NOUN_FILES = (
     *("losses.py", "errors.py", "progress.py", "summary.py", "config.py"),
-    *("randomness.py", "runs.py", "sweep.py", "manifest.py", "story.py"),
+    *("randomness.py", "runs.py", "sweep.py", "manifest.py", "story.py", "parallel.py"),
 )
 
 
