@@ -55,6 +55,22 @@ def test_with_and_without_cache_the_same_latents_are_trained_on(
         assert_unit_standard_deviation(load(folder / "checkpoints" / "last.ckpt"), whole)
 
 
+def test_views_of_epochs_that_will_not_come_are_not_encoded(root: Path, autoencoder: Path, tmp_path: Path):
+    found = []
+    for epochs in (1, 2):
+        settings = (
+            *SHORT,
+            "model.latent_views=8",
+            "data/augmentation=default",
+            f"trainer.max_epochs={epochs}",
+        )
+        cache = f"data.cache_dir='{tmp_path / 'cache'}'"
+        folder = tmp_path / str(epochs)
+        trained(configuration(root, folder, f"autoencoder_ckpt='{autoencoder}'", cache, *settings), folder)
+        found.append(sorted(file.name for file in (tmp_path / "cache").rglob("view_*")))
+    assert found == [["view_000.npy"], ["view_000.npy", "view_001.npy"]]
+
+
 @torch.no_grad()
 def assert_unit_standard_deviation(module: Any, whole: dict[str, Any]) -> None:
     """Of the first view's targets, as they are learnt; conditions are scaled alike."""

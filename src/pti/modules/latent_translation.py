@@ -141,7 +141,7 @@ class LatentTranslation(Translation):
         images = data.training_set()
         latents = None
         if self.cache_latents:
-            views = self.latent_views if images.augmentation is not None else 1
+            views = self._views(images.augmentation is not None)
             key = cache_key(images, self.first_stage.fingerprint(), data.fingerprint)
             cache = LatentCache(data.cache_dir / "latents" / key, images, views)
             side = data.image_size // self.first_stage.downsampling
@@ -154,6 +154,13 @@ class LatentTranslation(Translation):
             )
             scale = ", ".join(f"{value:.3g}" for value in self.scaling.scale.flatten())
             self.print(f"standard deviation of the latents, by channel: {scale}")
+
+    def _views(self, augmented: bool) -> int:
+        """Of the training set that are encoded: none for an epoch that won't come."""
+        if not augmented:
+            return 1
+        epochs = self.trainer.max_epochs or -1  # -1: no end
+        return self.latent_views if epochs < 0 else min(self.latent_views, epochs)
 
     @property
     def _data(self) -> TifDataModule:
