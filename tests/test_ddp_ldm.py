@@ -74,7 +74,7 @@ def test_two_processes_encode_and_validate_like_one(root: Path, link: str, tmp_p
             "model.optimizer.lr=0",
             "model.ema_decay=null",
             "model.validation_images=5",
-            "trainer.max_epochs=1",
+            "trainer.max_epochs=2",
             "output_dir=run",
         )
         code, output = run(tmp_path / str(devices), *arguments(root, link, *settings))
