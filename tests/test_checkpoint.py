@@ -8,6 +8,7 @@ import signal
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -190,7 +191,11 @@ def test_interpolations_are_refused():
 def test_the_model_of_every_experiment_is_allowed(experiment):
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         config = compose("train", [f"experiment={experiment}", "data.root=."])
-    check_targets(OmegaConf.to_container(config.model, resolve=True), "x.ckpt")
+    plain: Any = OmegaConf.to_container(config.model, resolve=True)
+    check_targets(plain, "x.ckpt")
+    assert plain["_target_"].startswith("pti.modules.")
+    with pytest.raises(CheckpointError, match="refused"):  # of the same, with one part exchanged
+        check_targets({**plain, "normalization": {"_target_": "os.system"}}, "x.ckpt")
 
 
 def test_a_checkpoint_of_something_else_is_refused(io, tmp_path):

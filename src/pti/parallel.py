@@ -77,6 +77,7 @@ def map_in_processes(
     description: str,
     workers: int | None = None,
     alone: int | None = None,
+    fix: str = "close what else uses it and run the command again",
 ) -> Iterator[Result]:
     """``work`` of each job, in their order, with a progress bar.
 
@@ -86,6 +87,7 @@ def map_in_processes(
         description: what is being done, in a few words.
         workers: processes; None takes all cores, and 1 works in this process.
         alone: with fewer jobs, this process does them; None = :data:`ALONE`.
+        fix: what to do when memory is short.
 
     Raises:
         DataError: a worker was killed from outside.
@@ -107,7 +109,7 @@ def map_in_processes(
         except BrokenProcessPool:
             raise DataError(
                 f"{description}: one of the {workers} processes at work was killed. The machine may be short "
-                "of memory: close what else uses it and run the command again."
+                f"of memory: {fix}."
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pti.data.cache import open_cache
-from pti.data.cache_age import UNUSED_DAYS, mark_used, remove_unused
+from pti.data.cache_age import UNUSED_DAYS, remove_unused
 from pti.data.layouts import paired_folders
 
 DAY = 86400
@@ -58,5 +58,12 @@ def test_opening_counts_as_use_and_building_tidies(paired_set, tmp_path):
     assert not second.exists()
 
 
-def test_a_folder_that_cannot_be_marked_is_used_all_the_same(tmp_path):
-    mark_used(tmp_path / "missing")
+def test_a_cache_that_cannot_be_marked_is_used_all_the_same(paired_set, tmp_path, monkeypatch):
+    def refused(*_: object) -> None:
+        raise PermissionError("read-only")
+
+    first = open_cache(paired_folders(paired_set), 16, tmp_path / "cache")
+    monkeypatch.setattr("pti.data.cache_age.os.utime", refused)
+    again = open_cache(paired_folders(paired_set), 16, tmp_path / "cache")
+    assert again.folder == first.folder
+    assert (again.row(0) == first.row(0)).all()

@@ -94,7 +94,8 @@ def full_check(source: DataSource, workers: int | None = None) -> Report:
     start = time.monotonic()
     structure = look_at_structure(source)
     jobs = [(pair, source.root, source.pixel_mm) for pair in structure.pairs]
-    facts = list(map_in_processes(examine, jobs, "Examining pairs", workers))
+    fix = "run it again with workers=1"
+    facts = list(map_in_processes(examine, jobs, "Examining pairs", workers, fix=fix))
     on_pairs = judge_pairs(facts)
     wrong = [finding for finding in on_pairs if finding.fault in ("exchanged", "swapped")]
     misplaced = {image for finding in wrong for image in finding.images}
