@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from image_sets import WriteSet, disc
+from helpers.image_sets import WriteSet, disc
 from pti.data import tif
 
 
@@ -39,7 +39,7 @@ def paired_set(write_set: WriteSet) -> Path:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set to train on."""
-    from training_setup import make_images
+    from helpers.training_setup import make_images
 
     return make_images(tmp_path_factory.mktemp("data") / "images")
 
@@ -47,7 +47,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def autoencoder(root: Path) -> Path:
     """A checkpoint of the first stage, trained on nothing."""
-    from second_stage_setup import save_autoencoder
+    from helpers.second_stage_setup import save_autoencoder
 
     return save_autoencoder(root, root.parent / "stage_1" / "best.ckpt")
 

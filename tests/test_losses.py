@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from torch.distributions import Normal, kl_divergence
 
 from pti import losses
-from pti.config import CONF_DIR
+from pti.common.conf_dir import CONF_DIR
 
 ADVERSARIAL = sorted(path.stem for path in (CONF_DIR / "model/adversarial").glob("*.yaml"))
 TERMS = sorted(path.stem for path in (CONF_DIR / "model/terms").glob("*.yaml"))

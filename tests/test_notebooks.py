@@ -6,8 +6,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from helpers.tiny_checkpoints import save_translator
 from pti.data.phantom import make_phantom
-from tiny_checkpoints import save_translator
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 

@@ -7,11 +7,11 @@ import shlex
 import pytest
 from hydra import compose, initialize_config_dir
 
+from helpers.readme_text import README, REPOSITORY, commands, table
 from pti.__main__ import VERBS
-from pti.config import CONF_DIR
-from pti.errors import UsageError
-from pti.overrides import check_command_line
-from readme_text import README, REPOSITORY, commands, table
+from pti.cli.overrides import check_command_line
+from pti.common.conf_dir import CONF_DIR
+from pti.common.errors import UsageError
 
 SETTING = r"'?[\w./@]+=(?:\[[^\s`]+\]|[^\s`,]+)'?"
 SETTINGS = sorted(set(re.findall(rf"`({SETTING}(?: {SETTING})*)`", README)))

@@ -14,13 +14,13 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
 
-from in_process import run_command
+from helpers.in_process import run_command
+from helpers.readme_text import README, blocks, commands, verb_and_arguments
+from helpers.serving import served
 from pti.__main__ import main as console_script
 from pti.data import tif
 from pti.data.phantom import make_phantom
-from pti.story import Chapter
-from readme_text import README, blocks, commands, verb_and_arguments
-from serving import served
+from pti.demo.chapters import Chapter
 
 NOT_RUN = {
     'python -m pip install --editable ".[dev]"': ".ci/run installs by it",
@@ -114,7 +114,7 @@ def test_no_command_is_overlooked():
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 def test_every_command_works_in_order(folder, monkeypatch):
-    monkeypatch.setattr("pti.running._run", run_chapter)
+    monkeypatch.setattr("pti.demo.runner._run", run_chapter)
     for line, verb, arguments in TYPED:
         try:
             run(verb, arguments, folder)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pti.model import Model
+    from pti.inference.api import Model
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
@@ -28,6 +28,6 @@ def load(ckpt: str | Path, device: str = "auto") -> Model:
         UsageError: there is no such checkpoint, or no such device.
         CheckpointError: the file is damaged, isn't ours, or could execute code.
     """
-    from pti.model import Model  # here, so that `import pti` stays light
+    from pti.inference.api import Model  # here, so that `import pti` stays light
 
     return Model.load(ckpt, device)

@@ -38,7 +38,7 @@ def main() -> None:
         print(f"Error: pti has no command '{arguments[0]}'.{hint}\n\n{_overview()}", file=sys.stderr)
         sys.exit(2)
     sys.argv = [f"pti {verb}", *arguments[1:]]
-    importlib.import_module(f"pti.{verb}").main()
+    importlib.import_module(f"pti.{verb}.__main__").main()
 
 
 def _overview() -> str:

@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from in_process import Done, run_command
-from latent_study_setup import Study, make_study, save_checkpoint
-from pti.analysis import names
-from pti.analysis.latents import load
-from pti.analyze import main
-from pti.checkpoint import build
+from helpers.in_process import Done, run_command
+from helpers.latent_study_setup import Study, make_study, save_checkpoint
+from pti.analyze.__main__ import main
 from pti.data import resize, tif
-from pti.data.inputs import find_images
+from pti.data.input_images import find_images
+from pti.latent_study import names
+from pti.latent_study.latents import load
+from pti.runs.checkpoint import build
 
 QUICK = ("method=pca", "atlas_methods=[tsne]", "dpi=72")
 
@@ -47,7 +47,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_latents_are_the_posteriors_means(result, study):
-    from pti import checkpoint
+    from pti.runs import checkpoint
 
     latents = load(result[0] / "latents.npz")
     assert latents.name.tolist() == [image.name for image in find_images(study.data)]
@@ -102,7 +102,7 @@ def test_tensorboards_projector_gets_latents_names_and_thumbnails(result):
 
 def test_a_second_start_takes_the_latents_from_the_cache(result, study, monkeypatch):
     output, _ = result
-    monkeypatch.setattr("pti.analysis.latents.Encode.__call__", None)
+    monkeypatch.setattr("pti.latent_study.latents.Encode.__call__", None)
     arguments = (f"ckpt={study.checkpoint}", f"output_dir={output}", "cache_dir=cache", *QUICK)
     run_command(main, output.parent, *arguments, "color_by=patient", "join_pairs=true", "subtitle=Mine")
     assert "Mine" in (output / "projection.html").read_text()
@@ -136,11 +136,11 @@ def test_one_folder_without_pairs(tmp_path, study):
 
 
 def test_a_model_of_the_second_stage_is_studied_by_its_autoencoder(tmp_path, study):
-    from test_translate import MODEL
+    from helpers.tiny_checkpoints import TRANSLATOR
 
-    module = build(MODEL, "the test")
+    module = build(TRANSLATOR, "the test")
     module.normalization.fit([tif.read(image.path).pixels for image in find_images(study.data)])  # pyright: ignore
-    save_checkpoint(tmp_path / "ldm.ckpt", module, MODEL, study.data)
+    save_checkpoint(tmp_path / "ldm.ckpt", module, TRANSLATOR, study.data)
     run_command(main, tmp_path, "ckpt=ldm.ckpt", "output_dir=out", "cache_dir=null", *QUICK)
     assert load(tmp_path / "out" / "latents.npz").mean.shape == (24, 2, 16, 16)
 
@@ -194,6 +194,6 @@ def test_the_keys_are_listed_without_anything_heavy(verb):
 
 
 def test_every_colour_and_method_is_named_in_the_configuration():
-    text = (Path(__file__).parents[1] / "conf" / "latent_study.yaml").read_text()
+    text = (Path(__file__).parents[2] / "conf" / "latent_study.yaml").read_text()
     for name in (*names.COLORS, *names.METHODS):
         assert name in text

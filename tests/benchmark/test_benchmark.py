@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pti.benchmark import SUITES, Comparison, measure
+from pti.benchmark.__main__ import SUITES, Comparison, measure
 
 
 def test_ways_are_interleaved_after_a_warm_up() -> None:

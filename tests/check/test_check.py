@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pti.check.page import TITLES
 from pti.data.phantom import make_phantom
-from pti.report.check import TITLES
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:

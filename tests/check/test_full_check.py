@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from checking import SIZE, check, found, names, replace, source
 
+from helpers.checking import SIZE, check, found, names, replace, source
+from pti.check.full_check import full_check, quick_check, require_sound
+from pti.common.errors import DataError
 from pti.data import tif
-from pti.data.findings import WHOLE_SET
-from pti.data.integrity import full_check, quick_check, require_sound
+from pti.data.checks.findings import WHOLE_SET
 from pti.data.phantom import make_phantom
-from pti.errors import DataError
 
 
 def test_a_sound_set_gives_no_finding_and_its_split(phantom):
@@ -43,7 +43,7 @@ def test_every_file_of_the_broken_phantom_is_named_with_its_fault_and_no_other(t
 
 
 def test_parallel_and_serial_agree(phantom, monkeypatch):
-    monkeypatch.setattr("pti.parallel.ALONE", 1)
+    monkeypatch.setattr("pti.common.processes.ALONE", 1)
     parallel = full_check(source(phantom), workers=2)
     serial = check(phantom)
     assert [pair.alignment for pair in parallel.facts] == [pair.alignment for pair in serial.facts]
@@ -153,7 +153,7 @@ def test_memory_stays_small_with_hostile_files(tmp_path):
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from pti.data.integrity import DataSource, full_check\n"
+        "from pti.check.full_check import DataSource, full_check\n"
         "from pti.data.layouts import paired_folders\n"
         f"report = full_check(DataSource(Path({str(tmp_path)!r}), paired_folders), workers=1)\n"
         "assert report.count('error') == 40, report.count('error')\n"

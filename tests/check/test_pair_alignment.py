@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pti.data.duplicates import compare, find_copies, portrait
-from pti.data.matching import find_exchanged, find_swaps
-from pti.data.pair_doctor import GRID, align, reduce_image, shrink_map, structure_map
+from pti.check.near_duplicates import compare, find_copies, portrait
+from pti.check.pair_alignment import GRID, align, reduce_image, shrink_map, structure_map
+from pti.check.swaps import find_exchanged, find_swaps
 
 SIZE = 256
 

@@ -10,8 +10,8 @@ import pytest
 SCRIPT = """
 import sys
 from pathlib import Path
-import pti.config
-pti.config.CONF_DIR = Path(r"{conf}")
+import pti.common.conf_dir
+pti.common.conf_dir.CONF_DIR = Path(r"{conf}")
 from pti.cli import command
 from pti.errors import DataError, UsageError
 
@@ -38,7 +38,7 @@ main()
 @pytest.fixture
 def run(tmp_path):
     conf = tmp_path / "conf"
-    repository = Path(__file__).parents[1] / "conf" / "hydra"
+    repository = Path(__file__).parents[2] / "conf" / "hydra"
     for path in repository.rglob("*.yaml"):
         copy = conf / "hydra" / path.relative_to(repository)
         copy.parent.mkdir(parents=True, exist_ok=True)

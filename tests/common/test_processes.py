@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from pti.common.errors import DataError
+from pti.common.processes import map_in_processes, usable_cpus
 from pti.data import tif
-from pti.errors import DataError
-from pti.parallel import map_in_processes, usable_cpus
 
 
 def test_results_come_in_order():
@@ -47,7 +47,7 @@ def test_a_killed_worker_is_told():
 
 UNGUARDED = (
     "import math\n"
-    "from pti.parallel import map_in_processes\n"
+    "from pti.common.processes import map_in_processes\n"
     "print(sum(map_in_processes(math.sqrt, [4.0] * 100, 'Roots', workers=2)))\n"
 )
 
@@ -70,7 +70,7 @@ def test_cores():
 def test_no_process_is_left_behind(tmp_path, end):
     program = (
         "import signal, time\n"
-        "from pti.parallel import map_in_processes\n"
+        "from pti.common.processes import map_in_processes\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "try:\n"
         "    for _ in map_in_processes(time.sleep, [0.05] * 4000, 'Sleeping', workers=2):\n"

@@ -1,7 +1,7 @@
 import pytest
 
-from pti import progress
-from pti.progress import format_duration, track
+from pti.common import progress
+from pti.common.progress import format_duration, track
 
 
 @pytest.mark.parametrize(

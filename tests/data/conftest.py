@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from checking import SIZE
 
+from helpers.checking import SIZE
 from pti.data.phantom import make_phantom
 
 

@@ -4,7 +4,7 @@ from itertools import chain
 
 import pytest
 
-from pti.data.order import evaluation_batches, training_batches
+from pti.data.batches import evaluation_batches, training_batches
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])

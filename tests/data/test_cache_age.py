@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pti.data.cache import open_cache
 from pti.data.cache_age import UNUSED_DAYS, remove_unused
+from pti.data.image_cache import open_cache
 from pti.data.layouts import paired_folders
 
 DAY = 86400

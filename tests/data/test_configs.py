@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from pti.config import CONF_DIR
+from pti.common.conf_dir import CONF_DIR
 from pti.data.augment import Augmentation
 from pti.data.layouts import PATIENT_PATTERN
 from pti.modules.tif_data import TifDataModule

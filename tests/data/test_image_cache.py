@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from image_sets import WriteSet, disc
+from helpers.image_sets import WriteSet, disc
+from pti.common.errors import DataError
 from pti.data import tif
-from pti.data.cache import FileImages, open_cache
+from pti.data.image_cache import FileImages, open_cache
 from pti.data.layouts import paired_folders, single_folder
-from pti.errors import DataError
 
 
 def test_same_images_as_the_files(write_set: WriteSet, tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from image_sets import WriteSet
+from helpers.image_sets import WriteSet
+from pti.common.errors import DataError
 from pti.data.augment import Augmentation
-from pti.data.cache import FileImages
 from pti.data.dataset import Sample, TifDataset, samples_of
+from pti.data.image_cache import FileImages
 from pti.data.latent_cache import LatentCache, LatentDataset, cache_key
 from pti.data.layouts import paired_folders
-from pti.errors import DataError
 
 SHAPE = (1, 8, 8)
 

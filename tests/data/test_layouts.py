@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from image_sets import WriteSet
+from helpers.image_sets import WriteSet
+from pti.common.errors import DataError, UsageError
 from pti.data import tif
 from pti.data.layouts import csv_table, leaves_root, paired_folders, require_inside, single_folder
-from pti.errors import DataError, UsageError
 
 
 def test_pairs_match_by_name_and_missing_partners_stay_visible(write_set: WriteSet) -> None:

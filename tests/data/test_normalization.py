@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from pti.common.errors import DataError
 from pti.data.normalization import MaskedZScore, Normalization, RangeNormalization
-from pti.errors import DataError
 
 
 def _images(low: float, high: float, count: int = 6, size: int = 32) -> list[np.ndarray]:

@@ -2,9 +2,9 @@
 
 import pytest
 
+from pti.common.errors import DataError, UsageError
 from pti.data.layouts import Pair
-from pti.data.split import sides_of, split_patients
-from pti.errors import DataError, UsageError
+from pti.data.patient_split import sides_of, split_patients
 
 FRACTIONS = (0.8, 0.1, 0.1)
 

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pti.common.errors import UsageError
 from pti.data import phantom, tif
-from pti.data import phantom_shapes as shapes
-from pti.data.phantom import PhantomPair, draw_pairs, make_phantom
-from pti.data.phantom_anatomy import draw_patient
-from pti.data.phantom_section import NOISE_HU, draw_section
-from pti.data.phantom_texture import textures
-from pti.errors import UsageError
+from pti.data.phantom import PhantomPair, draw_pairs, make_phantom, shapes
+from pti.data.phantom.anatomy import draw_patient
+from pti.data.phantom.section import NOISE_HU, draw_section
+from pti.data.phantom.texture import textures
 from pti.metrics.morphometry import FRACTIONS, HEIGHTS_MM, bone_mask, measure
 
 SEED = 7

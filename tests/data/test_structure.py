@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from checking import SIZE, check, found, names, replace, source
 
+from helpers.checking import SIZE, check, found, names, replace, source
+from pti.check.full_check import quick_check
 from pti.data import tif
-from pti.data.findings import WHOLE_SET
-from pti.data.integrity import quick_check
+from pti.data.checks.findings import WHOLE_SET
+from pti.data.checks.structure import look_at_structure
 from pti.data.layouts import csv_table, paired_folders, single_folder
 from pti.data.phantom import make_phantom
-from pti.data.structure import look_at_structure
 
 
 def test_unreadable_file_is_listed(data, monkeypatch):
@@ -156,7 +156,7 @@ def test_a_directory_loop_ends_at_once(data):
 
 @pytest.mark.parametrize("own_root", [False, True])
 def test_the_split_is_the_one_that_training_uses(data, tmp_path, own_root):
-    from pti.data.sides import open_folders
+    from pti.data.splits import open_folders
 
     roots = {}
     if own_root:

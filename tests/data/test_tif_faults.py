@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from pti.common.errors import DataError
 from pti.data.tif import TifError, inspect, read
-from pti.errors import DataError
 
 PIXELS = np.arange(48 * 32, dtype=np.float32).reshape(48, 32) / 7 - 3
 
@@ -139,7 +139,7 @@ def test_not_finite_pixels_are_counted(tmp_path: Path) -> None:
 def test_compression_without_its_codec_names_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pti.data.tif_checks.find_spec", lambda _: None)
+    monkeypatch.setattr("pti.data.tif.checks.find_spec", lambda _: None)
     (tmp_path / "a.tif").write_bytes(header(8, 8, bytes(100), compression=5))
     with pytest.raises(TifError, match=r"LZW.*imagecodecs.*pip install 'pti\[codecs\]'") as caught:
         inspect(tmp_path / "a.tif")

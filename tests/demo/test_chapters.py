@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pti.demo import settings
-from pti.overrides import check_command_line
-from pti.report.demo import write_page
-from pti.running import _seconds_left
-from pti.story import _BATCHES, chapters
+from pti.cli.overrides import check_command_line
+from pti.demo.__main__ import settings
+from pti.demo.chapters import _BATCHES, chapters
+from pti.demo.page import write_page
+from pti.demo.runner import _seconds_left
 
 
 @pytest.mark.parametrize("minutes", [1, 15, 60])

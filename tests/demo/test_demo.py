@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from pti.config import CONF_DIR
-from pti.demo import STATE, preflight, settings
-from pti.errors import UsageError
+from pti.common.conf_dir import CONF_DIR
+from pti.common.errors import UsageError
+from pti.demo.__main__ import STATE, preflight, settings
 
 NOW = "outputs/demo/2026-01-02_03-04-05"
 

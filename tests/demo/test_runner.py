@@ -2,9 +2,9 @@
 
 import pytest
 
-from pti.errors import DataError
-from pti.running import _Display, run_chapters
-from pti.story import Chapter
+from pti.common.errors import DataError
+from pti.demo.chapters import Chapter
+from pti.demo.runner import _Display, run_chapters
 
 PHANTOM = Chapter("phantom", "make_phantom", ("patients=2", "slices=1", "image_size=64"), "Draw", "", 1)
 
@@ -33,8 +33,8 @@ def test_a_failure_names_the_log(tmp_path):
 def test_what_is_left_follows_the_machine(monkeypatch, capsys):
     """Half the expected pace in a training doubles what the rest is expected to take."""
     clock = [0.0]
-    monkeypatch.setattr("pti.running.time.monotonic", lambda: clock[0])
-    monkeypatch.setattr("pti.running._LINES", 0.0)
+    monkeypatch.setattr("pti.demo.runner.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("pti.demo.runner._LINES", 0.0)
     story = [Chapter(verb, verb, (), verb, "", 60) for verb in ("train", "translate", "evaluate")]
     display = _Display(story, {})
 

@@ -8,9 +8,18 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from oracles import EXAMPLES, PATHS, Gaussian, Truth, TwoModes, exact_denoiser, signal_shares, start_from
-from papers import PAPERS, SAMPLERS, STOCHASTIC
 
+from helpers.oracles import (
+    EXAMPLES,
+    PATHS,
+    Gaussian,
+    Truth,
+    TwoModes,
+    exact_denoiser,
+    signal_shares,
+    start_from,
+)
+from helpers.papers import PAPERS, SAMPLERS, STOCHASTIC
 from pti.diffusion import samplers
 from pti.diffusion.formulation import Path
 from pti.diffusion.paths import BrownianBridge, ScaledLinear

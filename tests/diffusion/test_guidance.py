@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from oracles import PATHS, Gaussian, exact_denoiser
 from torch import Tensor
 
+from helpers.oracles import PATHS, Gaussian, exact_denoiser
 from pti.diffusion import samplers
 from pti.diffusion.guidance import drop_condition, guided
 from pti.diffusion.paths import RectifiedFlow

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracles import EXAMPLES, PATHS
 from torch import Tensor
 
+from helpers.oracles import EXAMPLES, PATHS
 from pti.diffusion.formulation import Path, min_snr_weight
 from pti.diffusion.paths import BrownianBridge, Cosine, RectifiedFlow, ScaledLinear
 

@@ -4,10 +4,10 @@ from functools import partial
 
 import pytest
 import torch
-from oracles import EXAMPLES, Gaussian, exact_denoiser
-from papers import SAMPLERS, STOCHASTIC
 from torch import Tensor
 
+from helpers.oracles import EXAMPLES, Gaussian, exact_denoiser
+from helpers.papers import SAMPLERS, STOCHASTIC
 from pti.diffusion import samplers
 from pti.diffusion.paths import Cosine, RectifiedFlow, ScaledLinear
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from pti.report.contact_sheet import contact_sheet, display_window
+from pti.drawing.contact_sheet import contact_sheet, display_window
 
 
 def test_window_ignores_background_and_outliers():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pti.report.figures import Comparison, draw_comparison, draw_curves
+from pti.drawing.figures import Comparison, draw_comparison, draw_curves
 
 
 @pytest.mark.parametrize(("offset", "scale"), [(0.0, 1e-4), (30_000.0, 10.0), (-900.0, 100.0)])

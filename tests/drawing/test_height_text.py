@@ -1,7 +1,7 @@
 """Heights in words."""
 
+from pti.drawing.height_text import height_in_words, height_text
 from pti.metrics.calibration import ValidInterval
-from pti.report.height_text import height_in_words, height_text
 
 
 def test_only_a_valid_interval_promises_a_share():

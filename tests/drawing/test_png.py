@@ -6,7 +6,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from pti.report.png import data_uri, display, encode_png, overlay
+from pti.drawing.png import data_uri, display, encode_png, overlay
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (4, 9, 3)])

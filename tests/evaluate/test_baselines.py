@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from in_process import rows as table
-from in_process import run_command
+from helpers.in_process import rows as table
+from helpers.in_process import run_command
 from pti.data import tif
-from pti.data.inputs import find_images
+from pti.data.input_images import find_images
 from pti.data.layouts import paired_folders
 from pti.data.phantom import make_phantom
-from pti.evaluate import main
-from pti.evaluation_baselines import LOOKUP, UNCHANGED, fit_baselines, image_baselines
-from pti.metrics.scores import Case
+from pti.evaluate.__main__ import main
+from pti.evaluate.baselines import LOOKUP, UNCHANGED, fit_baselines, image_baselines
+from pti.evaluate.scores import Case
 
 
 @pytest.fixture(scope="module")

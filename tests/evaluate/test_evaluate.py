@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from in_process import Done, run_command
-from in_process import rows as table
-from pti.checkpoint import build
+from helpers.in_process import Done, run_command
+from helpers.in_process import rows as table
+from helpers.tiny_checkpoints import TRANSLATOR, save
 from pti.data import tif
-from pti.data.inputs import find_images
+from pti.data.input_images import find_images
 from pti.data.phantom import make_phantom
-from pti.evaluate import main
-from pti.story import MODEL_ERROR, OFFSET_ERROR
-from test_translate import MODEL, save
+from pti.demo.chapters import MODEL_ERROR, OFFSET_ERROR
+from pti.evaluate.__main__ import main
+from pti.runs.checkpoint import build
 
 PATIENTS, SLICES = 6, 2
 PIXEL_MM = 0.15 * 256 / 64
@@ -114,13 +114,13 @@ def test_nearest_training_images_are_flagged_and_real_ones_are_not(tmp_path):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory, data) -> Path:
     torch.manual_seed(0)
-    module = build(MODEL, "the test")
+    module = build(TRANSLATOR, "the test")
     module.normalization.fit([tif.read(image.path).pixels for image in find_images(data / "edente")])  # pyright: ignore
     with torch.no_grad():
         module.first_stage.autoencoder.decoder.blocks[-1].conv.bias.fill_(0.5)  # pyright: ignore
     folder = tmp_path_factory.mktemp("run") / "ldm" / "2026-01-02_03-04-05" / "checkpoints"
     folder.mkdir(parents=True)
-    return save(folder / "best.ckpt", module, MODEL, data)
+    return save(folder / "best.ckpt", module, TRANSLATOR, data)
 
 
 @pytest.fixture(scope="module")
@@ -251,6 +251,6 @@ def test_nothing_of_the_users_is_overwritten(tmp_path, data):
 
 def test_folders_are_compared_without_torch_in_this_process():
     """Its import takes seconds, in which the worker processes that need it can begin."""
-    program = "import sys, pti.evaluation, pti.report.evaluation_page\nprint('torch' in sys.modules)"
+    program = "import sys, pti.evaluate.of_folders, pti.evaluate.page\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

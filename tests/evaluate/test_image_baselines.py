@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pti.data import tif
-from pti.metrics.image_baselines import (
+from pti.evaluate.image_baselines import (
     MOST_PAIRS,
     fit_lookup,
     lookup_of_others,

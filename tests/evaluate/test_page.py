@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 
 from pti.data import tif
-from pti.metrics.budget import Share
-from pti.metrics.calibration import check_intervals
-from pti.metrics.distribution import Distances
-from pti.metrics.image_baselines import unchanged
-from pti.metrics.memorization import audit
-from pti.metrics.scores import Case, evaluate_cases
-from pti.report.calibration_file import (
+from pti.drawing.outlines import common_crop, outline_path
+from pti.evaluate.image_baselines import unchanged
+from pti.evaluate.result import CopiedImages, Evaluation, figures_of, write_report
+from pti.evaluate.scores import Case, evaluate_cases
+from pti.inference.calibration_file import (
     calibration_text,
     fit_corrections,
     read_calibration,
     read_height_calibration,
     shortage,
 )
-from pti.report.evaluation import CopiedImages, Evaluation, figures_of, write_report
-from pti.report.outlines import common_crop, outline_path
+from pti.metrics.calibration import check_intervals
+from pti.metrics.distribution import Distances
+from pti.metrics.error_budget import Share
+from pti.metrics.memorization import audit
 
 PIXEL_MM = 0.5
 LEAST_HEIGHT = 30

@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pti.common.errors import DataError
 from pti.data import tif
-from pti.data.predictions import match_folders, method_names
-from pti.errors import DataError
+from pti.evaluate.predictions import match_folders, method_names
 
 NAMES = ("1000_HA_2021_02_545", "1001_HA_2021_02_545", "1000_HA_2021_02_700")
 

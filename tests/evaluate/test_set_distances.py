@@ -3,10 +3,10 @@
 import numpy as np
 
 from pti.data import tif
-from pti.metrics.image_baselines import unchanged
-from pti.metrics.scores import Case, evaluate_cases, mean_image
-from pti.modules.image_probe import Source
-from pti.modules.set_comparison import images_of
+from pti.evaluate.image_baselines import unchanged
+from pti.evaluate.scores import Case, evaluate_cases, mean_image
+from pti.evaluate.set_distances import images_of
+from pti.inference.features import Source
 
 
 def image(value: float) -> np.ndarray:

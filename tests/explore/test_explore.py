@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 import torch
 
-import serving
-from browsing import alone, click_point, lasso, open_page, overlaps, pixels_of
-from in_process import run_command
-from latent_study_setup import SIZE, Study, make_study, save_checkpoint
-from pti import checkpoint
-from pti.analysis.explorer import Explorer
-from pti.analysis.latents import Encode, gather
-from pti.analysis.server import is_loopback, listen
-from pti.checkpoint import build
+from helpers import serving
+from helpers.browsing import alone, click_point, lasso, open_page, overlaps, pixels_of
+from helpers.in_process import run_command
+from helpers.latent_study_setup import SIZE, Study, make_study, save_checkpoint
 from pti.data import tif
-from pti.data.inputs import find_images
-from pti.explore import main
-from pti.report.panels import grey, tissue_window
+from pti.data.input_images import find_images
+from pti.drawing.panels import grey, tissue_window
+from pti.explore.__main__ import main
+from pti.explore.explorer import Explorer
+from pti.explore.server import is_loopback, listen
+from pti.latent_study.latents import Encode, gather
+from pti.runs import checkpoint
+from pti.runs.checkpoint import build
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +48,12 @@ def explorer(study) -> Explorer:
 
 @pytest.fixture(scope="module")
 def second_stage(tmp_path_factory, study) -> Path:
-    from test_translate import MODEL
+    from helpers.tiny_checkpoints import TRANSLATOR
 
     torch.manual_seed(0)
-    module = build(MODEL, "the test")
+    module = build(TRANSLATOR, "the test")
     module.normalization.fit([tif.read(image.path).pixels for image in find_images(study.data)])  # pyright: ignore
-    return save_checkpoint(tmp_path_factory.mktemp("ldm") / "ldm.ckpt", module, MODEL, study.data)
+    return save_checkpoint(tmp_path_factory.mktemp("ldm") / "ldm.ckpt", module, TRANSLATOR, study.data)
 
 
 def test_a_walk_goes_from_one_reconstruction_to_the_other(explorer):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pti.check.full_check import DataSource, Report, full_check
 from pti.data import tif
-from pti.data.findings import Finding
-from pti.data.integrity import DataSource, Report, full_check
+from pti.data.checks.findings import Finding
 from pti.data.layouts import paired_folders
 
 SIZE = 128

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from pti.checkpoint import build
+from helpers.tiny_checkpoints import VAE
 from pti.data import tif
-from pti.data.inputs import find_images
+from pti.data.input_images import find_images
 from pti.data.phantom import make_phantom
-from test_reconstruct import MODEL
+from pti.runs.checkpoint import build
 
 SIZE = 32
 LAYOUT = {"_target_": "pti.data.layouts.paired_folders", "_partial_": True}
@@ -28,13 +28,13 @@ def make_study(folder: Path) -> Study:
     data = folder / "phantom"
     make_phantom(data, patients=6, slices=2, image_size=64, seed=1)
     torch.manual_seed(0)
-    module = build(MODEL, "the test")
+    module = build(VAE, "the test")
     images = [tif.read(image.path).pixels for image in find_images(data / "edente")]
     module.get_submodule("normalization").fit(images)  # pyright: ignore[reportCallIssue]
     return Study(
         data,
         save_checkpoint(
-            folder / "vae_test" / "2026-01-02_03-04-05" / "checkpoints" / "best.ckpt", module, MODEL, data
+            folder / "vae_test" / "2026-01-02_03-04-05" / "checkpoints" / "best.ckpt", module, VAE, data
         ),
     )
 

@@ -12,18 +12,18 @@ from hydra.utils import instantiate
 from lightning import Callback
 from omegaconf import OmegaConf
 
-import training_setup
-from pti.config import CONF_DIR
+from helpers import training_setup
+from helpers.training_setup import SIZE
+from pti.common.conf_dir import CONF_DIR
+from pti.common.randomness import sample_generator
 from pti.diffusion.formulation import Path as DiffusionPath
-from pti.first_stage import give_weights, take_autoencoder
 from pti.modules import latent_diffusion
 from pti.modules.latent_diffusion import LatentDiffusion
 from pti.modules.latent_translation import LatentTranslation
 from pti.modules.tif_data import TifDataModule
 from pti.modules.translation import Translation
-from pti.randomness import sample_generator
-from pti.train import train
-from training_setup import SIZE
+from pti.runs.first_stage import give_weights, take_autoencoder
+from pti.train.run import train
 
 COMMON = [
     "trainer=cpu",

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pti.analysis.latents import Latents
-from pti.analysis.names import ATTRIBUTES
+from pti.latent_study.latents import Latents
+from pti.latent_study.names import ATTRIBUTES
 
 
 def made_latents(patients: int = 8, slices: int = 3, apart: float = 2.0, seed: int = 0) -> Latents:

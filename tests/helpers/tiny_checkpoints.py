@@ -1,12 +1,12 @@
-"""Checkpoints of second stages with tiny networks, as `train` writes them."""
+"""Checkpoints of both stages with tiny networks, as `train` writes them."""
 
 from pathlib import Path
 
 import torch
 
-from pti.checkpoint import build
 from pti.data import tif
-from pti.data.inputs import find_images
+from pti.data.input_images import find_images
+from pti.runs.checkpoint import build
 
 SIZE = 32
 LAYOUT = {"_target_": "pti.data.layouts.paired_folders", "_partial_": True}
@@ -23,7 +23,25 @@ AUTOENCODER = {
     "with_encoder_nonlocal_attn": False,
     "with_decoder_nonlocal_attn": False,
 }
-MODEL = {
+OPTIMIZER = {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3}
+VAE = {
+    "_target_": "pti.modules.adversarial_vae.AdversarialVAE",
+    "autoencoder": AUTOENCODER,
+    "discriminator": {
+        "_target_": "monai.networks.nets.patchgan_discriminator.PatchDiscriminator",
+        "spatial_dims": 2,
+        "in_channels": 1,
+        "out_channels": 1,
+        "channels": 4,
+        "num_layers_d": 1,
+        "norm": "INSTANCE",
+    },
+    "normalization": {"_target_": "pti.data.normalization.RangeNormalization"},
+    "generator_optimizer": OPTIMIZER,
+    "discriminator_optimizer": OPTIMIZER,
+    "adversarial": {"_target_": "pti.losses.hinge"},
+}
+TRANSLATOR = {
     "_target_": "pti.modules.latent_diffusion.LatentDiffusion",
     "first_stage": {
         "_target_": "pti.networks.frozen_autoencoder.FrozenAutoencoder",
@@ -42,7 +60,7 @@ MODEL = {
     "path": {"_target_": "pti.diffusion.paths.ScaledLinear"},
     "sampler": {"_target_": "pti.diffusion.samplers.ddim", "_partial_": True, "eta": 0.5},
     "sampling_steps": 3,
-    "optimizer": {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3},
+    "optimizer": OPTIMIZER,
 }
 
 
@@ -57,8 +75,8 @@ def save(path: Path, module: torch.nn.Module, model: dict, data: Path) -> Path:
 def save_translator(path: Path, data: Path) -> Path:
     """One with random weights, made such that what comes out is mostly tissue; ``data``: root of pairs."""
     torch.manual_seed(0)
-    module = build(MODEL, "the test")
+    module = build(TRANSLATOR, "the test")
     module.normalization.fit([tif.read(image.path).pixels for image in find_images(data / "edente")])  # pyright: ignore
     with torch.no_grad():
         module.first_stage.autoencoder.decoder.blocks[-1].conv.bias.fill_(0.5)  # pyright: ignore
-    return save(path, module, MODEL, data)
+    return save(path, module, TRANSLATOR, data)

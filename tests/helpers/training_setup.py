@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from pti.config import CONF_DIR
+from pti.common.conf_dir import CONF_DIR
 from pti.data.tif import write
 from pti.networks.posterior import Posterior
 
@@ -88,7 +88,7 @@ class Silence(Callback):
 def trouble(hook: str, what: str, call: int = 1, rank: int = 0) -> str:
     """The override that makes it happen."""
     settings = f"hook:{hook},what:{what},call:{call},rank:{rank}"
-    return f"+callbacks.trouble={{_target_:training_setup.Trouble,{settings}}}"
+    return f"+callbacks.trouble={{_target_:helpers.training_setup.Trouble,{settings}}}"
 
 
 def make_images(root: Path, patients: int = 10, slices: int = 3, size: int = SIZE) -> Path:
@@ -128,7 +128,7 @@ def configuration(root: Path, output_dir: Path, *overrides: str, base: Sequence[
 def environment(**extra: str) -> dict[str, str]:
     """One thread, a plain terminal."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PTI_", "LOCAL_RANK"))}
-    here = str(Path(__file__).parent)
+    here = str(Path(__file__).parents[1])
     return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "160", "PYTHONPATH": here, **extra}
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import pti
-import training_setup as setup
-from pti.errors import UsageError
-from pti.modules.callbacks import StopSignals
-from pti.training import Training
+from helpers import training_setup as setup
+from pti.common.errors import UsageError
+from pti.train.callbacks import StopSignals
+from pti.train.run import Training
 
 
 @pytest.fixture(scope="module")

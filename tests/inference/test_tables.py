@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pti.report.translation_picture import draw_translation
-from pti.report.translations import Translations, finish
+from pti.inference.pictures import draw_translation
+from pti.inference.tables import Translations, finish
 
 
 def row(name: str, target: float | None, heights: list[float]) -> dict[str, Any]:

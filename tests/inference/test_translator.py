@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_translator import TinyTranslator
 
+from helpers.tiny_translator import TinyTranslator
+from pti.common.errors import DataError, UsageError
+from pti.common.randomness import sample_generator
 from pti.data import tif
-from pti.data.inputs import InputImage, find_images
-from pti.errors import DataError, UsageError
-from pti.manifest import Manifest
-from pti.modules.inference import choose_devices
-from pti.modules.sampling import Item, Sampling, Translate
-from pti.modules.translating import FOLDERS, Finish, figures_of, translate_all
-from pti.randomness import sample_generator
+from pti.data.input_images import InputImage, find_images
+from pti.inference.devices import choose_devices
+from pti.inference.sampling import Item, Sampling, Translate
+from pti.inference.translator import FOLDERS, Finish, figures_of, translate_all
+from pti.runs.manifest import Manifest
 
 SHAPES = {"a": (48, 40), "b/c": (32, 32), "d": (24, 32)}
 

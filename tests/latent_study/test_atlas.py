@@ -5,17 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from study_setup import made_latents
 
-from browsing import POINT, click_point, lasso, open_page, overlaps, pixels_of
-from image_sets import disc
-from pti.analysis import atlas
-from pti.analysis.latents import Latents
-from pti.analysis.projection import Projection, principal_components
-from pti.analysis.tables import Tables, tabulate
+from helpers.browsing import POINT, click_point, lasso, open_page, overlaps, pixels_of
+from helpers.image_sets import disc
+from helpers.study_setup import made_latents
 from pti.data import tif
-from pti.data.inputs import InputImage
-from pti.report.panels import grey, tissue_window
+from pti.data.input_images import InputImage
+from pti.drawing.panels import grey, tissue_window
+from pti.latent_study import atlas
+from pti.latent_study.latents import Latents
+from pti.latent_study.projection import Projection, principal_components
+from pti.latent_study.tables import Tables, tabulate
 
 
 def projections(latents: Latents) -> dict[str, Projection]:

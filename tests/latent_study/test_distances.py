@@ -4,12 +4,12 @@ import math
 import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
-from study_setup import made_latents
 
-from pti.analysis import distances
-from pti.analysis.probes import channels, probe_attributes
-from pti.analysis.projection import principal_components
-from pti.analysis.tables import key_figures, tabulate, write_tables
+from helpers.study_setup import made_latents
+from pti.latent_study import distances
+from pti.latent_study.probes import channels, probe_attributes
+from pti.latent_study.projection import principal_components
+from pti.latent_study.tables import key_figures, tabulate, write_tables
 
 
 def by_name(latents):

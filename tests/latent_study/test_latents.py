@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from study_setup import made_latents
 from torch import nn
 
-from pti.analysis.latents import Encode, gather, group_of, load, pair_of, save
-from pti.analysis.names import ATTRIBUTES
+from helpers.study_setup import made_latents
 from pti.data import tif
-from pti.data.inputs import find_images
+from pti.data.input_images import find_images
+from pti.latent_study.latents import Encode, gather, group_of, load, pair_of, save
+from pti.latent_study.names import ATTRIBUTES
 from pti.metrics.morphometry import bone_mask, measure
 from pti.networks.posterior import Posterior
 

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from study_setup import made_latents
 
-from pti.analysis.distances import squared_distances
-from pti.analysis.names import METHODS
-from pti.analysis.projection import FEWEST, Settings, fit_to, principal_components, project
-from pti.errors import DataError
+from helpers.study_setup import made_latents
+from pti.common.errors import DataError
+from pti.latent_study.distances import squared_distances
+from pti.latent_study.names import METHODS
+from pti.latent_study.projection import FEWEST, Settings, fit_to, principal_components, project
 
 # umap compiles itself, which takes a good part of a minute
 EACH = [pytest.param(name, marks=[pytest.mark.slow] if name == "umap" else []) for name in METHODS]

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from pti.metrics.agreement import LENGTHS, OVERLAP, SIMILARITY, compare_images, find_bone, ratio_columns
+from pti.metrics.bone_agreement import LENGTHS, OVERLAP, SIMILARITY, compare_images, find_bone, ratio_columns
 from pti.metrics.texture import TEXTURE
 
 

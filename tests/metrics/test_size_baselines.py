@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pti.metrics.baselines import Training, leave_one_patient_out, linear_regression, minus_mean_loss
-from pti.metrics.budget import Law, error_budget
+from pti.metrics.error_budget import Law, error_budget
+from pti.metrics.size_baselines import Training, leave_one_patient_out, linear_regression, minus_mean_loss
 
 
 def sizes(count: int, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
-from tiny_vae import Data, Images, equal, fit, tiny_vae, weights
 from torch.utils.data import default_collate
 
+from helpers.tiny_vae import Data, Images, equal, fit, tiny_vae, weights
 from pti import losses
-from pti.errors import UsageError
+from pti.common.errors import UsageError
+from pti.common.randomness import keyed_generator
 from pti.modules.adversarial_vae import AdversarialVAE
 from pti.modules.optimization import Schedule, last_layer_weight
 from pti.networks.perceptual import Lite0Perceptual
 from pti.networks.posterior import Posterior
-from pti.randomness import keyed_generator
 
 SGD = functools.partial(torch.optim.SGD, lr=0.1)
 

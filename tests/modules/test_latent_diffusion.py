@@ -10,13 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from pti.config import CONF_DIR
-from pti.diffusion.formulation import min_snr_weight
-from pti.diffusion.paths import RectifiedFlow
-from pti.errors import UsageError
-from pti.modules.latent_diffusion import CHANGED, LatentDiffusion
-from pti.modules.tif_data import TifDataModule
-from second_stage_setup import (
+from helpers.second_stage_setup import (
     configuration,
     data_of,
     fill_zeros,
@@ -26,7 +20,13 @@ from second_stage_setup import (
     one_step,
     training_batch,
 )
-from training_setup import SIZE
+from helpers.training_setup import SIZE
+from pti.common.conf_dir import CONF_DIR
+from pti.common.errors import UsageError
+from pti.diffusion.formulation import min_snr_weight
+from pti.diffusion.paths import RectifiedFlow
+from pti.modules.latent_diffusion import CHANGED, LatentDiffusion
+from pti.modules.tif_data import TifDataModule
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from helpers.second_stage_setup import configuration, trained
 from pti.diffusion.paths import VariancePreserving
 from pti.modules import latent_diffusion
-from second_stage_setup import configuration, trained
 
 # Plain descent: an adaptive rate would make much of what rounding changes.
 DESCENT = [

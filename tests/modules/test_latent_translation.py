@@ -7,10 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from pti.checkpoint import load, read
-from pti.modules.latent_diffusion import LatentDiffusion
-from pti.train import train
-from second_stage_setup import (
+from helpers.second_stage_setup import (
     configuration,
     data_of,
     generators,
@@ -18,6 +15,9 @@ from second_stage_setup import (
     trained,
     training_batch,
 )
+from pti.modules.latent_diffusion import LatentDiffusion
+from pti.runs.checkpoint import load, read
+from pti.train.run import train
 
 SHORT = (
     "trainer.limit_train_batches=2",
@@ -88,7 +88,7 @@ def test_one_checkpoint_is_enough_to_translate(root: Path, autoencoder: Path, tm
     own = tmp_path / "stage_1" / "best.ckpt"
     own.parent.mkdir()
     shutil.copy(autoencoder, own)
-    pictures = "callbacks.pictures={_target_:pti.modules.callbacks.Pictures,images:2}"
+    pictures = "callbacks.pictures={_target_:pti.train.callbacks.Pictures,images:2}"
     config = configuration(
         root, tmp_path / "run", f"autoencoder_ckpt='{own}'", "trainer.max_epochs=1", pictures
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pti.errors import UsageError
+from pti.common.errors import UsageError
 from pti.modules.optimization import Schedule, accumulation_window, build_optimizer, clip_gradients, set_rate
 
 

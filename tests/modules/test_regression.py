@@ -8,11 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pti.checkpoint import load
-from pti.modules.callbacks.metrics_csv import read_metrics
-from pti.modules.regression import LatentRegression, Regression
-from pti.modules.translation import Translation
-from second_stage_setup import (
+from helpers.second_stage_setup import (
     LATENT_REGRESSION,
     REGRESSION,
     data_of,
@@ -23,7 +19,11 @@ from second_stage_setup import (
     trained,
     training_batch,
 )
-from training_setup import configuration
+from helpers.training_setup import configuration
+from pti.modules.regression import LatentRegression, Regression
+from pti.modules.translation import Translation
+from pti.runs.checkpoint import load
+from pti.train.callbacks.metrics_csv import read_metrics
 
 KINDS = [
     pytest.param(REGRESSION, Regression, id="pixels"),
@@ -100,7 +100,7 @@ def test_it_trains_and_its_checkpoint_translates(root, autoencoder, tmp_path, ba
         "model.ema_decay=0.5",
         "model.bone_metrics=true",
     )
-    pictures = "callbacks.pictures={_target_:pti.modules.callbacks.Pictures,images:2}"
+    pictures = "callbacks.pictures={_target_:pti.train.callbacks.Pictures,images:2}"
     config = config_of(root, tmp_path, autoencoder, base, *overrides, pictures)
     rows = read_metrics(trained(config, tmp_path) / "metrics.csv")
     assert rows[-1]["val/loss"] < rows[0]["val/loss"]

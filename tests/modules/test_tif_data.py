@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from image_sets import WriteSet
+from helpers.image_sets import WriteSet
+from pti.common.errors import DataError, UsageError
 from pti.data import tif
 from pti.data.augment import Augmentation
 from pti.data.layouts import paired_folders, single_folder
-from pti.errors import DataError, UsageError
 from pti.modules.tif_data import TifDataModule
 
 

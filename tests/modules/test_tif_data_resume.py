@@ -11,9 +11,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from image_sets import WriteSet
+from helpers.image_sets import WriteSet
+from pti.common.errors import UsageError
 from pti.data.layouts import paired_folders
-from pti.errors import UsageError
 from pti.modules.tif_data import TifDataModule
 
 

@@ -12,10 +12,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from lightning.pytorch.plugins.precision import MixedPrecision
-from tiny_vae import Data, Images, equal, fit, tiny_vae, weights
 from torch.utils.data import default_collate
 
-from pti.config import CONF_DIR
+from helpers.tiny_vae import Data, Images, equal, fit, tiny_vae, weights
+from pti.common.conf_dir import CONF_DIR
 from pti.modules.adversarial_vae import AdversarialVAE
 from pti.networks.posterior import Posterior
 
@@ -127,7 +127,7 @@ def without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
 DDP = """
 import functools, sys, torch
 sys.path.insert(0, {folder!r})
-from tiny_vae import Data, fit, tiny_vae
+from helpers.tiny_vae import Data, fit, tiny_vae
 from pti.networks.posterior import Posterior
 from pti.networks.perceptual import Lite0Perceptual
 Posterior.sample = lambda self, generator=None: self.mean
@@ -159,7 +159,7 @@ def run(script: Path, *arguments: str) -> None:
 def test_two_processes_equal_one(tmp_path: Path):
     """Uneven validation, warm-up of the discriminator, accumulation, clipping; float64 without noise."""
     script = tmp_path / "ddp.py"
-    script.write_text(DDP.format(folder=str(Path(__file__).parent)))
+    script.write_text(DDP.format(folder=str(Path(__file__).parents[1])))
     run(script, "1", str(tmp_path / "r"))
     run(script, "2", str(tmp_path / "r"))
     one, *ranks = (torch.load(tmp_path / f"r.{name}") for name in ("1.0", "2.0", "2.1"))

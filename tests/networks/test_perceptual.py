@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from skimage.transform import resize
 from torch import nn
 
-from pti.config import CONF_DIR
-from pti.errors import UsageError
+from pti.common.conf_dir import CONF_DIR
+from pti.common.errors import UsageError
 from pti.networks import perceptual
 from pti.networks.efficientnet_lite import EfficientNetLite0
 from pti.networks.perceptual import Lite0Perceptual, MonaiPerceptual

@@ -14,44 +14,18 @@ import pytest
 import torch
 from PIL import Image
 
-from in_process import Done, rows, run_command
-from pti.checkpoint import build
+from helpers.in_process import Done, rows, run_command
+from helpers.tiny_checkpoints import VAE
+from pti.common.errors import UsageError
 from pti.data import tif
-from pti.data.inputs import find_images
+from pti.data.input_images import find_images
 from pti.data.phantom import make_phantom
-from pti.data.sides import open_folders
-from pti.errors import UsageError
-from pti.manifest import Manifest
-from pti.reconstruct import main
+from pti.data.splits import open_folders
+from pti.reconstruct.__main__ import main
+from pti.runs.checkpoint import build
+from pti.runs.manifest import Manifest
 
 SIZE = 32
-OPTIMIZER = {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3}
-NETWORK = {"spatial_dims": 2, "in_channels": 1, "out_channels": 1}
-MODEL = {
-    "_target_": "pti.modules.adversarial_vae.AdversarialVAE",
-    "autoencoder": {
-        "_target_": "monai.networks.nets.autoencoderkl.AutoencoderKL",
-        **NETWORK,
-        "channels": [8, 8],
-        "num_res_blocks": 1,
-        "attention_levels": [False, False],
-        "latent_channels": 2,
-        "norm_num_groups": 4,
-        "with_encoder_nonlocal_attn": False,
-        "with_decoder_nonlocal_attn": False,
-    },
-    "discriminator": {
-        "_target_": "monai.networks.nets.patchgan_discriminator.PatchDiscriminator",
-        **NETWORK,
-        "channels": 4,
-        "num_layers_d": 1,
-        "norm": "INSTANCE",
-    },
-    "normalization": {"_target_": "pti.data.normalization.RangeNormalization"},
-    "generator_optimizer": OPTIMIZER,
-    "discriminator_optimizer": OPTIMIZER,
-    "adversarial": {"_target_": "pti.losses.hinge"},
-}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +38,7 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory, data) -> Path:
     torch.manual_seed(0)
-    module = build(MODEL, "the test")
+    module = build(VAE, "the test")
     images = [tif.read(image.path).pixels for image in find_images(data / "edente")]
     module.get_submodule("normalization").fit(images)  # pyright: ignore[reportCallIssue]
     layout = {"_target_": "pti.data.layouts.paired_folders", "_partial_": True}
@@ -77,7 +51,7 @@ def checkpoint(tmp_path_factory, data) -> Path:
         "test_root": None,
     }
     path = tmp_path_factory.mktemp("run") / "best.ckpt"
-    torch.save({"config": {"model": MODEL, "data": settings}, "state_dict": module.state_dict()}, path)
+    torch.save({"config": {"model": VAE, "data": settings}, "state_dict": module.state_dict()}, path)
     return path
 
 
@@ -252,7 +226,9 @@ def test_mistakes(tmp_path, checkpoint, arguments, named):
 def test_a_checkpoint_of_another_kind_is_named(tmp_path):
     model = {
         "_target_": "monai.networks.nets.AutoencoderKL",
-        **NETWORK,
+        "spatial_dims": 2,
+        "in_channels": 1,
+        "out_channels": 1,
         "channels": [8],
         "norm_num_groups": 4,
     }

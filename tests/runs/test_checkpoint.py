@@ -15,11 +15,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from pti.checkpoint import CheckpointError, check_targets, load, read
-from pti.config import CONF_DIR
-from pti.errors import DataError, UsageError
-from pti.modules.callbacks.checkpoint_io import AtomicCheckpointIO, require_plain, require_writable
-from pti.runs import checkpoint_names, fallbacks, resolve, run_dir_of
+from pti.common.conf_dir import CONF_DIR
+from pti.common.errors import DataError, UsageError
+from pti.runs.checkpoint import CheckpointError, check_targets, load, read
+from pti.runs.locate import checkpoint_names, fallbacks, resolve, run_dir_of
+from pti.train.callbacks.checkpoint_io import AtomicCheckpointIO, require_plain, require_writable
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_a_pickle_bomb_is_not_executed(tmp_path):  # fault 41
         "torch.hub.load",
         "builtins.eval",
         "hydra.utils.instantiate",
-        "pti.checkpoint.load",
+        "pti.runs.checkpoint.load",
         "pti.data.phantom.make_phantom",
         "torch.nn.functional.torch.load",
         "torch.optim.lr_scheduler.torch.hub.load",

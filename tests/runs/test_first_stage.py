@@ -10,12 +10,13 @@ import torch
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
-from pti.checkpoint import CheckpointError, read
-from pti.errors import UsageError
-from pti.first_stage import take_autoencoder
-from pti.train import preflight, train
-from second_stage_setup import arguments, configuration, module_of, save_autoencoder
-from training_setup import SIZE, run
+from helpers.second_stage_setup import arguments, configuration, module_of, save_autoencoder
+from helpers.training_setup import SIZE, run
+from pti.common.errors import UsageError
+from pti.runs.checkpoint import CheckpointError, read
+from pti.runs.first_stage import take_autoencoder
+from pti.train.__main__ import preflight
+from pti.train.run import train
 
 FEW = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.num_sanity_val_steps=0")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pti.errors import UsageError
-from pti.manifest import FILE, Manifest
+from pti.common.errors import UsageError
+from pti.runs.manifest import FILE, Manifest
 
 ARTEFACTS = ("table.csv",)
 

@@ -1,6 +1,6 @@
 import json
 
-from pti.summary import hash_config, write_summary
+from pti.runs.summary import hash_config, write_summary
 
 
 def test_summary_is_valid_json_with_relative_paths_and_nulls(tmp_path):

@@ -14,21 +14,21 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from pti.cli import command
-from pti.errors import DataError, UsageError
-from pti.report.sweep import SamePatients, write_report
-from pti.summary import write_summary
-from pti.sweep import JobResult, PlannedJob, Sweep, data_state, load_sweep
-from pti.sweep_plan import exclusive, job_name, plan_sweep, plan_sweep_in
+from pti.cli.command import command
+from pti.common.errors import DataError, UsageError
+from pti.runs.summary import write_summary
+from pti.sweep.page import SamePatients, write_report
+from pti.sweep.plan import exclusive, job_name, plan_sweep, plan_sweep_in
+from pti.sweep.record import JobResult, PlannedJob, Sweep, data_state, load_sweep
 
 SCRIPT = """
 import signal, sys
 from pathlib import Path
-from pti import cli, multirun, overrides
-cli.CONF_DIR = overrides.CONF_DIR = Path(sys.argv.pop(1))
+from pti.cli import command, overrides
+command.CONF_DIR = overrides.CONF_DIR = Path(sys.argv.pop(1))
 sys.path.insert(0, sys.argv.pop(1))
-from test_sweep import toy
-cli.command("toy")(toy)()
+from sweep.test_sweep import toy
+command.command("toy")(toy)()
 """
 
 
@@ -57,7 +57,7 @@ class Done(NamedTuple):
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     conf = tmp_path / "conf"
-    repository = Path(__file__).parents[1] / "conf" / "hydra"
+    repository = Path(__file__).parents[2] / "conf" / "hydra"
     for path in repository.rglob("*.yaml"):
         copy = conf / "hydra" / path.relative_to(repository)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -75,8 +75,8 @@ def run(tmp_path, monkeypatch, capsys):
     )
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.tif").write_text("image")
-    monkeypatch.setattr("pti.cli.CONF_DIR", conf)
-    monkeypatch.setattr("pti.overrides.CONF_DIR", conf)
+    monkeypatch.setattr("pti.cli.command.CONF_DIR", conf)
+    monkeypatch.setattr("pti.cli.overrides.CONF_DIR", conf)
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str, code: int = 0) -> Done:
@@ -173,7 +173,7 @@ def test_ctrl_c_ends_a_sweep_which_goes_on_from_the_checkpoint(run, tmp_path):
 
 def test_a_killed_sweep_goes_on_from_the_checkpoint(run, tmp_path):
     (tmp_path / "broken").write_text("kill")
-    program = [sys.executable, "-c", SCRIPT, str(tmp_path / "conf"), str(Path(__file__).parent)]
+    program = [sys.executable, "-c", SCRIPT, str(tmp_path / "conf"), str(Path(__file__).parents[1])]
     done = subprocess.run([*program, "-m", "weight=1,2,3"], cwd=tmp_path, check=False, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     (tmp_path / "broken").unlink()

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from pti.modules.callbacks import Interrupted, StopSignals
-from pti.modules.callbacks.finite import weights_are_finite
-from pti.modules.callbacks.metrics_csv import read_metrics, write_metrics
-from pti.modules.callbacks.progress import Clock, total_batches
-from pti.modules.callbacks.randomness import capture_generators, restore_generators, seed_generators
+from pti.train.callbacks import Interrupted, StopSignals
+from pti.train.callbacks.finite import weights_are_finite
+from pti.train.callbacks.metrics_csv import read_metrics, write_metrics
+from pti.train.callbacks.progress import Clock, total_batches
+from pti.train.callbacks.randomness import capture_generators, restore_generators, seed_generators
 
 
 def test_signals_are_raised_then_held_then_given_back():

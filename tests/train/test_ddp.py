@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pti.checkpoint import read
-from pti.modules.callbacks.metrics_csv import read_metrics
-from training_setup import arguments, run, trouble
+from helpers.training_setup import arguments, run, trouble
+from pti.runs.checkpoint import read
+from pti.train.callbacks.metrics_csv import read_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +19,7 @@ EXACT = (
     "~model.generator_optimizer.betas",
     "model.generator_optimizer.lr=0.01",
     "model.disc_start=1000",
-    "+callbacks.silence={_target_:training_setup.Silence}",
+    "+callbacks.silence={_target_:helpers.training_setup.Silence}",
 )
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from pti.checkpoint import read
-from pti.modules.callbacks.metrics_csv import read_metrics
-from second_stage_setup import LATENT_REGRESSION, arguments
-from training_setup import arguments as stage_arguments
-from training_setup import run
+from helpers.second_stage_setup import LATENT_REGRESSION, arguments
+from helpers.training_setup import arguments as stage_arguments
+from helpers.training_setup import run
+from pti.runs.checkpoint import read
+from pti.train.callbacks.metrics_csv import read_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ EXACT = (
     "~model.optimizer.betas",
     "model.optimizer.lr=0.01",
     "model.sample_posterior=false",
-    "+callbacks.no_chance={_target_:second_stage_setup.NoChance}",
+    "+callbacks.no_chance={_target_:helpers.second_stage_setup.NoChance}",
 )
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pti.checkpoint import read
-from pti.modules.callbacks.metrics_csv import read_metrics
-from training_setup import arguments, make_images, run, start, trouble
+from helpers.training_setup import arguments, make_images, run, start, trouble
+from pti.runs.checkpoint import read
+from pti.train.callbacks.metrics_csv import read_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ def rank_processes(folder: Path) -> list[int]:
     """Process ids of the ranks, rank 0 first."""
     ranks = {}
     for process, words in processes_of(folder).items():
-        if "pti.rank" in words:
+        if "pti.train.rank" in words:
             variables = Path(f"/proc/{process}/environ").read_bytes().decode().split("\0")
             ranks[next(int(text.split("=")[1]) for text in variables if text.startswith("LOCAL_RANK="))] = (
                 process
@@ -97,7 +97,7 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(root, tmp_path):  # fault 1
     assert code == 0, output
     one, other = (read(folder / "run" / "checkpoints" / "last.ckpt") for folder in (whole, cut))
     for part in ("state_dict", "optimizer_states", "rng", "loops"):
-        from test_resume import assert_equal
+        from helpers.resumed_runs import assert_equal
 
         assert_equal(one[part], other[part], part)
     assert read_metrics(whole / "run" / "metrics.csv") == read_metrics(cut / "run" / "metrics.csv")
@@ -173,7 +173,7 @@ def test_a_full_disk_during_training(root, tmp_path):  # fault 16
         "    while not pathlib.Path('run/checkpoints/last.ckpt').exists(): time.sleep(0.01)\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000))\n"
         "threading.Thread(target=fill, daemon=True).start()\n"
-        "import pti.train\npti.train.main()\n"
+        "import pti.train.__main__\npti.train.__main__.main()\n"
     )
     command_line = arguments(root, LONG, "output_dir=run", "logger=csv")
     with start(tmp_path, *command_line, program=["-c", program]) as process:

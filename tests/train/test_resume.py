@@ -1,18 +1,14 @@
 """A run that was interrupted and resumed ends with the same bits as one that was not."""
 
-import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pti.checkpoint import read
-from pti.modules.callbacks import Checkpointer
-from pti.modules.callbacks.metrics_csv import read_metrics
-from pti.train import train
-from training_setup import configuration
+from helpers.resumed_runs import assert_equal, assert_same_run, assert_steps_rise, stop_after
+from helpers.training_setup import configuration
+from pti.runs.checkpoint import read
+from pti.train.callbacks.metrics_csv import read_metrics
+from pti.train.run import train
 
 EPOCHS, BATCHES = 3, 6
 
@@ -28,53 +24,6 @@ def finished(root: Path, runs: dict[tuple[str, ...], Path], folder: Path, *overr
         assert train(configuration(root, folder, *overrides), folder) == 0
         runs[overrides] = folder
     return runs[overrides]
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, hook: str, count: int) -> None:
-    """SIGTERM arrives just before the ``count``-th call of the checkpointer's hook."""
-    original, calls = getattr(Checkpointer, hook), [0]
-
-    def hooked(self, trainer, *rest, **named):
-        calls[0] += not trainer.sanity_checking
-        if calls[0] == count and not trainer.sanity_checking:
-            signal.raise_signal(signal.SIGTERM)
-        return original(self, trainer, *rest, **named)
-
-    monkeypatch.setattr(Checkpointer, hook, hooked)
-
-
-def assert_equal(found: Any, expected: Any, place: str) -> None:
-    assert type(found) is type(expected), place
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys(), place
-        for key in expected:
-            assert_equal(found[key], expected[key], f"{place}/{key}")
-    elif isinstance(expected, (list, tuple)):
-        assert len(found) == len(expected), place
-        for index, (one, other) in enumerate(zip(found, expected, strict=True)):
-            assert_equal(one, other, f"{place}/{index}")
-    elif isinstance(expected, torch.Tensor):
-        assert torch.equal(found, expected), place
-    else:
-        assert found == expected, place
-
-
-def assert_same_run(found: Path, expected: Path) -> None:
-    one, other = (read(run / "checkpoints" / "last.ckpt") for run in (found, expected))
-    for ignored in ("config", "versions"):
-        for content in (one, other):
-            content.pop(ignored)
-    assert_equal(one, other, "checkpoint")
-    rows = [read_metrics(run / "metrics.csv") for run in (found, expected)]
-    assert rows[0] == rows[1]
-
-
-def assert_steps_rise(run: Path) -> None:
-    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
-    events.Reload()
-    for tag in events.Tags()["scalars"]:
-        steps = [event.step for event in events.Scalars(tag)]
-        assert steps == sorted(set(steps)), tag
 
 
 CUTS = {

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from pti.checkpoint import read
-from pti.modules.callbacks.metrics_csv import read_metrics
+from helpers.resumed_runs import assert_equal, assert_same_run, assert_steps_rise, stop_after
+from helpers.second_stage_setup import arguments, configuration, recorded_pairs
+from helpers.training_setup import run, start, trouble
 from pti.modules.latent_diffusion import LatentDiffusion
-from pti.train import train
-from second_stage_setup import arguments, configuration, recorded_pairs
-from test_resume import assert_equal, assert_same_run, assert_steps_rise, stop_after
-from training_setup import run, start, trouble
+from pti.runs.checkpoint import read
+from pti.train.callbacks.metrics_csv import read_metrics
+from pti.train.run import train
 
 pytestmark = pytest.mark.slow
 
@@ -120,7 +120,7 @@ def test_a_run_killed_while_it_encodes_goes_on_with_its_cache(root, link, tmp_pa
         "    create(self, view, shape)\n"
         "    if view == 1: os.kill(os.getpid(), signal.SIGKILL)\n"
         "LatentCache.create = killed\n"
-        "import pti.train\npti.train.main()\n"
+        "import pti.train.__main__\npti.train.__main__.main()\n"
     )
     cache = tmp_path / "cache"
     settings = (link, *SETTINGS, f"data.cache_dir={cache}")

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from pti.checkpoint import load, read
-from pti.errors import DataError, UsageError
+from helpers.training_setup import arguments, configuration, environment, trouble
+from pti.cli.overrides import check_command_line
+from pti.common.errors import DataError, UsageError
 from pti.modules.adversarial_vae import AdversarialVAE
-from pti.modules.callbacks import Checkpointer
-from pti.modules.callbacks.metrics_csv import read_metrics
-from pti.overrides import check_command_line
-from pti.resuming import exclusive_run
-from pti.train import explained, preflight, train
-from training_setup import arguments, configuration, environment, trouble
+from pti.runs.checkpoint import load, read
+from pti.train.__main__ import preflight
+from pti.train.callbacks import Checkpointer
+from pti.train.callbacks.metrics_csv import read_metrics
+from pti.train.resume import exclusive_run
+from pti.train.run import explained, train
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def run(root, tmp_path_factory) -> Path:
     """A finished run."""
     folder = tmp_path_factory.mktemp("run")
     overrides = ("callbacks.checkpointer.keep_every_n_epochs=2", "callbacks.pictures.every_n_epochs=2")
-    pictures = "callbacks.pictures={_target_:pti.modules.callbacks.Pictures,every_n_epochs:2,images:2}"
+    pictures = "callbacks.pictures={_target_:pti.train.callbacks.Pictures,every_n_epochs:2,images:2}"
     assert train(configuration(root, folder, overrides[0], pictures), folder) == 0
     return folder
 
@@ -297,8 +298,8 @@ def test_a_missing_data_root(root):
 def test_the_preflight_imports_nothing_heavy(root, tmp_path):
     program = (
         "import sys\nsys.argv = ['train', *sys.argv[1:]]\n"
-        "import pti.train\nfrom pti.overrides import check_command_line\n"
-        "check_command_line('train', sys.argv[1:], pti.train.preflight)\n"
+        "import pti.train.__main__\nfrom pti.cli.overrides import check_command_line\n"
+        "check_command_line('train', sys.argv[1:], pti.train.__main__.preflight)\n"
         "heavy = {'torch', 'numpy', 'lightning', 'monai'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

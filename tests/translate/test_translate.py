@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from in_process import Done, rows, run_command
-from pti.checkpoint import build
+from helpers.in_process import Done, rows, run_command
+from helpers.tiny_checkpoints import AUTOENCODER, LAYOUT, TRANSLATOR, save, save_translator
 from pti.data import tif
-from pti.data.inputs import find_images
+from pti.data.input_images import find_images
 from pti.data.phantom import make_phantom
-from pti.data.sides import open_folders
-from pti.report.calibration_file import MEASURES
-from pti.summary import hash_file
-from pti.translate import main
-from tiny_checkpoints import AUTOENCODER, LAYOUT, MODEL, save, save_translator
+from pti.data.splits import open_folders
+from pti.inference.calibration_file import MEASURES
+from pti.runs.checkpoint import build
+from pti.runs.summary import hash_file
+from pti.translate.__main__ import main
 
 
 @pytest.fixture(scope="module")
@@ -217,9 +217,12 @@ def test_mistakes(tmp_path, checkpoint, data, arguments, named):
 
 
 def test_a_regression_has_one_answer_and_no_sampler(tmp_path, data):
-    network = {**MODEL["network"], "latent_channels": 1, "conditioning": "none"}
+    network = {**TRANSLATOR["network"], "latent_channels": 1, "conditioning": "none"}
     model = {"_target_": "pti.modules.regression.Regression", "network": network}
-    model |= {"normalization": MODEL["first_stage"]["normalization"], "optimizer": MODEL["optimizer"]}
+    model |= {
+        "normalization": TRANSLATOR["first_stage"]["normalization"],
+        "optimizer": TRANSLATOR["optimizer"],
+    }
     module = build(model, "the test")
     module.normalization.fit([tif.read(image.path).pixels for image in find_images(data)])  # pyright: ignore
     save(tmp_path / "regression.ckpt", module, model, data)

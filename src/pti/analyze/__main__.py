@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pti.analysis.names import METHODS
-from pti.cli import command
-from pti.errors import UsageError
-from pti.latent_study import check_ranges, check_study, components_of, open_study, project_all
-from pti.runs import checkpoint_names
+from pti.cli.command import command
+from pti.common.errors import UsageError
+from pti.latent_study.names import METHODS
+from pti.latent_study.study import check_ranges, check_study, components_of, open_study, project_all
+from pti.runs.locate import checkpoint_names
 
 if TYPE_CHECKING:
-    from pti.latent_study import LatentStudy
+    from pti.latent_study.study import LatentStudy
 
 PICTURE, ATLAS, LATENTS, TENSORBOARD = "projection.png", "projection.html", "latents.npz", "tensorboard"
 
@@ -28,9 +28,9 @@ def preflight(cfg: DictConfig) -> None:
 @command("analyze", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> None:
     """Encode, project, measure, and write."""
-    from pti.analysis.latents import save
-    from pti.analysis.tables import key_figures, tabulate, write_tables
-    from pti.summary import print_summary, write_summary
+    from pti.latent_study.latents import save
+    from pti.latent_study.tables import key_figures, tabulate, write_tables
+    from pti.runs.summary import print_summary, write_summary
 
     refuse_others_files(output_dir)
     study = open_study(cfg, output_dir)
@@ -42,7 +42,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     artefacts["latents"] = output_dir / LATENTS
     artefacts |= write_tables(tables, output_dir)
     if cfg.tensorboard:
-        from pti.analysis.projector import write_projector
+        from pti.latent_study.projector import write_projector
 
         artefacts["tensorboard"] = output_dir / TENSORBOARD
         write_projector(output_dir / TENSORBOARD, study.latents, study.images, components.scores)
@@ -70,8 +70,8 @@ def draw(
     cfg: DictConfig, output_dir: Path, study: "LatentStudy", projections: dict[str, Any], tables: Any
 ) -> dict[str, Path]:
     """Write the picture and the page."""
-    from pti.analysis.atlas import write_atlas
-    from pti.analysis.figures import Look, draw_projection
+    from pti.latent_study.atlas import write_atlas
+    from pti.latent_study.figures import Look, draw_projection
 
     latents = study.latents
     title = f"Latent space of {checkpoint_names([study.checkpoint])[0]}"

@@ -10,13 +10,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from pti.benchmarks.comparison import Comparison, measure
-from pti.benchmarks.data import data_suite
-from pti.benchmarks.ldm import ldm_suite
-from pti.benchmarks.metrics import metrics_suite
-from pti.benchmarks.vae import vae_suite
-from pti.cli import command
-from pti.errors import UsageError
+from pti.benchmark.comparison import Comparison, measure
+from pti.benchmark.suites.data import data_suite
+from pti.benchmark.suites.ldm import ldm_suite
+from pti.benchmark.suites.metrics import metrics_suite
+from pti.benchmark.suites.vae import vae_suite
+from pti.cli.command import command
+from pti.common.errors import UsageError
 
 Suite = Callable[[DictConfig, Path], list[Comparison]]
 
@@ -44,8 +44,8 @@ def main(config: DictConfig, output_dir: Path) -> None:
 
     from omegaconf import OmegaConf
 
-    from pti.progress import track
-    from pti.summary import package_versions, print_summary, write_summary, write_text_atomically
+    from pti.common.progress import track
+    from pti.runs.summary import package_versions, print_summary, write_summary, write_text_atomically
 
     with tempfile.TemporaryDirectory(prefix="pti-benchmark-") as scratch:
         comparisons = SUITES[config.suite](config, Path(scratch))
@@ -66,7 +66,7 @@ def _machine() -> dict[str, Any]:
 
     import torch
 
-    from pti.parallel import usable_cpus
+    from pti.common.processes import usable_cpus
 
     return {
         "system": f"{platform.system()} {platform.machine()}",

@@ -31,7 +31,7 @@ def timed_epoch(experiment: str, overrides: list[str]) -> tuple[Any, Callable[[]
     from hydra.utils import instantiate
     from lightning.pytorch.callbacks import LambdaCallback
 
-    from pti.first_stage import give_weights, take_autoencoder
+    from pti.runs.first_stage import give_weights, take_autoencoder
 
     config = composed(experiment, overrides)
     weights = take_autoencoder(config)

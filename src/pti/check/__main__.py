@@ -5,15 +5,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from pti.cli import command
-from pti.errors import UsageError
+from pti.cli.command import command
+from pti.common.errors import UsageError
 
 _LISTED = 20
 
 
 def preflight(cfg: DictConfig) -> None:
     """Refuse folders that are not there and settings out of range, before anything heavy is imported."""
-    from pti.overrides import require_folder
+    from pti.cli.overrides import require_folder
 
     data = cfg.data
     root = None if OmegaConf.is_missing(data, "root") else data.root
@@ -29,9 +29,9 @@ def preflight(cfg: DictConfig) -> None:
 @command("check", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> int:
     """Check, write check.html, check.csv, pairs.csv and summary.json, and print the findings as a table."""
-    from pti.data.integrity import full_check
-    from pti.report.check import fault_table, write_report
-    from pti.summary import hash_file, print_summary, write_summary
+    from pti.check.full_check import full_check
+    from pti.check.page import fault_table, write_report
+    from pti.runs.summary import hash_file, print_summary, write_summary
 
     report = full_check(_source(cfg.data), cfg.workers)
     artefacts = write_report(report, output_dir)
@@ -61,7 +61,7 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
 def _source(data: DictConfig):
     from hydra.utils import instantiate
 
-    from pti.data.integrity import DataSource
+    from pti.check.full_check import DataSource
 
     root = Path(data.root).expanduser()
     if data.get("generate") is not None and not root.exists():

@@ -1,7 +1,7 @@
 """Can this data set be trained on? All that is wrong with it, in one pass.
 
-Three looks, each on what the one before left over: names and headers (`pti.data.structure`), the pixels of
-each pair (`pti.data.examine`, in parallel), and what only the whole set tells (`pti.data.judge_pairs`,
+Three looks, each on what the one before left over: names and headers (`pti.data.checks.structure`), the pixels of
+each pair (`pti.check.image_facts`, in parallel), and what only the whole set tells (`pti.check.pair_findings`,
 `judge_images`).
 """
 
@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pti.data.examine import PairFacts, examine
-from pti.data.findings import Finding, Severity, worst_first
-from pti.data.judge_images import judge_images
-from pti.data.judge_pairs import judge_pairs
-from pti.data.structure import DataSource, look_at_structure
-from pti.errors import DataError
-from pti.parallel import map_in_processes
+from pti.check.image_facts import PairFacts, examine
+from pti.check.image_findings import judge_images
+from pti.check.pair_findings import judge_pairs
+from pti.common.errors import DataError
+from pti.common.processes import map_in_processes
+from pti.data.checks.findings import Finding, Severity, worst_first
+from pti.data.checks.structure import DataSource, look_at_structure
 
 __all__ = ["DataSource", "Finding", "Report", "full_check", "quick_check", "require_sound"]
 

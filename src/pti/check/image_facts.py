@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pti.data.duplicates import Portrait, portrait
-from pti.data.findings import Finding, shown
+from pti.check.near_duplicates import Portrait, portrait
+from pti.check.pair_alignment import GRID, Alignment, align, reduce_image, shrink_map, structure_map
+from pti.data.checks.findings import Finding, shown
 from pti.data.layouts import Pair
-from pti.data.pair_doctor import GRID, Alignment, align, reduce_image, shrink_map, structure_map
 from pti.data.tif import TifError, read
 
 QUANTILES = (2, 10, 25, 50, 75, 90, 98)  # of the tissue, in percent

@@ -5,10 +5,10 @@ from collections.abc import Container, Sequence
 
 import numpy as np
 
-from pti.data.duplicates import Copy, find_copies, find_same_pixels
-from pti.data.examine import QUANTILES, ImageFacts, PairFacts
-from pti.data.findings import Finding, Severity, once_for_all
-from pti.data.judge_pairs import SPREADS, robust_spread
+from pti.check.image_facts import QUANTILES, ImageFacts, PairFacts
+from pti.check.near_duplicates import Copy, find_copies, find_same_pixels
+from pti.check.pair_findings import SPREADS, robust_spread
+from pti.data.checks.findings import Finding, Severity, once_for_all
 
 BORDER_FLOOR = 0.01  # part of the outermost pixels that are tissue: about ten of 1020 in a 256 × 256 image
 DRIFT_FLOOR = (

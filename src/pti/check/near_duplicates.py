@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from pti.data.pair_doctor import correlate, spectrum
+from pti.check.pair_alignment import correlate, spectrum
 
 SIDE = 64  # cells a side of a portrait
 FORM = 16  # cells a side of its coarse form
@@ -48,7 +48,7 @@ def portrait(scaled: np.ndarray, covered: np.ndarray) -> Portrait | None:
     """Cut an image out around its tissue and resize it; None where there is next to no tissue.
 
     Args:
-        scaled, covered: what :func:`pti.data.pair_doctor.reduce_image` returns.
+        scaled, covered: what :func:`pti.check.pair_alignment.reduce_image` returns.
     """
     tissue = covered > 0.5
     area = np.count_nonzero(tissue)

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pti
-from pti.data.examine import PairFacts
-from pti.data.findings import Finding
-from pti.data.integrity import Report
+from pti.check.full_check import Report
+from pti.check.image_facts import PairFacts
+from pti.check.plots import intensity_plot, placement_plot
+from pti.data.checks.findings import Finding
 from pti.data.tif import TifError, read
-from pti.report.page import render
-from pti.report.plots import intensity_plot, placement_plot
-from pti.report.png import data_uri, display, grey, overlay
-from pti.summary import write_text_atomically
+from pti.drawing.page import render
+from pti.drawing.png import data_uri, display, grey, overlay
+from pti.runs.summary import write_text_atomically
 
 SHOWN = 6  # findings of a fault with pictures
 ROWS = 200  # findings of a fault in the page; all are in check.csv
@@ -154,7 +154,7 @@ def _page(report: Report) -> str:
     ]
     flagged = {finding.file for finding in report.findings if finding.fault in COMPARED}
     return render(
-        "check.html",
+        "check/templates/check.html",
         report=report,
         root=str(report.source.root),
         version=pti.__version__,

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pti.data.examine import ImageFacts, PairFacts
-from pti.data.findings import WHOLE_SET, Finding, Severity
-from pti.data.matching import Swap, find_exchanged, find_swaps
-from pti.data.pair_doctor import Alignment
+from pti.check.image_facts import ImageFacts, PairFacts
+from pti.check.pair_alignment import Alignment
+from pti.check.swaps import Swap, find_exchanged, find_swaps
+from pti.data.checks.findings import WHOLE_SET, Finding, Severity
 
 SHIFT_FLOOR = 2.0  # px; sound pairs reach 0.5, and 2 px are less than the error of a ridge measured by hand
 TURN_FLOOR = 1.5  # degrees; sound pairs reach 0.4; over a ridge of 60 px, 1.5 degrees are 1.6 px

@@ -6,8 +6,8 @@ from collections.abc import Container, Sequence
 import numpy as np
 from markupsafe import Markup, escape
 
-from pti.data.examine import QUANTILES, PairFacts
-from pti.data.judge_pairs import SHIFT_FLOOR
+from pti.check.image_facts import QUANTILES, PairFacts
+from pti.check.pair_findings import SHIFT_FLOOR
 
 MOST_PATIENTS = 60
 _SIZE = 320  # of the placement plot, in SVG units

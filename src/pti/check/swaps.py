@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from pti.data.pair_doctor import MAP, correlate, edge_unit, spectrum
+from pti.check.pair_alignment import MAP, correlate, edge_unit, spectrum
 
 COARSE = 32  # cells a side of the maps on which all pairs are compared with all
 ROWS = 512  # pairs compared with all others at once: bounds the memory

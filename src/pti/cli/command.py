@@ -16,12 +16,12 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from pti.config import CONF_DIR
-from pti.errors import DataError, UsageError
-from pti.multirun import finish_sweep, interrupted_sweep, open_sweep, run_job, sweep_overrides
-from pti.overrides import check_command_line, ordered
-from pti.sweep import Sweep
-from pti.sweep_plan import exclusive
+from pti.cli.multirun import finish_sweep, interrupted_sweep, open_sweep, run_job, sweep_overrides
+from pti.cli.overrides import check_command_line, ordered
+from pti.common.conf_dir import CONF_DIR
+from pti.common.errors import DataError, UsageError
+from pti.sweep.plan import exclusive
+from pti.sweep.record import Sweep
 
 Task = Callable[[DictConfig, Path], "int | None"]
 Preflight = Callable[[DictConfig], "list[str] | None"]

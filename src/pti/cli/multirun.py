@@ -7,11 +7,11 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pti.errors import DataError, UsageError
-from pti.overrides import CommandLine, Job
-from pti.summary import hash_config
-from pti.sweep import FINISHED, WAITING, PlannedJob, Sweep
-from pti.sweep_plan import job_name, plan_sweep, plan_sweep_in
+from pti.cli.overrides import CommandLine, Job
+from pti.common.errors import DataError, UsageError
+from pti.runs.summary import hash_config
+from pti.sweep.plan import job_name, plan_sweep, plan_sweep_in
+from pti.sweep.record import FINISHED, WAITING, PlannedJob, Sweep
 
 _NO_PART_OF_THE_WORK = ("output_dir", "fresh_sweep")
 _FOLDER_RESOLVER = "pti_job_folder"
@@ -83,11 +83,11 @@ def finish_sweep(sweep: Sweep) -> None:
             file=sys.stderr,
         )
         return
-    from pti.report.sweep import print_report, swept_keys, write_report
+    from pti.sweep.page import print_report, swept_keys, write_report
 
     pictures = None
     if any(list((result.folder / "checkpoints").glob("*.ckpt")) for result in results):
-        from pti.sweep_pictures import same_patients
+        from pti.sweep.same_images import same_patients
 
         try:
             pictures = same_patients(results)

@@ -15,10 +15,10 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from pti.config import CONF_DIR
-from pti.errors import UsageError
-from pti.runs import resolve
-from pti.value_types import expected_type, raw_value
+from pti.cli.value_types import expected_type, raw_value
+from pti.common.conf_dir import CONF_DIR
+from pti.common.errors import UsageError
+from pti.runs.locate import resolve
 
 
 @dataclass(frozen=True)

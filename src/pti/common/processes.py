@@ -12,8 +12,8 @@ from multiprocessing import forkserver, get_all_start_methods, get_context, pare
 from types import ModuleType
 from typing import Any, TypeVar
 
-from pti.errors import DataError
-from pti.progress import track
+from pti.common.errors import DataError
+from pti.common.progress import track
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

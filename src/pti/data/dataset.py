@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from pti.common.errors import DataError
 from pti.data.augment import Augmentation
-from pti.data.cache import FileImages
+from pti.data.image_cache import FileImages
 from pti.data.layouts import Pair, some
 from pti.data.tif import TifError
-from pti.errors import DataError
 
 Key = tuple[int, int]
 """(epoch, index of the sample): all that a worker needs to know."""

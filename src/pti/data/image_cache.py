@@ -20,12 +20,12 @@ from typing import NamedTuple, cast
 import numpy as np
 from filelock import FileLock, Timeout
 
+from pti.common.errors import DataError
+from pti.common.progress import track
 from pti.data.cache_age import mark_used, remove_unused
 from pti.data.layouts import Pair
 from pti.data.resize import fit, pixel_mm_after
 from pti.data.tif import TifError, inspect, read
-from pti.errors import DataError
-from pti.progress import track
 
 _VERSION = 3
 _CHUNK = 256  # rows decoded ahead of the writer: 64 MB at 256 x 256

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pti.common.errors import DataError
+from pti.common.progress import track
 from pti.data import tif
 from pti.data.layouts import PATIENT_PATTERN, tif_files
-from pti.errors import DataError
-from pti.progress import track
 
 _MOST_NAMED = 20
 _READERS = 8

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pti.common.errors import DataError
 from pti.data.dataset import Key, TifDataset
-from pti.errors import DataError
 
 Encode = Callable[[dict[str, Any]], Tensor]
 """A batch of pairs -> (B, 3, C, h, w): the condition's mean, the target's mean and standard deviation."""

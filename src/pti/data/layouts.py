@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pti.errors import DataError, UsageError
+from pti.common.errors import DataError, UsageError
 
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".tif", ".tiff")
@@ -32,7 +32,7 @@ class Pair:
         patient: who it belongs to; empty where the name doesn't say.
         condition: the image with tooth (dente); None where there is none.
         target: the image without (edente); None where there is none.
-        split: ``train``, ``val`` or ``test`` where the data set says it; None leaves it to `pti.data.split`.
+        split: ``train``, ``val`` or ``test`` where the data set says it; None leaves it to `pti.data.patient_split`.
     """
 
     name: str

@@ -5,10 +5,10 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from pti.common.errors import DataError
+from pti.common.processes import usable_cpus
 from pti.data.dataset import Key, TifDataset
 from pti.data.latent_cache import LatentDataset
-from pti.errors import DataError
-from pti.parallel import usable_cpus
 
 Plan = Callable[[int], list[list[int]]]
 """epoch -> sample indices of each batch."""

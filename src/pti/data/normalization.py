@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pti.errors import DataError
+from pti.common.errors import DataError
 
 _MAX_SAMPLES = 2**22
 

@@ -3,8 +3,8 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 
+from pti.common.errors import DataError, UsageError
 from pti.data.layouts import SPLITS, Pair, some
-from pti.errors import DataError, UsageError
 
 
 def sides_of(pairs: Sequence[Pair], seed: int, fractions: tuple[float, float, float]) -> list[str]:

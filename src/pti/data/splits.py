@@ -7,11 +7,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from pti.data.cache import FileImages
+from pti.common.errors import DataError
 from pti.data.dataset import Sample
+from pti.data.image_cache import FileImages
 from pti.data.layouts import SPLITS, Layout, Pair, require_inside, some
-from pti.data.split import sides_of
-from pti.errors import DataError
+from pti.data.patient_split import sides_of
 
 Item = TypeVar("Item")
 
@@ -76,7 +76,7 @@ def open_folders(
         fractions: shares of patients for train, val and test. The share of a side with a root of its own goes
         to
             the others.
-        split_seed: of `pti.data.split.split_patients`.
+        split_seed: of `pti.data.patient_split.split_patients`.
         extra_roots: ``val`` or ``test`` -> a data set of its own for that side.
 
     Raises:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from pti.cli import command
-from pti.errors import DataError, UsageError
-from pti.overrides import require_folder
+from pti.cli.command import command
+from pti.cli.overrides import require_folder
+from pti.common.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from pti.story import Chapter
+    from pti.demo.chapters import Chapter
 
 STATE = "demo.json"
 DEMOS = Path("outputs/demo")
@@ -54,10 +54,10 @@ def settings(cfg: DictConfig) -> dict[str, object]:
 @command("demo", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> int:
     """Run the chapters that aren't done yet, then write the page."""
-    from pti.report.demo import write_page
-    from pti.running import run_chapters
-    from pti.story import chapters
-    from pti.summary import print_summary, write_summary, write_text_atomically
+    from pti.demo.chapters import chapters
+    from pti.demo.page import write_page
+    from pti.demo.runner import run_chapters
+    from pti.runs.summary import print_summary, write_summary, write_text_atomically
 
     root = None if cfg.data.root is None else Path(str(cfg.data.root)).expanduser()
     story = chapters(output_dir, root, cfg.minutes, cfg.samples, cfg.seed)

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pti.progress import format_duration
-from pti.report.page import render
-from pti.story import MODEL_ERROR, OFFSET_ERROR, Chapter
-from pti.summary import write_text_atomically
+from pti.common.progress import format_duration
+from pti.demo.chapters import MODEL_ERROR, OFFSET_ERROR, Chapter
+from pti.drawing.page import render
+from pti.runs.summary import write_text_atomically
 
 
 def write_page(story: Sequence[Chapter], folder: Path, seconds: Mapping[str, float]) -> Path:
@@ -25,7 +25,9 @@ def write_page(story: Sequence[Chapter], folder: Path, seconds: Mapping[str, flo
     chapters = [_told(chapter, folder, seconds.get(chapter.name)) for chapter in story]
     page = folder / "index.html"
     took = format_duration(sum(seconds.values()))
-    write_text_atomically(page, render("demo.html", chapters=chapters, took=took, lead=_lead(folder)))
+    write_text_atomically(
+        page, render("demo/templates/demo.html", chapters=chapters, took=took, lead=_lead(folder))
+    )
     return page
 
 

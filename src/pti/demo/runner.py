@@ -14,9 +14,9 @@ from types import FrameType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from pti.errors import DataError
-from pti.progress import format_duration
-from pti.story import Chapter
+from pti.common.errors import DataError
+from pti.common.progress import format_duration
+from pti.demo.chapters import Chapter
 
 LOGS = "logs"
 _FRAMES = "┏┃┡│└┌├╞╭╰─"  # what a line of a table begins with

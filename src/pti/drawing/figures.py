@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pti.report.panels import diverging, grey, tissue_window, titled_row
+from pti.drawing.panels import diverging, grey, tissue_window, titled_row
 
 _COLORS = {"train": "#2a6fb0", "val": "#d9622b"}
 

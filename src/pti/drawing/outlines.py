@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from markupsafe import Markup, escape
 
-from pti.report.panels import data_uri, grey
+from pti.drawing.panels import data_uri, grey
 
 Crop = tuple[slice, slice]
 

@@ -5,13 +5,18 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-TEMPLATES = Path(__file__).with_name("templates")
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template of `TEMPLATES`; everything is escaped but what a plot function returns as Markup."""
+    """Fill a template; escape every value that is not already ``Markup``.
+
+    Args:
+        template: path of the template inside the package, such as ``check/templates/check.html``.
+        values: values of the template's variables; a missing one is an error.
+    """
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(PACKAGE),
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -5,11 +5,11 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from pti.cli import command
-from pti.errors import UsageError
-from pti.overrides import require_folder
-from pti.parallel import prepare_workers
-from pti.runs import resolve
+from pti.cli.command import command
+from pti.cli.overrides import require_folder
+from pti.common.errors import UsageError
+from pti.common.processes import prepare_workers
+from pti.runs.locate import resolve
 
 SPLITS = ("train", "val", "test")
 
@@ -47,18 +47,18 @@ def preflight(cfg: DictConfig) -> None:
 @command("evaluate", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> None:
     """Gather predictions and truths, measure them, write the tables and the page."""
-    prepare_workers("pti.metrics.scores", "pti.metrics.image")
-    from pti.evaluation import guarded
-    from pti.report.evaluation import figures_of, write_report
-    from pti.summary import print_summary, write_summary
+    prepare_workers("pti.evaluate.scores", "pti.metrics.image")
+    from pti.evaluate.of_folders import guarded
+    from pti.evaluate.result import figures_of, write_report
+    from pti.runs.summary import print_summary, write_summary
 
     with guarded(output_dir, settings_of(cfg)):
         if listed(cfg.ckpt):
-            from pti.checkpoint_evaluation import evaluate_checkpoints
+            from pti.evaluate.of_checkpoints import evaluate_checkpoints
 
             outcome = evaluate_checkpoints(cfg, [resolve(name) for name in listed(cfg.ckpt)], output_dir)
         else:
-            from pti.evaluation import evaluate_folders
+            from pti.evaluate.of_folders import evaluate_folders
 
             outcome = evaluate_folders(cfg, [Path(name).expanduser() for name in listed(cfg.prediction_dir)])
         evaluation = outcome.evaluation

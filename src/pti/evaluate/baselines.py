@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pti.data.layouts import Pair
-from pti.metrics.baselines import (
+from pti.evaluate.image_baselines import ImageBaseline, lookup_of_others, lookup_of_training, unchanged
+from pti.evaluate.scores import Case, Evaluated, sizes_of
+from pti.metrics.size_baselines import (
     Baseline,
     Training,
     leave_one_patient_out,
     linear_regression,
     minus_mean_loss,
 )
-from pti.metrics.image_baselines import ImageBaseline, lookup_of_others, lookup_of_training, unchanged
-from pti.metrics.scores import Case, Evaluated, sizes_of
 
 UNCHANGED = "condition unchanged"
 LOOKUP = "intensity look-up on the condition"

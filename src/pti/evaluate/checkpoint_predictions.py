@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from pti.data.inputs import InputImage, survey
+from pti.common.errors import DataError
+from pti.data.input_images import InputImage, survey
 from pti.data.layouts import Pair
-from pti.data.predictions import match
-from pti.errors import DataError
-from pti.held_out import pairs_of_side
-from pti.metrics.scores import Case, Scores, evaluate_cases
-from pti.modules.image_probe import Probe
-from pti.modules.inference import choose_devices
-from pti.modules.reconstruction import fixed_data_range
-from pti.modules.sampling import Sampling
-from pti.runs import checkpoint_names
-from pti.translate import (
+from pti.evaluate.predictions import match
+from pti.evaluate.scores import Case, Scores, evaluate_cases
+from pti.inference.devices import choose_devices
+from pti.inference.features import Probe
+from pti.inference.held_out import pairs_of_side
+from pti.inference.reconstructions import fixed_data_range
+from pti.inference.sampling import Sampling
+from pti.runs.locate import checkpoint_names
+from pti.translate.__main__ import (
     Inputs,
     Translator,
     inputs_of_side,

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 
 from pti.data import tif
+from pti.drawing.height_text import height_text
+from pti.drawing.outlines import common_crop, outlined
+from pti.drawing.panels import data_uri, grey, tissue_window
+from pti.evaluate.result import CopiedImages, Evaluation
+from pti.evaluate.scores import Scores
 from pti.metrics.calibration import valid_interval
 from pti.metrics.morphometry import bone_mask
-from pti.metrics.scores import Scores
-from pti.report.evaluation import CopiedImages, Evaluation
-from pti.report.height_text import height_text
-from pti.report.outlines import common_crop, outlined
-from pti.report.panels import data_uri, grey, tissue_window
 
 _GROUPS = {"Worst": 4, "Median": 2, "Best": 2}
 _PAIRS = 4

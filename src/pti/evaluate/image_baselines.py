@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pti.common.progress import track
 from pti.data import tif
-from pti.progress import track
 
 ImageBaseline = Callable[[np.ndarray, str], np.ndarray]
 """A raw condition (H, W) and whose it is -> a raw image (H, W)."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pti.metrics.budget import Law
+from pti.metrics.error_budget import Law
 
 _COLUMNS = ("height_mean_mm", "height_std_mm", "height_mm")
 

@@ -6,36 +6,29 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pti.checkpoint_study import Study, open_study, seen_in_training
 from pti.data.layouts import Pair
-from pti.evaluation import (
-    Material,
-    Outcome,
-    fingerprint,
-    judge,
-    law_of,
-    origin_of_run,
-)
-from pti.evaluation_baselines import UNCHANGED, fit_baselines
-from pti.metrics.distribution import note_on_units
-from pti.metrics.scores import Case
-from pti.modules.image_probe import Probe, Probed
-from pti.modules.set_comparison import (
+from pti.evaluate.baselines import UNCHANGED, fit_baselines
+from pti.evaluate.checkpoint_predictions import Study, open_study, seen_in_training
+from pti.evaluate.of_folders import Material, Outcome, fingerprint, judge, law_of, origin_of_run
+from pti.evaluate.result import Evaluation
+from pti.evaluate.scores import Case
+from pti.evaluate.set_distances import (
     TrainingImages,
     audit_latents,
     audit_pixels,
     autoencoder_distances,
     lite0_distances,
 )
-from pti.report.calibration_file import (
+from pti.inference.calibration_file import (
     Corrections,
     calibration_text,
     fit_corrections,
     read_calibration,
     shortage,
 )
-from pti.report.evaluation import Evaluation
-from pti.summary import hash_file, write_text_atomically
+from pti.inference.features import Probe, Probed
+from pti.metrics.distribution import note_on_units
+from pti.runs.summary import hash_file, write_text_atomically
 
 
 def evaluate_checkpoints(cfg: DictConfig, paths: Sequence[Path], output_dir: Path) -> Outcome:

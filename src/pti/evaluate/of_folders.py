@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from pti.data.inputs import InputImage, find_images, survey
-from pti.data.phantom_law import read_law
-from pti.data.predictions import match_folders, method_names
-from pti.evaluation_baselines import Fitted, image_baselines, with_size_baselines
-from pti.manifest import Manifest
-from pti.metrics.budget import Law, error_budget
+from pti.data.input_images import InputImage, find_images, survey
+from pti.evaluate.baselines import Fitted, image_baselines, with_size_baselines
+from pti.evaluate.known_heights import read_law
+from pti.evaluate.predictions import match_folders, method_names
+from pti.evaluate.result import Evaluation
+from pti.evaluate.scores import Case, Scores, evaluate_cases
+from pti.inference.calibration_file import MEASURES, Corrections, read_calibration, shortage
 from pti.metrics.calibration import check_intervals
 from pti.metrics.distribution import note_on_units
-from pti.metrics.scores import Case, Scores, evaluate_cases
-from pti.report.calibration_file import MEASURES, Corrections, read_calibration, shortage
-from pti.report.evaluation import Evaluation
-from pti.summary import hash_config, package_versions
+from pti.metrics.error_budget import Law, error_budget
+from pti.runs.manifest import Manifest
+from pti.runs.summary import hash_config, package_versions
 
 PIXEL_MM = 0.15
 
@@ -38,7 +38,7 @@ class Material:
         fitted: the baselines, on training pairs; None = on the other patients of the set, in turn.
         law: of the heights, where it is known.
         corrections: of the intervals; None = there are none.
-        autoencoder: ``target``, ``condition`` -> (N,) mm, see `pti.metrics.budget.error_budget`.
+        autoencoder: ``target``, ``condition`` -> (N,) mm, see `pti.metrics.error_budget.error_budget`.
         seed: of the bootstrap.
         notes: what the reader must know already.
     """
@@ -119,8 +119,8 @@ def evaluate_folders(cfg: Any, prediction_dirs: Sequence[Path]) -> Outcome:
 
 def _with_sets(evaluation: Evaluation, training_dir: Path | None, patient_pattern: str) -> Evaluation:
     """The same with KID and FID, and the audit against the images of a folder."""
-    from pti.modules.inference import choose_devices
-    from pti.modules.set_comparison import TrainingImages, audit_pixels, lite0_distances
+    from pti.evaluate.set_distances import TrainingImages, audit_pixels, lite0_distances
+    from pti.inference.devices import choose_devices
 
     evaluated, notes = evaluation.evaluated, list(evaluation.notes)
     distances = lite0_distances(evaluated, choose_devices("auto", 1)[0])

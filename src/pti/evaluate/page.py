@@ -7,15 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pti.metrics.agreement import LENGTHS, RATIOS, WITHIN_PX, ratio_columns
-from pti.metrics.bootstrap import Mean
-from pti.metrics.distribution import FEATURES
-from pti.metrics.memorization import MOST_FLAGGED, QUANTILE
-from pti.metrics.scores import Scores, mean_image
-from pti.metrics.summaries import HIGHER_IS_BETTER, Difference
-from pti.report.evaluation import Evaluation
-from pti.report.evaluation_gallery import copies, gallery
-from pti.report.evaluation_plots import (
+from pti.drawing.page import render
+from pti.evaluate.gallery import copies, gallery
+from pti.evaluate.plots import (
     agreement_plot,
     calibration_plot,
     distribution_plot,
@@ -23,7 +17,13 @@ from pti.report.evaluation_plots import (
     label_of,
     ratio_plot,
 )
-from pti.report.page import render
+from pti.evaluate.result import Evaluation
+from pti.evaluate.scores import Scores, mean_image
+from pti.evaluate.summaries import HIGHER_IS_BETTER, Difference
+from pti.metrics.bone_agreement import LENGTHS, RATIOS, WITHIN_PX, ratio_columns
+from pti.metrics.bootstrap import Mean
+from pti.metrics.distribution import FEATURES
+from pti.metrics.memorization import MOST_FLAGGED, QUANTILE
 
 BONE = {
     "height_abs_error_mm": ("height error", "mm", 2),
@@ -55,7 +55,7 @@ def page(
     scores, own = evaluation.scores, summaries[evaluation.main]
     heights = {name: figures["height_abs_error_mm"] for name, figures in summaries.items()}
     return render(
-        "evaluation.html",
+        "evaluate/templates/evaluation.html",
         evaluation=evaluation,
         scores=scores,
         now=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),

@@ -6,10 +6,10 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
+from pti.drawing.themed_svg import LINE, SERIES, TEXT, drawing
+from pti.evaluate.scores import Evaluated, Scores
 from pti.metrics.bootstrap import Mean
 from pti.metrics.calibration import Intervals, central_interval, rank_histogram
-from pti.metrics.scores import Evaluated, Scores
-from pti.report.themed_svg import LINE, SERIES, TEXT, drawing
 
 TRUE, PREDICTED, CONDITION, CORRECTED = SERIES[0], SERIES[1], SERIES[2], SERIES[3]
 _LEVEL = 0.9

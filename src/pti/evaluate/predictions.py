@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pti.data.inputs import InputImage, find_images
+from pti.common.errors import DataError
+from pti.data.input_images import InputImage, find_images
 from pti.data.layouts import PATIENT_PATTERN, some
-from pti.errors import DataError
-from pti.metrics.scores import Case
+from pti.evaluate.scores import Case
 
 SAMPLE = re.compile(r"^(?P<name>.+)_s(?P<index>\d+)$")
 """NAME_s00, NAME_s01, …: the samples that ``translate`` writes for the image NAME."""

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pti.metrics.agreement import LENGTHS
+from pti.evaluate.scores import Evaluated, Scores
+from pti.evaluate.summaries import ABSOLUTE, Difference, differences, summarize
+from pti.metrics.bone_agreement import LENGTHS
 from pti.metrics.bootstrap import Mean
-from pti.metrics.budget import Law, Share
 from pti.metrics.calibration import Intervals
 from pti.metrics.distribution import FEATURES, Distances
+from pti.metrics.error_budget import Law, Share
 from pti.metrics.memorization import Audit
-from pti.metrics.scores import Evaluated, Scores
-from pti.metrics.summaries import ABSOLUTE, Difference, differences, summarize
 
 COMPARED = (*ABSOLUTE[:4], "dice", "hausdorff95_mm", "ssim", "psnr", "mae")
 """Figures in which methods are compared pair by pair."""
@@ -94,9 +94,9 @@ def write_report(evaluation: Evaluation, output_dir: Path) -> dict[str, Path]:
     Returns:
         name -> path of each.
     """
-    from pti.report.evaluation_page import page
-    from pti.report.evaluation_tables import tables
-    from pti.summary import write_text_atomically
+    from pti.evaluate.page import page
+    from pti.evaluate.tables import tables
+    from pti.runs.summary import write_text_atomically
 
     summaries, compared = evaluation.summaries(), evaluation.differences()
     contents = tables(evaluation, summaries, compared)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from pti.common.errors import DataError
+from pti.common.processes import ALONE, map_in_processes
+from pti.common.progress import track
 from pti.data import tif
-from pti.errors import DataError
-from pti.metrics.agreement import LENGTHS, compare_images, find_bone
+from pti.evaluate.image_baselines import ImageBaseline
+from pti.metrics.bone_agreement import LENGTHS, compare_images, find_bone
 from pti.metrics.distribution import diversity
-from pti.metrics.image_baselines import ImageBaseline
-from pti.parallel import ALONE, map_in_processes
-from pti.progress import track
 
 MEASURES = (*LENGTHS, "area")
 _THREADS = 2

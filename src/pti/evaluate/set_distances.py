@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from pti.data import tif
+from pti.evaluate.image_baselines import ImageBaseline
+from pti.evaluate.result import CopiedImages
+from pti.evaluate.scores import Case, Evaluated, mean_image
+from pti.inference.features import Probe, Probed, Source, lite0_features, thumbnails
 from pti.metrics.distribution import Distances, compare_sets
-from pti.metrics.image_baselines import ImageBaseline
 from pti.metrics.memorization import audit
-from pti.metrics.scores import Case, Evaluated, mean_image
-from pti.modules.image_probe import Probe, Probed, Source, lite0_features, thumbnails
-from pti.report.evaluation import CopiedImages
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pti.metrics.agreement import LENGTHS, OVERLAP, SIMILARITY
+from pti.evaluate.scores import Evaluated, Scores
+from pti.metrics.bone_agreement import LENGTHS, OVERLAP, SIMILARITY
 from pti.metrics.bootstrap import Mean, bootstrap_mean
 from pti.metrics.calibration import crps
-from pti.metrics.scores import Evaluated, Scores
 from pti.metrics.texture import TEXTURE
 
 HIGHER_IS_BETTER = {

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from pti.metrics.agreement import LENGTHS, ratio_columns
+from pti.evaluate.result import Evaluation
+from pti.evaluate.scores import Scores
+from pti.evaluate.summaries import Difference, columns_of
+from pti.metrics.bone_agreement import LENGTHS, ratio_columns
 from pti.metrics.bootstrap import Mean
-from pti.metrics.scores import Scores
-from pti.metrics.summaries import Difference, columns_of
-from pti.report.evaluation import Evaluation
 
 
 def tables(

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from pti.analysis.server import is_loopback, listen, serve
-from pti.cli import command
-from pti.errors import UsageError
-from pti.latent_study import check_ranges, check_study, components_of, open_study, project_all
-from pti.runs import checkpoint_names
+from pti.cli.command import command
+from pti.common.errors import UsageError
+from pti.explore.server import is_loopback, listen, serve
+from pti.latent_study.study import check_ranges, check_study, components_of, open_study, project_all
+from pti.runs.locate import checkpoint_names
 
 if TYPE_CHECKING:
-    from pti.analysis.app import Page
-    from pti.latent_study import LatentStudy
+    from pti.explore.app import Page
+    from pti.latent_study.study import LatentStudy
 
 
 def preflight(cfg: DictConfig) -> None:
@@ -34,8 +34,8 @@ def preflight(cfg: DictConfig) -> None:
 @command("explore", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> None:
     """Encode and project, write the summary, serve until Ctrl-C."""
-    from pti.analysis.app import build_app
-    from pti.summary import write_summary
+    from pti.explore.app import build_app
+    from pti.runs.summary import write_summary
 
     listening = listen(str(cfg.host), cfg.port)
     port = listening.getsockname()[1]
@@ -61,11 +61,11 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
 
 def page_of(cfg: DictConfig, study: "LatentStudy") -> "Page":
     """All that the page shows."""
-    from pti.analysis.app import Page
-    from pti.analysis.explorer import Explorer
-    from pti.data.inputs import survey
-    from pti.modules.inference import choose_devices
-    from pti.modules.reconstruction import DIFFERENCE_SHARE, fixed_data_range
+    from pti.data.input_images import survey
+    from pti.explore.app import Page
+    from pti.explore.explorer import Explorer
+    from pti.inference.devices import choose_devices
+    from pti.inference.reconstructions import DIFFERENCE_SHARE, fixed_data_range
 
     module = study.module.to(choose_devices(cfg.accelerator, 1)[0]).eval()
     data = study.trained["data"]

@@ -9,10 +9,10 @@ import dash
 import numpy as np
 from dash import Input, Output, State
 
-from pti.analysis.app_figure import figure
-from pti.analysis.app_layout import MOST_FRAMES, MOST_SAMPLES, PAIR, Page, page_frame, page_layout
-from pti.analysis.app_panels import chosen_panel, distance_text, samples_panel, walk_panel
-from pti.analysis.explorer import Explorer
+from pti.explore.explorer import Explorer
+from pti.explore.layout import MOST_FRAMES, MOST_SAMPLES, PAIR, Page, page_frame, page_layout
+from pti.explore.map_figure import figure
+from pti.explore.panels import chosen_panel, distance_text, samples_panel, walk_panel
 
 
 def build_app(page: Page) -> dash.Dash:

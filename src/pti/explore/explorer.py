@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pti.analysis import distances
-from pti.analysis.latents import Latents, pair_of
+from pti.common.randomness import sample_generator
 from pti.data import resize, tif
-from pti.data.inputs import InputImage
+from pti.data.input_images import InputImage
+from pti.latent_study import distances
+from pti.latent_study.latents import Latents, pair_of
 from pti.metrics.morphometry import bone_mask, measure
-from pti.randomness import sample_generator
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Explorer:
         return self._decode(mean, self._statistics(original), original.shape)[0]
 
     def distance(self, first: int, second: int) -> float:
-        """Of two images' latents; see `pti.analysis.distances`."""
+        """Of two images' latents; see `pti.latent_study.distances`."""
         return distances.distance(self.latents.mean[first], self.latents.mean[second])
 
     def walk(self, first: int, second: int, steps: int) -> list[np.ndarray]:

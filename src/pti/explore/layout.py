@@ -8,11 +8,11 @@ from typing import Any
 
 from dash import dcc, html
 
-from pti.analysis.colors import palette
-from pti.analysis.explorer import Explorer
-from pti.analysis.names import ATTRIBUTES, METHODS
-from pti.analysis.projection import Projection
-from pti.report.page import TEMPLATES
+from pti.drawing.page import PACKAGE
+from pti.explore.explorer import Explorer
+from pti.latent_study.colors import palette
+from pti.latent_study.names import ATTRIBUTES, METHODS
+from pti.latent_study.projection import Projection
 
 PAIR, POINTS = "pair", "points"
 MOST_SAMPLES, MOST_FRAMES = 16, 15
@@ -27,7 +27,7 @@ class Page:
     Attributes:
         explorer: answers for the images.
         projections: by method, the one shown first in front.
-        color_by: one of `pti.analysis.names.COLORS`.
+        color_by: one of `pti.latent_study.names.COLORS`.
         title: of the page.
         subtitle: below it.
         difference_limit: raw units, the difference that gets the full colour.
@@ -43,8 +43,12 @@ class Page:
 
 def page_frame() -> str:
     """The page around what Dash draws, with its style inside."""
-    files = ("style.css", "atlas.css", "explore.css")
-    style = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in files)
+    files = (
+        "drawing/templates/style.css",
+        "latent_study/templates/atlas.css",
+        "explore/templates/explore.css",
+    )
+    style = "\n".join((PACKAGE / name).read_text(encoding="utf-8") for name in files)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n{%metas%}\n<title>{%title%}</title>\n'
         '<link rel="icon" href="data:,">\n{%css%}\n<style>\n'

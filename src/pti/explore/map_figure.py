@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pti.analysis.colors import SCALE, UNKNOWN, limits, palette
-from pti.analysis.latents import Latents
-from pti.analysis.names import ATTRIBUTES
-from pti.analysis.projection import Projection
+from pti.latent_study.colors import SCALE, UNKNOWN, limits, palette
+from pti.latent_study.latents import Latents
+from pti.latent_study.names import ATTRIBUTES
+from pti.latent_study.projection import Projection
 
 SYMBOLS = ("circle", "circle-open", "diamond", "square", "triangle-up", "triangle-down")
 _GREY = "#7f8796"  # seen on a light and on a dark page
@@ -29,7 +29,7 @@ def figure(
     Args:
         latents: what is known of the images.
         projection: where they lie.
-        color_by: one of `pti.analysis.names.COLORS`.
+        color_by: one of `pti.latent_study.names.COLORS`.
         chosen: indices that get a ring, with a line between them.
         found: indices that stand out; None for all.
         join_pairs: draw a line between the two images of a pair.

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from dash import html
 
-from pti.analysis.explorer import Explorer
-from pti.report.panels import data_uri, diverging, grey, tissue_window
+from pti.drawing.panels import data_uri, diverging, grey, tissue_window
+from pti.explore.explorer import Explorer
 
 
 def chosen_panel(explorer: Explorer, clicked: Sequence[int], limit: float) -> list[Any]:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from pti.errors import UsageError
+from pti.common.errors import UsageError
 
 _TRIED = 50  # ports after the one that was asked for
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pti import checkpoint
+from pti.common.errors import UsageError
+from pti.common.randomness import sample_generator
 from pti.data import resize
 from pti.data.normalization import Normalization
-from pti.errors import UsageError
-from pti.modules.inference import choose_devices
-from pti.randomness import sample_generator
+from pti.inference.devices import choose_devices
+from pti.runs import checkpoint
 
 Images = np.ndarray | Sequence[np.ndarray]
 """Raw images: one (H, W), several (N, H, W), or a sequence of (H, W) of any sizes; background exactly 0."""

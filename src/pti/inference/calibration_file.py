@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pti.errors import DataError
+from pti.common.errors import DataError
+from pti.evaluate.scores import Scores
 from pti.metrics.calibration import LEVELS, conformal_correction, patients_needed
-from pti.metrics.scores import Scores
 
 MEASURES = ("height", "width_quarter", "width_half", "width_three_quarters")
 """The measures that get intervals."""

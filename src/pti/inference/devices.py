@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from pti.errors import DataError, UsageError
-from pti.parallel import follow_parent
+from pti.common.errors import DataError, UsageError
+from pti.common.processes import follow_parent
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")

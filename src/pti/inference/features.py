@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pti.common.progress import track
 from pti.data import resize, tif
-from pti.metrics.agreement import find_bone
-from pti.modules.inference import run_batches
+from pti.inference.devices import run_batches
+from pti.metrics.bone_agreement import find_bone
 from pti.networks.perceptual import Lite0Perceptual
-from pti.progress import track
 
 Source = Path | Callable[[], np.ndarray]
 """A raw image (H, W): its file, or what makes it."""

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pti.checkpoint import build
+from pti.common.errors import DataError
 from pti.data.dataset import samples_of
-from pti.data.inputs import InputImage
+from pti.data.input_images import InputImage
 from pti.data.layouts import Pair
-from pti.data.sides import Folder, open_folders
-from pti.errors import DataError
+from pti.data.splits import Folder, open_folders
+from pti.runs.checkpoint import build
 
 
 def images_of_side(data: Mapping[str, Any], side: str, source: str) -> list[InputImage]:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pti.drawing.height_text import height_in_words
+from pti.drawing.panels import grey, sequential, tissue_window, titled_row
 from pti.metrics.translation import mean_image, spread_image
-from pti.report.height_text import height_in_words
-from pti.report.panels import grey, sequential, tissue_window, titled_row
 
 MOST_SAMPLES = 4
 SPREAD_SHARE = 0.1

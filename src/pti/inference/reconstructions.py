@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from pti.data import resize, tif
-from pti.data.inputs import InputImage
+from pti.data.input_images import InputImage
+from pti.drawing.panels import diverging, grey, tissue_window, titled_row
 from pti.metrics.image import reconstruction_metrics
 from pti.metrics.morphometry import bone_mask, measure
-from pti.report.panels import diverging, grey, tissue_window, titled_row
 
 RAW, COMPARISONS = "reconstructions", "comparisons"
 DIFFERENCE_SHARE = 0.1

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pti.common.errors import UsageError
+from pti.common.randomness import sample_generator
 from pti.data import resize, tif
-from pti.data.inputs import InputImage
+from pti.data.input_images import InputImage
 from pti.diffusion.samplers import Sampler
-from pti.errors import UsageError
-from pti.randomness import sample_generator
 
 SAMPLES = "samples"
 
@@ -32,7 +32,7 @@ class Sampling:
         sampler: a function of `pti.diffusion.samplers`.
         steps: of the sampler.
         guidance_scale: 1 = none.
-        seed: of the noise, see `pti.randomness.sample_generator`.
+        seed: of the noise, see `pti.common.randomness.sample_generator`.
     """
 
     samples: int = 1

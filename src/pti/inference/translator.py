@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from pti.common.errors import DataError
+from pti.common.progress import track
+from pti.common.randomness import sample_generator
 from pti.data import tif
-from pti.data.inputs import InputImage
-from pti.errors import DataError
-from pti.manifest import Manifest
+from pti.data.input_images import InputImage
+from pti.inference.devices import Load, run_batches
+from pti.inference.pictures import draw_translation
+from pti.inference.sampling import SAMPLES, Item, Sampling, Translate
 from pti.metrics.calibration import INTERVAL
 from pti.metrics.translation import (
     height_interval,
@@ -21,11 +25,7 @@ from pti.metrics.translation import (
     spread_image,
     translation_figures,
 )
-from pti.modules.inference import Load, run_batches
-from pti.modules.sampling import SAMPLES, Item, Sampling, Translate
-from pti.progress import track
-from pti.randomness import sample_generator
-from pti.report.translation_picture import draw_translation
+from pti.runs.manifest import Manifest
 
 MEAN, SPREAD, PICTURES = "mean", "spread", "pictures"
 FOLDERS = (SAMPLES, MEAN, SPREAD, PICTURES)

@@ -16,16 +16,16 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image, features
 
-from pti.analysis.colors import SCALE, UNKNOWN, limits, palette
-from pti.analysis.latents import Latents
-from pti.analysis.names import ATTRIBUTES, METHODS
-from pti.analysis.projection import Projection
-from pti.analysis.tables import Tables
 from pti.data import tif
-from pti.data.inputs import InputImage
-from pti.report.page import TEMPLATES, render
-from pti.report.panels import grey, tissue_window
-from pti.summary import write_text_atomically
+from pti.data.input_images import InputImage
+from pti.drawing.page import PACKAGE, render
+from pti.drawing.panels import grey, tissue_window
+from pti.latent_study.colors import SCALE, UNKNOWN, limits, palette
+from pti.latent_study.latents import Latents
+from pti.latent_study.names import ATTRIBUTES, METHODS
+from pti.latent_study.projection import Projection
+from pti.latent_study.tables import Tables
+from pti.runs.summary import write_text_atomically
 
 THUMBNAIL = 128
 """Longer side of a thumbnail, pixels."""
@@ -67,7 +67,7 @@ def write_atlas(
         "tables": _tables(tables),
     }
     page = render(
-        "atlas.html",
+        "latent_study/templates/atlas.html",
         title=title,
         subtitle=subtitle,
         attributes=ATTRIBUTES,
@@ -75,7 +75,7 @@ def write_atlas(
         splits=bool(palette(latents, "split")),
         data=as_json(data),
         plotly=Markup(get_plotlyjs()),
-        script=Markup((TEMPLATES / "atlas.js").read_text(encoding="utf-8")),
+        script=Markup((PACKAGE / "latent_study/templates/atlas.js").read_text(encoding="utf-8")),
     )
     write_text_atomically(path, page)
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from pti.analysis.latents import Latents
+from pti.latent_study.latents import Latents
 
 GROUP_COLORS = (
     "#0072b2",

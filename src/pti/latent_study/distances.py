@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pti.analysis.latents import Latents
+from pti.latent_study.latents import Latents
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from pti.analysis.colors import SCALE, UNKNOWN, limits, palette
-from pti.analysis.latents import Latents
-from pti.analysis.names import ATTRIBUTES
-from pti.analysis.projection import Projection
+from pti.latent_study.colors import SCALE, UNKNOWN, limits, palette
+from pti.latent_study.latents import Latents
+from pti.latent_study.names import ATTRIBUTES
+from pti.latent_study.projection import Projection
 
 MOST_LABELLED = 80
 """Patients up to which their names stand beside their points."""
@@ -26,7 +26,7 @@ class Look:
     """How the picture is drawn.
 
     Attributes:
-        color_by: one of `pti.analysis.names.COLORS`.
+        color_by: one of `pti.latent_study.names.COLORS`.
         title: above it.
         subtitle: below the title; empty for none.
         join_pairs: draw a line between the two images of a pair.

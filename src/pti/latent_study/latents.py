@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from pti.analysis.names import ATTRIBUTES
 from pti.data import resize, tif
-from pti.data.inputs import InputImage
-from pti.data.sides import evenly
+from pti.data.input_images import InputImage
+from pti.data.splits import evenly
+from pti.latent_study.names import ATTRIBUTES
 from pti.losses import kl_per_image
 from pti.metrics.morphometry import bone_mask, measure
 
@@ -40,7 +40,7 @@ class Latents:
         mean: (N, C, h, w) float32, the posterior's mean: the latents.
         std: (N, C) float32, the posterior's standard deviation, averaged over positions.
         kl: (N, C) float32, nats: KL(posterior ‖ N(0, 1)) of a channel, summed over positions.
-        attributes: (N,) float64 for each of `pti.analysis.names.ATTRIBUTES`; NaN where it can't be measured.
+        attributes: (N,) float64 for each of `pti.latent_study.names.ATTRIBUTES`; NaN where it can't be measured.
     """
 
     name: np.ndarray

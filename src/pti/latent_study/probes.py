@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pti.analysis.latents import Latents
-from pti.analysis.projection import Components
+from pti.latent_study.latents import Latents
+from pti.latent_study.projection import Components
 
 ACTIVE = 0.01
 """Variance over images above which a channel counts as used (Burda et al. 2016)."""
@@ -22,7 +22,7 @@ class Probe:
 
     Attributes:
         group: whose images.
-        attribute: one of `pti.analysis.names.ATTRIBUTES`.
+        attribute: one of `pti.latent_study.names.ATTRIBUTES`.
         images: that have it.
         r2: of a linear probe on patients that it wasn't fitted to; 1 exact, 0 no better than the mean.
         mean_error: of that probe, in the attribute's unit.

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from pti.analysis.names import METHODS
-from pti.errors import DataError
+from pti.common.errors import DataError
+from pti.latent_study.names import METHODS
 
 FEWEST = 5
 """Images that a projection needs."""
@@ -49,7 +49,7 @@ class Projection:
     """Where each image lies in the plane.
 
     Attributes:
-        method: one of `pti.analysis.names.METHODS`.
+        method: one of `pti.latent_study.names.METHODS`.
         points: (N, 2) float32.
         axes: what the two axes are called.
         note: the settings, in words.
@@ -106,7 +106,7 @@ def project(components: Components, method: str, settings: Settings) -> Projecti
 
     Args:
         components: of the latents.
-        method: one of `pti.analysis.names.METHODS`.
+        method: one of `pti.latent_study.names.METHODS`.
         settings: from `fit_to`.
     """
     title = METHODS[method]

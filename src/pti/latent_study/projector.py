@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from pti.analysis.latents import Latents
 from pti.data import resize, tif
-from pti.data.inputs import InputImage
-from pti.report.panels import grey, tissue_window
+from pti.data.input_images import InputImage
+from pti.drawing.panels import grey, tissue_window
+from pti.latent_study.latents import Latents
 
 _SPRITE = 8192
 """Side of the picture that holds all thumbnails, pixels: as large as browsers' graphics take everywhere."""

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pti.analysis.names import COLORS, METHODS
+from pti.cli.overrides import require_checkpoint_and_images
+from pti.common.errors import UsageError
 from pti.data.layouts import PATIENT_PATTERN, SPLITS
-from pti.errors import UsageError
-from pti.overrides import require_checkpoint_and_images
-from pti.runs import resolve
+from pti.latent_study.names import COLORS, METHODS
+from pti.runs.locate import resolve
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from pti.analysis.latents import Latents
-    from pti.analysis.projection import Components, Projection
-    from pti.data.inputs import InputImage
+    from pti.data.input_images import InputImage
+    from pti.latent_study.latents import Latents
+    from pti.latent_study.projection import Components, Projection
 
 _RANGES = {
     "n_neighbors": (2, None),
@@ -88,8 +88,8 @@ def open_study(cfg: DictConfig, output_dir: Path) -> LatentStudy:
         UsageError: the checkpoint holds no autoencoder, or there are no such devices.
         DataError: images can't be used, each named; or there are none.
     """
-    from pti import checkpoint
-    from pti.summary import hash_config
+    from pti.runs import checkpoint
+    from pti.runs.summary import hash_config
 
     path = resolve(str(cfg.ckpt))
     module = checkpoint.load(path)
@@ -116,9 +116,9 @@ def find_inputs(
         trained: ``data`` of the checkpoint's configuration: for what the command line leaves open.
         output_dir: left out where it lies below ``input_dir``.
     """
-    from pti.analysis.latents import spread
-    from pti.data.inputs import find_images
-    from pti.held_out import images_of_side
+    from pti.data.input_images import find_images
+    from pti.inference.held_out import images_of_side
+    from pti.latent_study.latents import spread
 
     if cfg.input_dir is not None:
         folder = Path(str(cfg.input_dir)).expanduser().absolute()
@@ -143,15 +143,15 @@ def find_inputs(
 
 def components_of(study: LatentStudy, seed: int) -> Components:
     """The latents by their principal components."""
-    from pti.analysis.projection import principal_components
+    from pti.latent_study.projection import principal_components
 
     return principal_components(study.latents.flat, seed)
 
 
 def project_all(cfg: DictConfig, components: Components, methods: list[str]) -> dict[str, Projection]:
     """The projections by method, ``cfg.method`` first; says so where settings had to be changed."""
-    from pti.analysis.projection import Settings, fit_to, project
-    from pti.progress import track
+    from pti.common.progress import track
+    from pti.latent_study.projection import Settings, fit_to, project
 
     wanted = list(dict.fromkeys([cfg.method, *methods]))
     settings = Settings(cfg.n_neighbors, cfg.min_dist, cfg.perplexity, cfg.seed)
@@ -173,8 +173,8 @@ def _encoded(
     """The latents from the cache, or else encoded now and kept there."""
     from zipfile import BadZipFile
 
-    from pti.analysis import latents as store
-    from pti.summary import hash_config, hash_file
+    from pti.latent_study import latents as store
+    from pti.runs.summary import hash_config, hash_file
 
     key = hash_config({"checkpoint": hash_file(path), "images": fingerprint, "splits": splits})[:24]
     cached = None if cfg.cache_dir is None else Path(cfg.cache_dir).expanduser() / f"latents_{key}.npz"
@@ -194,10 +194,10 @@ def _encode(
 ):
     from functools import partial
 
-    from pti.analysis.latents import Encode
-    from pti.data.inputs import survey
-    from pti.modules.inference import choose_devices, run_batches
-    from pti.progress import track
+    from pti.common.progress import track
+    from pti.data.input_images import survey
+    from pti.inference.devices import choose_devices, run_batches
+    from pti.latent_study.latents import Encode
 
     devices = choose_devices(cfg.accelerator, cfg.devices)
     survey(images)  # names all that can't be used before the work begins
@@ -210,7 +210,7 @@ def _encode(
 
 def load_first_stage(path: Path) -> nn.Module:
     """The autoencoder of a checkpoint; a function of its own, so that other processes can be given it."""
-    from pti import checkpoint
+    from pti.runs import checkpoint
 
     module = checkpoint.load(path)
     return getattr(module, "first_stage", module)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pti.cli import command
+from pti.cli.command import command
 
 KEYS = ("patients", "slices", "image_size", "pixel_mm", "seed", "broken")
 PREVIEW = 6
@@ -13,7 +13,7 @@ PREVIEW = 6
 
 def preflight(cfg: DictConfig) -> None:
     """Refuse settings out of range and a folder that holds something else."""
-    from pti.data.phantom_folder import RECIPE, check_settings, holds_phantom
+    from pti.data.phantom.folder import RECIPE, check_settings, holds_phantom
 
     settings = {key: cfg[key] for key in KEYS}
     check_settings(**{key: settings[key] for key in KEYS[:-1]})
@@ -26,8 +26,8 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     import time
 
     from pti.data.phantom import draw_pairs, make_phantom
-    from pti.report.contact_sheet import contact_sheet
-    from pti.summary import print_summary, write_summary
+    from pti.drawing.contact_sheet import contact_sheet
+    from pti.runs.summary import print_summary, write_summary
 
     start = time.monotonic()
     settings = {key: cfg[key] for key in KEYS}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pti.metrics.morphometry import bone_mask, dice, measure
-from pti.metrics.similarity import RADIUS, WINDOW, Frame, find_frame, halved, scales_of, similarity_maps
+from pti.metrics.ssim import RADIUS, WINDOW, Frame, find_frame, halved, scales_of, similarity_maps
 
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the scales, from full resolution to a sixteenth (Wang et al. 2003, section 3.2)."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from pti.common.progress import track
 from pti.data import tif
 from pti.metrics.calibration import INTERVAL, valid_interval
 from pti.metrics.image import reconstruction_metrics
 from pti.metrics.morphometry import bone_mask, measure
-from pti.progress import track
 
 OF_THE_MEAN = ("psnr", "ssim", "bone_dice")
 """Figures of the mean of the samples; the same names stand among those of each sample."""

@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pti import losses
+from pti.common.errors import UsageError
+from pti.common.randomness import keyed_generator
 from pti.data.normalization import Normalization
-from pti.errors import UsageError
 from pti.modules import optimization
-from pti.modules.manual_training import ManualTraining
+from pti.modules.manual_optimization import ManualTraining
 from pti.modules.optimization import OptimizerFactory, Schedule
-from pti.modules.reconstruction_report import ReconstructionReport
 from pti.modules.vae_objective import VaeObjective
+from pti.modules.validation_metrics import ReconstructionReport
 from pti.networks.ema import Ema
 from pti.networks.perceptual import PerceptualLoss
 from pti.networks.posterior import Posterior
-from pti.randomness import keyed_generator
 
 if TYPE_CHECKING:
     from monai.networks.nets.autoencoderkl import AutoencoderKL

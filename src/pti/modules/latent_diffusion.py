@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pti.common.errors import UsageError
+from pti.common.randomness import sample_generator
 from pti.diffusion.formulation import Path, cast, min_snr_weight
 from pti.diffusion.guidance import drop_condition, guided
 from pti.diffusion.samplers import Progress, Sampler, gaussian_noise, sample
-from pti.errors import UsageError
+from pti.drawing.figures import Comparison
 from pti.losses import precise
 from pti.modules.latent_translation import LatentTranslation
 from pti.networks.conditional_unet import ConditionalUNet
 from pti.networks.frozen_autoencoder import FrozenAutoencoder
-from pti.randomness import sample_generator
-from pti.report.figures import Comparison
 
 CHANGED = 0.5
 """Root mean square difference of condition and target, in standard deviations of the latents, that is

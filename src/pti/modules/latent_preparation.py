@@ -10,11 +10,11 @@ from filelock import FileLock
 from lightning import Trainer
 from torch import Tensor
 
+from pti.common.progress import track
+from pti.data.batches import evaluation_batches
 from pti.data.cache_age import mark_used, remove_unused
 from pti.data.latent_cache import Encode, LatentCache, LatentDataset
-from pti.data.order import evaluation_batches
 from pti.networks.latent_scaling import LatentScaling
-from pti.progress import track
 
 
 def build_cache(

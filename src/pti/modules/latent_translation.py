@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pti.common.errors import UsageError
 from pti.data import resize
 from pti.data.latent_cache import POSTERIORS, LatentCache, LatentDataset, cache_key
 from pti.data.normalization import Normalization
 from pti.diffusion.samplers import Generator, gaussian_noise
-from pti.errors import UsageError
 from pti.modules.latent_preparation import build_cache, fit_scaling
 from pti.modules.optimization import OptimizerFactory, Schedule
 from pti.modules.tif_data import TifDataModule

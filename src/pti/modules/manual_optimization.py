@@ -9,7 +9,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pti.errors import UsageError
+from pti.common.errors import UsageError
 from pti.modules import optimization
 from pti.modules.optimization import OptimizerFactory, Schedule, Window
 

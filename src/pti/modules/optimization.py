@@ -16,7 +16,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_clos
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pti.errors import UsageError
+from pti.common.errors import UsageError
 
 OptimizerFactory = Callable[..., Optimizer]
 """``parameters -> Optimizer``, as a ``_partial_: true`` in YAML builds it."""

@@ -11,16 +11,16 @@ from typing import Any
 import lightning
 import numpy as np
 
+from pti.common.errors import DataError, UsageError
+from pti.common.processes import usable_cpus
 from pti.data.augment import Augmentation
-from pti.data.cache import FileImages, open_cache
+from pti.data.batches import evaluation_batches, training_batches
 from pti.data.dataset import SOURCES, TifDataset, samples_of
+from pti.data.image_cache import FileImages, open_cache
 from pti.data.latent_cache import LatentDataset
 from pti.data.layouts import Layout
 from pti.data.loader import BatchLoader, Plan, Position, auto_workers
-from pti.data.order import evaluation_batches, training_batches
-from pti.data.sides import Folder, Side, evenly, open_folders
-from pti.errors import DataError, UsageError
-from pti.parallel import usable_cpus
+from pti.data.splits import Folder, Side, evenly, open_folders
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class TifDataModule(lightning.LightningDataModule):
 
     Training: every sample once an epoch, in an order and with an augmentation that depend on (seed, epoch)
     alone, whatever the number of workers; the global batches depend on ``batch_size`` times devices only (see
-    `pti.data.order`). Where an epoch goes on after a resume is Lightning's own count of finished batches, so
+    `pti.data.batches`). Where an epoch goes on after a resume is Lightning's own count of finished batches, so
     that loader and trainer can't disagree. Validation and test: every sample once, none padded, shared by the
     ranks.
 

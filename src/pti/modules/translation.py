@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pti.common.errors import UsageError
+from pti.common.randomness import keyed_generator, sample_generator
 from pti.data import resize
 from pti.data.dataset import TifDataset
 from pti.data.normalization import Normalization
-from pti.data.sides import evenly
+from pti.data.splits import evenly
 from pti.diffusion.samplers import Progress, Sampler
-from pti.errors import UsageError
+from pti.drawing.figures import Comparison
 from pti.modules import optimization
-from pti.modules.manual_training import ManualTraining
+from pti.modules.manual_optimization import ManualTraining
 from pti.modules.optimization import OptimizerFactory, Schedule
 from pti.modules.translation_report import TranslationReport
 from pti.networks.ema import Ema
-from pti.randomness import keyed_generator, sample_generator
-from pti.report.figures import Comparison
 
 
 class Translation(ManualTraining):

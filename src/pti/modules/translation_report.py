@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pti.metrics.image import mae, psnr, ssim
-from pti.modules.reconstruction_report import DATA_RANGE, bone_agreement
 from pti.modules.running_means import RunningMeans
+from pti.modules.validation_metrics import DATA_RANGE, bone_agreement
 
 
 class TranslationReport:

@@ -16,7 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from pti.errors import UsageError
+from pti.common.errors import UsageError
 from pti.losses import precise
 from pti.networks.efficientnet_lite import EfficientNetLite0
 

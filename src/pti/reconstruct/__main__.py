@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pti.cli import command
-from pti.errors import UsageError
-from pti.overrides import require_checkpoint_and_images
-from pti.runs import resolve
+from pti.cli.command import command
+from pti.cli.overrides import require_checkpoint_and_images
+from pti.common.errors import UsageError
+from pti.runs.locate import resolve
 
 if TYPE_CHECKING:
     import torch
 
-    from pti.data.inputs import InputImage
-    from pti.manifest import Manifest
-    from pti.modules.inference import Load
-    from pti.modules.reconstruction import Reconstruct
+    from pti.data.input_images import InputImage
+    from pti.inference.devices import Load
+    from pti.inference.reconstructions import Reconstruct
+    from pti.runs.manifest import Manifest
 
 CHOICES = {"split": ("train", "val", "test"), "data.sources": ("target", "condition", "both")}
 
@@ -38,13 +38,13 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     """Find the images, look at them once, reconstruct those that aren't done yet, and sum up."""
     from functools import partial
 
-    from pti import checkpoint
-    from pti.data.inputs import survey
-    from pti.manifest import Manifest
-    from pti.modules.inference import choose_devices
-    from pti.modules.reconstruction import COMPARISONS, RAW, Reconstruct, fixed_data_range
-    from pti.report.reconstructions import METRICS, finish
-    from pti.summary import hash_file
+    from pti.data.input_images import survey
+    from pti.inference.devices import choose_devices
+    from pti.inference.reconstructions import COMPARISONS, RAW, Reconstruct, fixed_data_range
+    from pti.reconstruct.tables import METRICS, finish
+    from pti.runs import checkpoint
+    from pti.runs.manifest import Manifest
+    from pti.runs.summary import hash_file
 
     devices = choose_devices(cfg.accelerator, cfg.devices)
     path = resolve(str(cfg.ckpt))
@@ -75,8 +75,8 @@ def find_inputs(cfg: DictConfig, trained: dict[str, Any], output_dir: Path) -> "
         trained: ``data`` of the checkpoint's configuration: for what the command line leaves open.
         output_dir: left out where it lies below ``input_dir``.
     """
-    from pti.data.inputs import find_images
-    from pti.held_out import images_of_side
+    from pti.data.input_images import find_images
+    from pti.inference.held_out import images_of_side
 
     if cfg.input_dir is not None:
         folder = Path(str(cfg.input_dir)).expanduser().absolute()
@@ -95,8 +95,8 @@ def reconstruct(
     devices: "list[torch.device]",
 ) -> None:
     """Reconstruct what isn't done yet, and note it."""
-    from pti.modules.inference import run_batches
-    from pti.progress import track
+    from pti.common.progress import track
+    from pti.inference.devices import run_batches
 
     waiting = [image for image in images if not manifest.is_done(image.name, image.path)]
     if len(waiting) < len(images):

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pti.manifest import Manifest
-from pti.summary import hash_config, print_summary, write_summary, write_text_atomically
+from pti.runs.manifest import Manifest
+from pti.runs.summary import hash_config, print_summary, write_summary, write_text_atomically
 
 METRICS = "metrics.csv"
 AVERAGED = ("mae", "psnr", "ssim", "bone_dice", "bone_height_error_mm")

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pti.errors import DataError
-from pti.runs import resolve
+from pti.common.errors import DataError
+from pti.runs.locate import resolve
 
 if TYPE_CHECKING:
     from lightning import LightningModule

@@ -10,9 +10,9 @@ from typing import Any
 from lightning import LightningModule
 from torch import Tensor
 
-from pti.checkpoint import CheckpointError, check_targets, read
-from pti.errors import UsageError
-from pti.runs import fallbacks, resolve
+from pti.common.errors import UsageError
+from pti.runs.checkpoint import CheckpointError, check_targets, read
+from pti.runs.locate import fallbacks, resolve
 
 _STAGE_1 = "pti.modules.adversarial_vae.AdversarialVAE"
 _TARGET = "pti.networks.frozen_autoencoder.FrozenAutoencoder"

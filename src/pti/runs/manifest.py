@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pti.errors import UsageError
+from pti.common.errors import UsageError
 
 FILE = "manifest.jsonl"
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from pti.progress import format_duration
-from pti.report.panels import DIVERGING_CSS, data_uri, diverging, grey, tissue_window
-from pti.report.trade_off import is_number, plot_trade_off
-from pti.summary import write_text_atomically
-from pti.sweep import FAILED, FINISHED, JobResult
+from pti.common.progress import format_duration
+from pti.drawing.panels import DIVERGING_CSS, data_uri, diverging, grey, tissue_window
+from pti.runs.summary import write_text_atomically
+from pti.sweep.record import FAILED, FINISHED, JobResult
+from pti.sweep.trade_off import is_number, plot_trade_off
 
 MAIN_FIGURES = {
     "val/l1": "lower",
@@ -125,11 +125,8 @@ def _csv(folder: Path, results: Sequence[JobResult]) -> str:
 
 
 def _html(results: Sequence[JobResult], title: str, pictures: SamePatients | None) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+    from pti.drawing.page import render
 
-    environment = Environment(
-        loader=PackageLoader("pti.report"), autoescape=select_autoescape(), undefined=StrictUndefined
-    )
     columns = main_figures(results)
     best = {name: _best(results, name) for name in columns}
     rows = [
@@ -141,7 +138,8 @@ def _html(results: Sequence[JobResult], title: str, pictures: SamePatients | Non
         }
         for result in results
     ]
-    return environment.get_template("sweep.html").render(
+    return render(
+        "sweep/templates/sweep.html",
         title=title,
         keys=swept_keys(results),
         columns=[(name, MAIN_FIGURES.get(name, "")) for name in columns],

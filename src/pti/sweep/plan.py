@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from pti.errors import UsageError
-from pti.sweep import FINISHED, SWEEP_FILE, PlannedJob, Sweep, load_sweep, readable
+from pti.common.errors import UsageError
+from pti.sweep.record import FINISHED, SWEEP_FILE, PlannedJob, Sweep, load_sweep, readable
 
 LONGEST_NAME = 100
 

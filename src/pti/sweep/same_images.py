@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 
-from pti.checkpoint import load, read
+from pti.common.errors import DataError
+from pti.common.progress import track
 from pti.data import tif
-from pti.data.inputs import InputImage
-from pti.errors import DataError
-from pti.held_out import images_of_side
-from pti.modules.inference import choose_devices
-from pti.modules.reconstruction import reconstruct_images
-from pti.progress import track
-from pti.report.sweep import SamePatients
-from pti.sweep import FINISHED, JobResult
+from pti.data.input_images import InputImage
+from pti.inference.devices import choose_devices
+from pti.inference.held_out import images_of_side
+from pti.inference.reconstructions import reconstruct_images
+from pti.runs.checkpoint import load, read
+from pti.sweep.page import SamePatients
+from pti.sweep.record import FINISHED, JobResult
 
 
 def same_patients(results: Sequence[JobResult], count: int = 4) -> SamePatients | None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from pti.sweep import JobResult
+from pti.sweep.record import JobResult
 
 _MOST_LABELS = 16
 

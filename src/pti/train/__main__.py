@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pti.cli import command
-from pti.config import CONF_DIR
-from pti.errors import DataError, UsageError
-from pti.overrides import require_folder
-from pti.runs import resolve, run_dir_of
+from pti.cli.command import command
+from pti.cli.overrides import require_folder
+from pti.common.conf_dir import CONF_DIR
+from pti.common.errors import UsageError
+from pti.runs.locate import resolve, run_dir_of
 
 _LOGGER_PACKAGES = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
 
@@ -48,7 +47,7 @@ def _require_experiment(config: DictConfig) -> None:
 
 def _cluster_overrides(config: DictConfig) -> list[str]:
     """One folder for all processes that torchrun or SLURM has started, which each look at the clock."""
-    from pti.launch import started_by_launcher, started_from_outside
+    from pti.train.launch import started_by_launcher, started_from_outside
 
     if not started_from_outside() or started_by_launcher():
         return []
@@ -84,7 +83,7 @@ def _quoted(path: Path) -> str:
 @command("train", preflight=preflight)
 def main(config: DictConfig, output_dir: Path) -> int:
     """Train, in this process or in one for each device."""
-    from pti.launch import count_devices, run_on_devices, started_from_outside
+    from pti.train.launch import count_devices, run_on_devices, started_from_outside
 
     OmegaConf.update(config, "output_dir", str(output_dir))
     if config.get("autoencoder_ckpt") is not None and config.get("ckpt_path") is None:
@@ -92,76 +91,12 @@ def main(config: DictConfig, output_dir: Path) -> int:
         config.autoencoder_ckpt = str(resolve(str(config.autoencoder_ckpt)))
     devices = count_devices(config.trainer)
     if devices == 1 or started_from_outside():
+        from pti.train.run import train
+
         return train(config, output_dir)
     resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     OmegaConf.save(resolved, output_dir / "config.yaml")
     return run_on_devices(output_dir / "config.yaml", output_dir, devices)
-
-
-def train(config: DictConfig, output_dir: Path) -> int:
-    """Train in this process, as one rank when there are several.
-
-    Args:
-        config: ``conf/train.yaml``, composed.
-        output_dir: the run's folder.
-
-    Returns:
-        0; 130 or 143 when Ctrl-C or SIGTERM stopped training after a checkpoint.
-
-    Raises:
-        UsageError, DataError: with what is to be mended.
-    """
-    from pti.modules.callbacks import Interrupted, StopSignals
-    from pti.training import Training
-
-    with StopSignals() as signals:
-        training = Training(config, output_dir, signals)
-        try:
-            training.run()
-        except Interrupted as stop:
-            training.conclude("interrupted")
-            return stop.exit_code
-        except Exception as error:
-            training.conclude("failed")
-            told = explained(error)
-            if told is error:  # "raise error from error" would make it its own cause
-                raise
-            raise told from error
-        training.conclude("finished")
-    return 0
-
-
-def explained(error: Exception) -> Exception:
-    """A library's error in words that say what to turn; other errors as they are.
-
-    What it was raised from counts too: torch raises the death of a loading process in the main thread,
-    wherever that happens to be, so that other code may catch it and raise an error of its own.
-    """
-    if isinstance(error, (UsageError, DataError)):
-        return error
-    for cause in _with_causes(error):
-        first = next(iter(str(cause).splitlines()), "")
-        if type(cause).__name__ == "OutOfMemoryError":
-            return DataError(
-                f"The device's memory is full ({first}). Lower data.batch_size (and raise "
-                "model.accumulate_grad_batches), or set trainer.precision=bf16-mixed."
-            )
-        if isinstance(cause, RuntimeError) and "DataLoader worker" in str(cause):
-            return DataError(
-                f"A process that loads images was killed ({first}); the machine's memory may be "
-                "full. Lower data.num_workers, then continue with ckpt_path=last."
-            )
-    return error
-
-
-def _with_causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    following: BaseException | None = error
-    while following is not None and id(following) not in seen:
-        seen.add(id(following))
-        yield following
-        hidden = following.__suppress_context__
-        following = following.__cause__ or (None if hidden else following.__context__)
 
 
 if __name__ == "__main__":

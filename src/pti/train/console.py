@@ -14,16 +14,16 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from pti.data.integrity import quick_check, require_sound
-from pti.data.structure import DataSource
-from pti.modules.callbacks.metrics_csv import read_metrics
+from pti.check.full_check import quick_check, require_sound
+from pti.data.checks.structure import DataSource
+from pti.drawing.figures import draw_curves
 from pti.modules.tif_data import TifDataModule
-from pti.report.figures import draw_curves
-from pti.resuming import Start
-from pti.summary import print_summary, write_summary
+from pti.runs.summary import print_summary, write_summary
+from pti.train.callbacks.metrics_csv import read_metrics
+from pti.train.resume import Start
 
 if TYPE_CHECKING:
-    from pti.training import Training
+    from pti.train.run import Training
 
 _WARNINGS = 5
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from pti.errors import UsageError
-from pti.rank import GRACE_AFTER_SIGNAL, STARTED_BY, first_failure
+from pti.common.errors import UsageError
+from pti.train.rank import GRACE_AFTER_SIGNAL, STARTED_BY, first_failure
 
 GRACE_AFTER_FAILURE = 5.0  # seconds in which the others notice that a process is gone
 _POLL = 0.2
@@ -111,7 +111,7 @@ def _started(config_file: Path, output_dir: Path, devices: int) -> Iterator[list
         STARTED_BY: str(os.getpid()),
     }
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
-    command = [sys.executable, "-m", "pti.rank", str(config_file), str(output_dir), *sys.argv[1:]]
+    command = [sys.executable, "-m", "pti.train.rank", str(config_file), str(output_dir), *sys.argv[1:]]
     ranks: list[_Rank] = []
     try:
         for rank in range(devices):

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pti.errors import DataError, UsageError
-from pti.summary import write_text_atomically
+from pti.common.errors import DataError, UsageError
+from pti.runs.summary import write_text_atomically
 
 STARTED_BY = "PTI_LAUNCHER"
 """In the environment of a rank: the process id of its parent."""
@@ -56,14 +56,14 @@ def _follow_parent(parent: int) -> None:
 
 
 def main() -> None:
-    """The entry of a rank: ``python -m pti.rank CONFIG OUTPUT_DIR ARGUMENTS_OF_TRAIN…``."""
+    """The entry of a rank: ``python -m pti.train.rank CONFIG OUTPUT_DIR ARGUMENTS_OF_TRAIN…``."""
     config_file, output_dir = Path(sys.argv[1]), Path(sys.argv[2])
     sys.argv = ["pti train", *sys.argv[3:]]  # what summary.json records
 
     def work() -> int:
         from omegaconf import DictConfig, OmegaConf
 
-        from pti.train import train
+        from pti.train.run import train
 
         config = OmegaConf.load(config_file)
         assert isinstance(config, DictConfig)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pti.checkpoint import CheckpointError, read
-from pti.errors import DataError, UsageError
-from pti.runs import LAST, fallbacks, resolve, run_dir_of
+from pti.common.errors import DataError, UsageError
+from pti.runs.checkpoint import CheckpointError, read
+from pti.runs.locate import LAST, fallbacks, resolve, run_dir_of
 
 MAY_DIFFER = (
     "output_dir",

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from pti.first_stage import give_weights, take_autoencoder
-from pti.launch import count_devices, started_by_launcher, started_from_outside
-from pti.modules.callbacks import AtomicCheckpointIO, Checkpointer, Randomness, StopSignals
+from pti.common.errors import DataError, UsageError
 from pti.modules.tif_data import TifDataModule
-from pti.resuming import Start, exclusive_run, find_start
-from pti.summary import package_versions
-from pti.training_report import conclude, print_config, print_plan, require_sound_data
+from pti.runs.first_stage import give_weights, take_autoencoder
+from pti.runs.summary import package_versions
+from pti.train.callbacks import AtomicCheckpointIO, Checkpointer, Interrupted, Randomness, StopSignals
+from pti.train.console import conclude, print_config, print_plan, require_sound_data
+from pti.train.launch import count_devices, started_by_launcher, started_from_outside
+from pti.train.resume import Start, exclusive_run, find_start
 
 
 class Training:
@@ -141,3 +143,66 @@ def _quieten() -> None:
         ".*It is recommended to use `self.log.*sync_dist.*",  # modules join the ranks' figures themselves
     ):
         warnings.filterwarnings("ignore", message=message)
+
+
+def train(config: DictConfig, output_dir: Path) -> int:
+    """Train in this process, as one rank when there are several.
+
+    Args:
+        config: ``conf/train.yaml``, composed.
+        output_dir: the run's folder.
+
+    Returns:
+        0; 130 or 143 when Ctrl-C or SIGTERM stopped training after a checkpoint.
+
+    Raises:
+        UsageError, DataError: with what is to be mended.
+    """
+    with StopSignals() as signals:
+        training = Training(config, output_dir, signals)
+        try:
+            training.run()
+        except Interrupted as stop:
+            training.conclude("interrupted")
+            return stop.exit_code
+        except Exception as error:
+            training.conclude("failed")
+            told = explained(error)
+            if told is error:  # "raise error from error" would make it its own cause
+                raise
+            raise told from error
+        training.conclude("finished")
+    return 0
+
+
+def explained(error: Exception) -> Exception:
+    """A library's error in words that say what to turn; other errors as they are.
+
+    What it was raised from counts too: torch raises the death of a loading process in the main thread,
+    wherever that happens to be, so that other code may catch it and raise an error of its own.
+    """
+    if isinstance(error, (UsageError, DataError)):
+        return error
+    for cause in _with_causes(error):
+        first = next(iter(str(cause).splitlines()), "")
+        if type(cause).__name__ == "OutOfMemoryError":
+            return DataError(
+                f"The device's memory is full ({first}). Lower data.batch_size (and raise "
+                "model.accumulate_grad_batches), or set trainer.precision=bf16-mixed."
+            )
+        if isinstance(cause, RuntimeError) and "DataLoader worker" in str(cause):
+            return DataError(
+                f"A process that loads images was killed ({first}); the machine's memory may be "
+                "full. Lower data.num_workers, then continue with ckpt_path=last."
+            )
+    return error
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        yield following
+        hidden = following.__suppress_context__
+        following = following.__cause__ or (None if hidden else following.__context__)

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pti.cli import command
-from pti.config import CONF_DIR
-from pti.errors import UsageError
-from pti.overrides import require_checkpoint_and_images
-from pti.runs import resolve
+from pti.cli.command import command
+from pti.cli.overrides import require_checkpoint_and_images
+from pti.common.conf_dir import CONF_DIR
+from pti.common.errors import UsageError
+from pti.runs.locate import resolve
 
 if TYPE_CHECKING:
     import torch
 
-    from pti.data.inputs import InputImage
-    from pti.modules.sampling import Sampling
-    from pti.report.calibration_file import HeightCalibration
-    from pti.report.translations import Translations
+    from pti.data.input_images import InputImage
+    from pti.inference.calibration_file import HeightCalibration
+    from pti.inference.sampling import Sampling
+    from pti.inference.tables import Translations
 
 SPLITS = ("train", "val", "test")
 SAMPLERS = CONF_DIR / "model" / "sampler"
@@ -53,12 +53,12 @@ def _require_conditions_alone(folder: Path, cfg: DictConfig) -> None:
 @command("translate", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> None:
     """Find the images, translate those that aren't done yet, and sum up."""
+    from pti.inference.calibration_file import read_height_calibration
+    from pti.inference.devices import choose_devices
+    from pti.inference.sampling import Sampling
+    from pti.inference.tables import finish
     from pti.metrics.translation import mean_height_loss_mm
-    from pti.modules.inference import choose_devices
-    from pti.modules.sampling import Sampling
-    from pti.report.calibration_file import read_height_calibration
-    from pti.report.translations import finish
-    from pti.summary import hash_file
+    from pti.runs.summary import hash_file
 
     devices = choose_devices(cfg.accelerator, cfg.devices)
     translator = open_translator(resolve(str(cfg.ckpt)))
@@ -130,7 +130,7 @@ def open_translator(path: Path) -> Translator:
         CheckpointError: it can't be used.
         UsageError: it is of another kind.
     """
-    from pti import checkpoint
+    from pti.runs import checkpoint
 
     module = checkpoint.load(path)
     if not hasattr(module, "translate"):
@@ -149,7 +149,7 @@ def find_inputs(cfg: DictConfig, trained: dict[str, Any], output_dir: Path) -> I
         trained: ``data`` of the checkpoint's configuration: for what the command line leaves open.
         output_dir: left out where it lies below ``input_dir``.
     """
-    from pti.data.inputs import find_images
+    from pti.data.input_images import find_images
 
     if cfg.input_dir is not None:
         folder = Path(str(cfg.input_dir)).expanduser().absolute()
@@ -167,7 +167,7 @@ def inputs_of_side(data: Mapping[str, Any], side: str, source: str) -> Inputs:
         side: ``train``, ``val`` or ``test``.
         source: what the configuration comes from, for messages.
     """
-    from pti.held_out import images_of_side, pairs_of_side
+    from pti.inference.held_out import images_of_side, pairs_of_side
 
     images = images_of_side({**data, "sources": "condition"}, side, source)
     targets = {pair.name: pair.target for pair in pairs_of_side(data, side, source) if pair.target}
@@ -205,14 +205,14 @@ def translate_images(
     """
     from functools import partial
 
-    from pti import checkpoint
-    from pti.data.inputs import survey
-    from pti.manifest import Manifest
-    from pti.modules.reconstruction import fixed_data_range
-    from pti.modules.sampling import Item, Translate
-    from pti.modules.translating import FOLDERS, Finish, figures_of, translate_all
-    from pti.report.translations import TABLES, Translations
-    from pti.summary import hash_config, hash_file
+    from pti.data.input_images import survey
+    from pti.inference.reconstructions import fixed_data_range
+    from pti.inference.sampling import Item, Translate
+    from pti.inference.tables import TABLES, Translations
+    from pti.inference.translator import FOLDERS, Finish, figures_of, translate_all
+    from pti.runs import checkpoint
+    from pti.runs.manifest import Manifest
+    from pti.runs.summary import hash_config, hash_file
 
     module = translator.module
     if module.deterministic and sampling.samples > 1:

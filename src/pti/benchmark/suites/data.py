@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pti.benchmarks.comparison import Comparison, on_one_thread
+from pti.benchmark.comparison import Comparison, on_one_thread
 
 
 def data_suite(config: DictConfig, scratch: Path) -> list[Comparison]:

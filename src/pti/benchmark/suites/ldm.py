@@ -6,9 +6,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pti.benchmarks.comparison import Comparison
-from pti.benchmarks.training import composed, phantom, timed_epoch
-from pti.config import CONF_DIR
+from pti.benchmark.comparison import Comparison
+from pti.benchmark.training import composed, phantom, timed_epoch
+from pti.common.conf_dir import CONF_DIR
 
 _SIZE = 128  # of ldm_demo's images, pixels
 _BATCH = 4  # images that are translated
@@ -53,7 +53,7 @@ def _samplers(module: Any, size: int) -> Comparison:
     import torch
     from hydra.utils import instantiate
 
-    from pti.randomness import sample_generator
+    from pti.common.randomness import sample_generator
 
     raw = torch.zeros(_BATCH, 1, size, size)
     raw[..., size // 4 : -size // 8, size // 3 : -size // 3] = 1000.0

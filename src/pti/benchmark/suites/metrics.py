@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pti.benchmarks.comparison import Comparison, on_one_thread
+from pti.benchmark.comparison import Comparison, on_one_thread
 
 _DRAWN = 40  # pairs, of patients of their own
 _LEAST_SIZE = 64  # of a phantom
@@ -16,7 +16,7 @@ def metrics_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
     import torch
 
     from pti.data.phantom import draw_pairs
-    from pti.metrics.agreement import compare_images, find_bone
+    from pti.metrics.bone_agreement import compare_images, find_bone
     from pti.metrics.image import mae, ms_ssim, psnr, ssim
     from pti.metrics.morphometry import dice, hausdorff95, iou
 
@@ -46,12 +46,12 @@ def metrics_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
 
     everything = {
         "one metric after the other": on_one_thread(one_by_one),
-        "pti.metrics.agreement.compare_images": on_one_thread(
+        "pti.metrics.bone_agreement.compare_images": on_one_thread(
             lambda: [compare_images(truths[index], predictions[index], data_range) for index in order]
         ),
     }
     morphometry = {
-        "pti.metrics.agreement.find_bone": on_one_thread(
+        "pti.metrics.bone_agreement.find_bone": on_one_thread(
             lambda: [find_bone(predictions[index], edge) for index in order]
         )
     }

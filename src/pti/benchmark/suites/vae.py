@@ -5,8 +5,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pti.benchmarks.comparison import Comparison
-from pti.benchmarks.training import phantom, timed_epoch
+from pti.benchmark.comparison import Comparison
+from pti.benchmark.training import phantom, timed_epoch
 
 _SIZE = 128  # of vae_demo's images, pixels
 

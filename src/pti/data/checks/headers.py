@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from pti.data.findings import WHOLE_SET, Finding, once_for_all, shown
+from pti.data.checks.findings import WHOLE_SET, Finding, once_for_all, shown
 from pti.data.layouts import Pair
 from pti.data.tif import TifHeader
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from pti.data.examine import file_finding
-from pti.data.findings import WHOLE_SET, Finding, once_for_all, shown
+from pti.check.image_facts import file_finding
+from pti.common.errors import DataError
+from pti.data.checks.findings import WHOLE_SET, Finding, once_for_all, shown
+from pti.data.checks.headers import check_sizes
 from pti.data.layouts import SPLITS, Layout, Pair, leaves_root, paired_folders
-from pti.data.sizes import check_sizes
-from pti.data.split import sides_of
+from pti.data.patient_split import sides_of
 from pti.data.tif import TifError, TifHeader, inspect
-from pti.errors import DataError
 
 _NO_SPLIT = ("layout", "no_images", "no_patient", "outside")  # with these the split would be another one
 READERS = 8  # threads: reading headers waits for the disk or the network

@@ -17,16 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from pti.data import phantom_shapes as shapes
+from pti.common.errors import UsageError
+from pti.common.progress import track
 from pti.data import tif
-from pti.data.phantom_anatomy import CHANCE, Section, draw_patient
-from pti.data.phantom_faults import write_broken
-from pti.data.phantom_folder import MARKER, RECIPE, check_settings, holds_phantom, inventory
-from pti.data.phantom_section import draw_section
-from pti.data.phantom_texture import textures
-from pti.errors import UsageError
+from pti.data.phantom import shapes
+from pti.data.phantom.anatomy import CHANCE, Section, draw_patient
+from pti.data.phantom.faults import write_broken
+from pti.data.phantom.folder import MARKER, RECIPE, check_settings, holds_phantom, inventory
+from pti.data.phantom.section import draw_section
+from pti.data.phantom.texture import textures
 from pti.metrics.morphometry import FRACTIONS, HEIGHTS_MM
-from pti.progress import track
 
 SITES = ("HA", "MB", "RV")
 

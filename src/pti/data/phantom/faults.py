@@ -29,7 +29,7 @@ def write_broken(folder: Path, original: str, healthy: Iterator[Any]) -> list[di
 
     Returns:
         rows of ``broken.csv``: ``file`` (relative to the folder), ``fault`` (the short code of
-        `pti.data.findings`), ``what`` (in words).
+        `pti.data.checks.findings`), ``what`` (in words).
     """
     rows: list[dict[str, str]] = []
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pti.errors import UsageError
+from pti.common.errors import UsageError
 
 MARKER = "phantom.json"
 RECIPE = 1

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from pti.data import phantom_shapes as shapes
-from pti.data.phantom_anatomy import Section
-from pti.data.phantom_texture import COLUMNS, ROWS, Texture
+from pti.data.phantom import shapes
+from pti.data.phantom.anatomy import Section
+from pti.data.phantom.texture import COLUMNS, ROWS, Texture
 
 OFFSET_HU = 2000.0
 """Added to Hounsfield units, so that every tissue lies above the background, 0, and above half the typical

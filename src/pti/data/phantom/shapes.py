@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from pti.data.phantom_anatomy import Section
+from pti.data.phantom.anatomy import Section
 
 CUSP_SLOPE = 0.85
 """Distance to the chewing surface / distance below it along the axis: the cosine of its typical slope."""

@@ -1,7 +1,7 @@
 """TIF files: one image in, one float32 array out; one array in, one file out.
 
 Each call opens and closes its own file, so that it may be used from any number of threads and processes.
-Nothing is decoded before the file's claims were compared with its size (`pti.data.tif_checks`).
+Nothing is decoded before the file's claims were compared with its size (`pti.data.tif.checks`).
 """
 
 import os
@@ -16,8 +16,8 @@ from typing import BinaryIO
 import numpy as np
 import tifffile
 
-from pti.data.tif_checks import CODECS, DEFLATE, MM_PER_UNIT, NO_COMPRESSION, check
-from pti.data.tif_directory import COPY, RESAVE, Directory, Tag, TifError, read_directory
+from pti.data.tif.checks import CODECS, DEFLATE, MM_PER_UNIT, NO_COMPRESSION, check
+from pti.data.tif.directory import COPY, RESAVE, Directory, Tag, TifError, read_directory
 
 __all__ = ["TifError", "TifHeader", "TifImage", "inspect", "read", "write"]
 

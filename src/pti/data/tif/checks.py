@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from pti.data.tif_directory import COPY, RESAVE, Directory, Tag, TifError
+from pti.data.tif.directory import COPY, RESAVE, Directory, Tag, TifError
 
 MAX_SIDE = 4096
 """Longest side in pixels. 4096 x 4096 float32 take 64 MB: far above a cross-section, far below trouble."""

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pti.errors import DataError
+from pti.common.errors import DataError
 
 RESAVE = "Save the image again as one uncompressed float32 page."
 COPY = "Copy the file again from its origin."

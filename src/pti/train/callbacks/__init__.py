@@ -1,12 +1,12 @@
 """What happens around training: checkpoints, signals, random generators, progress, metrics and pictures."""
 
-from pti.modules.callbacks.checkpoint_io import AtomicCheckpointIO
-from pti.modules.callbacks.checkpointing import Checkpointer
-from pti.modules.callbacks.metrics_csv import MetricsCsv
-from pti.modules.callbacks.pictures import Pictures
-from pti.modules.callbacks.progress import TrainingProgress
-from pti.modules.callbacks.randomness import Randomness
-from pti.modules.callbacks.stopping import Interrupted, StopSignals
+from pti.train.callbacks.checkpoint_io import AtomicCheckpointIO
+from pti.train.callbacks.checkpointing import Checkpointer
+from pti.train.callbacks.metrics_csv import MetricsCsv
+from pti.train.callbacks.pictures import Pictures
+from pti.train.callbacks.progress import TrainingProgress
+from pti.train.callbacks.randomness import Randomness
+from pti.train.callbacks.stopping import Interrupted, StopSignals
 
 __all__ = [
     "AtomicCheckpointIO",

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 from torch import Tensor
 
-from pti.errors import DataError
+from pti.common.errors import DataError
 
 _PLAIN = (str, bytes, bool, int, float, type(None), Tensor, torch.Size, torch.dtype, torch.device)
 

@@ -11,11 +11,11 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from pti.errors import UsageError
-from pti.modules.callbacks.agreement import Agreement
-from pti.modules.callbacks.checkpoint_io import require_writable
-from pti.modules.callbacks.finite import first_not_finite, not_finite_error, weights_are_finite
-from pti.modules.callbacks.loop_state import (
+from pti.common.errors import UsageError
+from pti.train.callbacks.agreement import Agreement
+from pti.train.callbacks.checkpoint_io import require_writable
+from pti.train.callbacks.finite import first_not_finite, not_finite_error, weights_are_finite
+from pti.train.callbacks.loop_state import (
     Moment,
     batches_done,
     epoch_is_complete,
@@ -24,7 +24,7 @@ from pti.modules.callbacks.loop_state import (
     start_new_epoch,
     validation_follows,
 )
-from pti.modules.callbacks.stopping import Interrupted, StopSignals
+from pti.train.callbacks.stopping import Interrupted, StopSignals
 
 
 class Checkpointer(Checkpoint):

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from pti.errors import DataError
+from pti.common.errors import DataError
 
 
 def first_not_finite(trainer: Trainer, outputs: Any) -> str | None:

@@ -12,8 +12,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from pti.modules.callbacks.loop_state import batches_done, is_last_batch
-from pti.summary import write_text_atomically
+from pti.runs.summary import write_text_atomically
+from pti.train.callbacks.loop_state import batches_done, is_last_batch
 
 Row = dict[str, float]
 _FIRST = ("epoch", "step")

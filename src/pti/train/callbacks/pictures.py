@@ -11,9 +11,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from pti.data.dataset import TifDataset
-from pti.modules.callbacks.loop_state import batches_done
-from pti.modules.callbacks.metrics_csv import read_metrics
-from pti.report.figures import Comparison, draw_comparison, draw_curves
+from pti.drawing.figures import Comparison, draw_comparison, draw_curves
+from pti.train.callbacks.loop_state import batches_done
+from pti.train.callbacks.metrics_csv import read_metrics
 
 
 @runtime_checkable

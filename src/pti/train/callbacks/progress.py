@@ -11,8 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from pti.modules.callbacks.loop_state import batches_done, batches_of_epoch_done
-from pti.progress import format_duration
+from pti.common.progress import format_duration
+from pti.train.callbacks.loop_state import batches_done, batches_of_epoch_done
 
 _SMOOTHING = 0.05  # weight of the newest duration
 _WARM_UP = 3  # the first batches are slower than the rest

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from pti.modules.callbacks.agreement import Agreement
+from pti.train.callbacks.agreement import Agreement
 
 _VALIDATION = 1_000_003  # any constant that sets validation's stream apart from training's
 
