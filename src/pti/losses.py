@@ -19,19 +19,19 @@ TERM_INPUTS = ("reconstruction", "image", "mean", "std", "fake_features", "real_
 """What a named term may ask for, by the names of its arguments."""
 
 
-def precise(tensor: Tensor) -> Tensor:
+def at_least_float32(tensor: Tensor) -> Tensor:
     """float64 stays float64; everything else becomes float32."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def l1(reconstruction: Tensor, image: Tensor) -> Tensor:
     """Mean absolute error per pixel."""
-    return F.l1_loss(precise(reconstruction), precise(image))
+    return F.l1_loss(at_least_float32(reconstruction), at_least_float32(image))
 
 
 def l2(reconstruction: Tensor, image: Tensor) -> Tensor:
     """Mean squared error per pixel."""
-    return F.mse_loss(precise(reconstruction), precise(image))
+    return F.mse_loss(at_least_float32(reconstruction), at_least_float32(image))
 
 
 def kl_divergence(mean: Tensor, std: Tensor) -> Tensor:
@@ -46,8 +46,8 @@ def kl_divergence(mean: Tensor, std: Tensor) -> Tensor:
 
 def kl_per_image(mean: Tensor, std: Tensor) -> Tensor:
     """The same, (B,): one value per image, summed over its latents, in nats."""
-    variance = precise(std).square()
-    return 0.5 * (precise(mean).square() + variance - variance.log() - 1).flatten(1).sum(1)
+    variance = at_least_float32(std).square()
+    return 0.5 * (at_least_float32(mean).square() + variance - variance.log() - 1).flatten(1).sum(1)
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ def lsgan() -> AdversarialLoss:
     """Least squares on the raw logits, real 1 and fake 0 (Mao et al. 2017, eq. 9)."""
 
     def generator(fake: Tensor) -> Tensor:
-        return (precise(fake) - 1).square().mean()
+        return (at_least_float32(fake) - 1).square().mean()
 
     def discriminator(real: Tensor, fake: Tensor) -> Tensor:
-        return 0.5 * ((precise(real) - 1).square().mean() + precise(fake).square().mean())
+        return 0.5 * ((at_least_float32(real) - 1).square().mean() + at_least_float32(fake).square().mean())
 
     return AdversarialLoss("lsgan", generator, discriminator)
 
@@ -77,17 +77,17 @@ def hinge() -> AdversarialLoss:
     """Hinge loss on the raw logits, margin 1; the generator's side is linear (Lim & Ye 2017)."""
 
     def generator(fake: Tensor) -> Tensor:
-        return -precise(fake).mean()
+        return -at_least_float32(fake).mean()
 
     def discriminator(real: Tensor, fake: Tensor) -> Tensor:
-        return 0.5 * (F.relu(1 - precise(real)).mean() + F.relu(1 + precise(fake)).mean())
+        return 0.5 * (F.relu(1 - at_least_float32(real)).mean() + F.relu(1 + at_least_float32(fake)).mean())
 
     return AdversarialLoss("hinge", generator, discriminator)
 
 
 def gradient(reconstruction: Tensor, image: Tensor) -> Tensor:
     """Mean absolute error of the horizontal and vertical finite differences: sharp edges."""
-    difference = precise(reconstruction) - precise(image)
+    difference = at_least_float32(reconstruction) - at_least_float32(image)
     return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
 
 
@@ -97,7 +97,7 @@ def focal_frequency(reconstruction: Tensor, image: Tensor, alpha: float = 1.0) -
     Focal frequency loss (Jiang et al. 2021, eq. 8–9). The weight, scaled to a maximum of 1 in each image,
     lets the frequencies that are hard to match count most: texture.
     """
-    error = torch.fft.fft2(precise(reconstruction) - precise(image), norm="ortho").abs()
+    error = torch.fft.fft2(at_least_float32(reconstruction) - at_least_float32(image), norm="ortho").abs()
     weight = error.detach() ** alpha
     weight = weight / weight.amax((-2, -1), keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
     return (weight * error.square()).mean()
@@ -106,7 +106,9 @@ def focal_frequency(reconstruction: Tensor, image: Tensor, alpha: float = 1.0) -
 def feature_matching(fake_features: Sequence[Tensor], real_features: Sequence[Tensor]) -> Tensor:
     """Mean absolute difference of the discriminator's features, over all layers (Wang et al. 2018, eq. 4)."""
     pairs = zip(fake_features, real_features, strict=True)
-    return torch.stack([F.l1_loss(precise(fake), precise(real.detach())) for fake, real in pairs]).mean()
+    return torch.stack(
+        [F.l1_loss(at_least_float32(fake), at_least_float32(real.detach())) for fake, real in pairs]
+    ).mean()
 
 
 class Term:

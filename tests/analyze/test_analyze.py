@@ -54,7 +54,7 @@ def test_latents_are_the_posteriors_means(result, study):
     assert set(latents.split) == {"train", "val", "test"}
     module = checkpoint.load(study.checkpoint)
     for index in (0, 13):
-        raw = resize.fit(tif.read(study.data / f"{latents.name[index]}.tif").pixels, 32)
+        raw = resize.pad_and_resize(tif.read(study.data / f"{latents.name[index]}.tif").pixels, 32)
         with torch.no_grad():
             mean = module.encode(torch.from_numpy(raw)[None, None]).mean  # pyright: ignore
         assert np.allclose(latents.mean[index], mean[0].numpy(), atol=1e-5)

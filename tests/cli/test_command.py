@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 import pti.common.conf_dir
 pti.common.conf_dir.CONF_DIR = Path(r"{conf}")
-from pti.cli import command
-from pti.errors import DataError, UsageError
+from pti.cli.command import command
+from pti.common.errors import DataError, UsageError
 
 def preflight(config):
     if config.size > 100:

@@ -89,7 +89,7 @@ def test_an_unusable_cache_folder_is_named(write_set: WriteSet, tmp_path: Path) 
 BUILD = """if True:
     import sys, time
     from pathlib import Path
-    from pti.data import cache
+    from pti.data import image_cache as cache
     from pti.data.layouts import paired_folders
     def slow(path, read=cache.read):
         time.sleep(0.05)

@@ -4,7 +4,7 @@ import pytest
 
 from pti.common.errors import DataError, UsageError
 from pti.data.layouts import Pair
-from pti.data.patient_split import sides_of, split_patients
+from pti.data.patient_split import split_patients, splits_of
 
 FRACTIONS = (0.8, 0.1, 0.1)
 
@@ -68,8 +68,8 @@ def _pair(patient: str, split: str | None = None, name: str = "n") -> Pair:
 
 def test_what_the_table_says_wins() -> None:
     pairs = [_pair("a", "test"), _pair("b", "train"), _pair("a"), _pair("c", "val")]
-    assert sides_of(pairs, 0, FRACTIONS) == ["test", "train", "test", "val"]
+    assert splits_of(pairs, 0, FRACTIONS) == ["test", "train", "test", "val"]
     with pytest.raises(DataError, match="sides test and train"):
-        sides_of([_pair("a", "test"), _pair("a", "train")], 0, FRACTIONS)
+        splits_of([_pair("a", "test"), _pair("a", "train")], 0, FRACTIONS)
     with pytest.raises(DataError, match="odd: no patient"):
-        sides_of([_pair("", name="odd")], 0, FRACTIONS)
+        splits_of([_pair("", name="odd")], 0, FRACTIONS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from pti.data.resize import fit, pixel_mm_after, unfit
+from pti.data.resize import pad_and_resize, pixel_mm_after, restore_size
 
 
 def _ellipse(height: int, width: int, value: float = 500.0) -> np.ndarray:
@@ -14,14 +14,14 @@ def _ellipse(height: int, width: int, value: float = 500.0) -> np.ndarray:
 
 def test_identity_at_the_right_size() -> None:
     image = _ellipse(64, 64)
-    assert fit(image, 64) is image
-    assert unfit(image, (64, 64)) is image
+    assert pad_and_resize(image, 64) is image
+    assert restore_size(image, (64, 64)) is image
 
 
 @pytest.mark.parametrize("shape", [(128, 96), (96, 128), (61, 64), (31, 17), (200, 200)])
 def test_background_stays_0_and_the_rim_is_at_least_half_tissue(shape: tuple[int, int]) -> None:
     image = _ellipse(*shape)
-    fitted = fit(image, 64)
+    fitted = pad_and_resize(image, 64)
     assert fitted.shape == (64, 64)
     assert fitted.dtype == np.float32
     tissue = fitted[fitted != 0]
@@ -34,7 +34,7 @@ def test_background_stays_0_and_the_rim_is_at_least_half_tissue(shape: tuple[int
 @pytest.mark.parametrize("shape", [(128, 96), (97, 128), (40, 64)])
 def test_way_back_restores_frame_and_position(shape: tuple[int, int]) -> None:
     image = _ellipse(*shape)
-    back = unfit(fit(image, 64), shape)
+    back = restore_size(pad_and_resize(image, 64), shape)
     assert back.shape == shape
     before, after = image != 0, back != 0
     assert 2 * (before & after).sum() / (before.sum() + after.sum()) > 0.95
@@ -49,7 +49,7 @@ def test_an_edge_keeps_its_place_to_a_fraction_of_a_pixel(size: int) -> None:
     for height in range(90, 130):
         image = np.zeros((256, 256), np.float32)
         image[60 : 60 + height, 100:150] = 1000.0
-        back = unfit(fit(image, size), image.shape)
+        back = restore_size(pad_and_resize(image, size), image.shape)
         errors.append(np.flatnonzero((back > 500).any(1)).size - height)
     assert abs(np.mean(errors)) < 0.5
     assert np.abs(errors).max() <= 2
@@ -59,8 +59,8 @@ def test_enlarging_keeps_more_than_lines_between_the_pixels_and_adds_no_halo() -
     y, x = np.mgrid[0:128, 0:128]
     image = (300 + 100 * np.sin(x / 4) * np.cos(y / 5)).astype(np.float32)
     image[:20] = 0
-    small = fit(image, 64)
-    back = unfit(small, image.shape)
+    small = pad_and_resize(image, 64)
+    back = restore_size(small, image.shape)
     inner = (slice(30, -10), slice(10, -10))
     places = (np.arange(128) + 0.5) / 2 - 0.5
     lines = map_coordinates(small, np.meshgrid(places, places, indexing="ij"), order=1, mode="nearest")
@@ -73,12 +73,12 @@ def test_enlarging_keeps_more_than_lines_between_the_pixels_and_adds_no_halo() -
 
 def test_shrinking_does_not_alias() -> None:
     stripes = np.tile(np.array([100.0, 300.0], np.float32), (128, 64))
-    assert np.abs(fit(stripes, 32)[4:-4, 4:-4] - 200).max() < 5
+    assert np.abs(pad_and_resize(stripes, 32)[4:-4, 4:-4] - 200).max() < 5
 
 
 def test_negative_tissue_and_tissue_that_averages_to_0_stay_tissue() -> None:
     image = np.tile(np.array([-1.0, 1.0], np.float32), (64, 32))
-    fitted = fit(image, 32)
+    fitted = pad_and_resize(image, 32)
     assert (fitted != 0).all()
 
 
@@ -90,7 +90,7 @@ def test_pixel_size_follows() -> None:
 def test_a_stack_goes_back_like_its_images(size: int) -> None:
     stack = np.random.default_rng(0).normal(500, 100, (2, 3, size, size)).astype(np.float32)
     stack[..., :5] = 0
-    found = unfit(stack, (40, 32))
+    found = restore_size(stack, (40, 32))
     assert found.shape == (2, 3, 40, 32)
     for place in np.ndindex(2, 3):
-        np.testing.assert_array_equal(found[place], unfit(stack[place], (40, 32)))
+        np.testing.assert_array_equal(found[place], restore_size(stack[place], (40, 32)))

@@ -21,7 +21,7 @@ from helpers.oracles import (
 )
 from helpers.papers import PAPERS, SAMPLERS, STOCHASTIC
 from pti.diffusion import samplers
-from pti.diffusion.formulation import Path
+from pti.diffusion.formulation import DiffusionPath
 from pti.diffusion.paths import BrownianBridge, ScaledLinear
 
 SOURCE = 0.7
@@ -62,7 +62,7 @@ class Numbers:
 class Case:
     """A path, a sampler and a distribution; w at t = 1 is N(start_mean, start_std²)."""
 
-    path: Path
+    path: DiffusionPath
     sampler: str
     steps: int
     truth: Truth
@@ -84,7 +84,7 @@ class Case:
         return PAPERS[self.sampler](self.truth.posterior_mean, shares, start, draw)
 
 
-def _gaussian(path: Path, sampler: str, steps: int, truth: Gaussian) -> Case:
+def _gaussian(path: DiffusionPath, sampler: str, steps: int, truth: Gaussian) -> Case:
     """From the exact distribution of w at t = 1."""
     share = signal_shares(path, path.sampling_times(1))[0]
     std = math.sqrt(share * truth.std**2 + 1 - share)
@@ -191,7 +191,7 @@ def test_a_start_with_signal_shifts_the_mean() -> None:
     """ScaledLinear starts sampling from noise, training from a(1)·target + s(1)·noise, a(1) = 0.012."""
     truth = Gaussian(mean=1.0, std=0.5)
 
-    def shift(path: Path, sampler: str) -> float:
+    def shift(path: DiffusionPath, sampler: str) -> float:
         return _moments(Case(path, sampler, 1000, truth).papers(Impulses(1003)))[0] - truth.mean
 
     at = ScaledLinear().coefficients(torch.ones((), dtype=torch.float64))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from helpers.oracles import EXAMPLES, PATHS
-from pti.diffusion.formulation import Path, min_snr_weight
+from pti.diffusion.formulation import DiffusionPath, min_snr_weight
 from pti.diffusion.paths import BrownianBridge, Cosine, RectifiedFlow, ScaledLinear
 
 
@@ -47,7 +47,7 @@ COEFFICIENTS = {
 """As the papers have them, by hand: a new path needs an entry."""
 
 
-def _all_times(path: Path) -> Tensor:
+def _all_times(path: DiffusionPath) -> Tensor:
     return path.sampling_times(1000).flip(0)
 
 

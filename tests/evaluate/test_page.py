@@ -19,13 +19,13 @@ from pti.evaluate.scores import Case, evaluate_cases
 from pti.inference.calibration_file import (
     calibration_text,
     fit_corrections,
+    missing_calibration,
     read_calibration,
     read_height_calibration,
-    shortage,
 )
 from pti.metrics.calibration import check_intervals
 from pti.metrics.distribution import Distances
-from pti.metrics.error_budget import Share
+from pti.metrics.error_budget import ErrorComponent
 from pti.metrics.memorization import audit
 
 PIXEL_MM = 0.5
@@ -78,7 +78,7 @@ def evaluation(tmp_path_factory) -> Evaluation:
         evaluated,
         "model <1>",
         {"height": intervals},
-        [Share("all of it", 1.0, 1.2, "predicted − true")],
+        [ErrorComponent("all of it", 1.0, 1.2, "predicted − true")],
         None,
         [distances("model <1>", 0.01), distances("condition unchanged", 0.31)],
         [copied],
@@ -226,7 +226,7 @@ def test_a_missing_correction_is_explained(evaluation, tmp_path):
     scores = evaluation.scores
     corrections = fit_corrections(scores)
     assert corrections["height"][0.9] == math.inf
-    notes = shortage(corrections, "validation side of the test (8 patients)")
+    notes = missing_calibration(corrections, "validation side of the test (8 patients)")
     assert len(notes) == 1
     assert "no corrected 90 % interval: it takes 9 validation patients" in notes[0]
     assert "(8 patients)" in notes[0]
@@ -240,8 +240,8 @@ def test_a_missing_correction_is_explained(evaluation, tmp_path):
     assert "corrected 90 % interval holds" not in html
     assert re.search(r"predicted <b>\d+\.\d mm, 80 %: ", html)
     assert not re.search(r"predicted <b>\d+\.\d mm, 90 %: ", html)
-    assert shortage({"height": {0.9: 1.0}}, "") == []
-    assert "interval of area:" in shortage({"height": {0.9: 1.0}, "area": {0.9: math.inf}}, "")[0]
+    assert missing_calibration({"height": {0.9: 1.0}}, "") == []
+    assert "interval of area:" in missing_calibration({"height": {0.9: 1.0}, "area": {0.9: math.inf}}, "")[0]
 
 
 def test_outlines_run_along_the_pixels_edges():

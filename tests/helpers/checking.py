@@ -1,13 +1,16 @@
 """What the tests of the checks share."""
 
+import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from pti.check.full_check import DataSource, Report, full_check
 from pti.data import tif
 from pti.data.checks.findings import Finding
 from pti.data.layouts import paired_folders
+from pti.data.phantom import make_phantom
 
 SIZE = 128
 
@@ -32,3 +35,21 @@ def replace(path: Path, pixels: np.ndarray, pixel_mm: float | None = 0.3) -> Non
     """Write anew; the files of `data` are links to the shared phantom, which must stay as it is."""
     path.unlink()
     tif.write(path, pixels, pixel_mm)
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory) -> Path:
+    """Ten patients with three pairs each."""
+    folder = tmp_path_factory.mktemp("phantom") / "set"
+    make_phantom(folder, patients=10, slices=3, image_size=SIZE, seed=3)
+    return folder
+
+
+@pytest.fixture
+def data(phantom, tmp_path) -> Path:
+    """The phantom's files as links; `checking.replace` breaks one without touching the phantom."""
+    for name in ("dente", "edente"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for path in (phantom / name).iterdir():
+            os.link(path, tmp_path / "set" / name / path.name)
+    return tmp_path / "set"

@@ -15,7 +15,7 @@ from scipy.special import ndtr
 from torch import Tensor
 
 from pti.diffusion import paths
-from pti.diffusion.formulation import Estimate, Path
+from pti.diffusion.formulation import DiffusionPath, Estimate
 from pti.diffusion.samplers import Denoise
 
 
@@ -76,20 +76,20 @@ class Gaussian:
         return self.mean + root * self.std**2 / variance * (w - root * self.mean)
 
 
-def signal_shares(path: Path, times: Tensor) -> np.ndarray:
+def signal_shares(path: DiffusionPath, times: Tensor) -> np.ndarray:
     """ᾱ = a² / (a² + s²) at the times; 0 at the start of a bridge, where a and s are 0."""
     at = path.coefficients(times)
     a, s = at.target.numpy(), at.noise.numpy()
     return a**2 / np.where(a == 0, 1.0, a**2 + s**2)
 
 
-def start_from(path: Path, w: np.ndarray, source: float) -> Tensor:
+def start_from(path: DiffusionPath, w: np.ndarray, source: float) -> Tensor:
     """x at t = 1, of which w is given."""
     at = path.coefficients(torch.ones((), dtype=torch.float64))
     return torch.from_numpy(w) * torch.hypot(at.target, at.noise) + at.source * source
 
 
-def exact_denoiser(path: Path, truth: Truth, source: float) -> Denoise:
+def exact_denoiser(path: DiffusionPath, truth: Truth, source: float) -> Denoise:
     """The network of infinite capacity, through the path's own parameterization.
 
     It answers with the mean of its target given x_t; the path turns the answer into an estimate.
@@ -108,7 +108,9 @@ def exact_denoiser(path: Path, truth: Truth, source: float) -> Denoise:
     return denoise
 
 
-def _with_every_target(name: str, build: Callable[..., Path], targets: tuple[str, ...]) -> dict[str, Path]:
+def _with_every_target(
+    name: str, build: Callable[..., DiffusionPath], targets: tuple[str, ...]
+) -> dict[str, DiffusionPath]:
     found = {}
     for target in targets:
         try:
@@ -119,9 +121,9 @@ def _with_every_target(name: str, build: Callable[..., Path], targets: tuple[str
     return found
 
 
-def _all_paths() -> dict[str, Path]:
+def _all_paths() -> dict[str, DiffusionPath]:
     """Every class that can be built without arguments, and the variants that behave differently."""
-    builders: dict[str, Callable[..., Path]] = {
+    builders: dict[str, Callable[..., DiffusionPath]] = {
         "ScaledLinear-even": partial(paths.ScaledLinear, spacing="even"),
         "ScaledLinear-zero-snr": partial(paths.ScaledLinear, zero_terminal_snr=True),
         "Cosine-zero-snr": partial(paths.Cosine, zero_terminal_snr=True),
@@ -131,7 +133,7 @@ def _all_paths() -> dict[str, Path]:
         ),
     }
     for name, kind in inspect.getmembers(paths, inspect.isclass):
-        if issubclass(kind, Path) and not inspect.isabstract(kind):
+        if issubclass(kind, DiffusionPath) and not inspect.isabstract(kind):
             arguments = inspect.signature(kind).parameters.values()
             if all(argument.default is not argument.empty for argument in arguments):
                 builders[name] = kind

@@ -16,13 +16,13 @@ from helpers import training_setup
 from helpers.training_setup import SIZE
 from pti.common.conf_dir import CONF_DIR
 from pti.common.randomness import sample_generator
-from pti.diffusion.formulation import Path as DiffusionPath
+from pti.diffusion.formulation import DiffusionPath
 from pti.modules import latent_diffusion
 from pti.modules.latent_diffusion import LatentDiffusion
 from pti.modules.latent_translation import LatentTranslation
 from pti.modules.tif_data import TifDataModule
 from pti.modules.translation import Translation
-from pti.runs.first_stage import give_weights, take_autoencoder
+from pti.runs.first_stage import embed_first_stage_config, load_first_stage_weights
 from pti.train.run import train
 
 COMMON = [
@@ -77,11 +77,11 @@ def data_of(config: Any) -> TifDataModule:
 def module_of(config: Any) -> Any:
     """The module that a configuration names, with the autoencoder of ``autoencoder_ckpt`` in it."""
     plain: Any = OmegaConf.to_container(config)
-    weights = take_autoencoder(plain)
+    weights = embed_first_stage_config(plain)
     torch.manual_seed(0)
     module = instantiate(plain["model"])
     if weights is not None:
-        give_weights(module, weights)
+        load_first_stage_weights(module, weights)
     if isinstance(module, LatentTranslation):
         module.scaling.scale.fill_(0.5)
         module.scaling.shift.fill_(0.1)

@@ -43,4 +43,4 @@ class TinyTranslator(nn.Module):
     def at_own_size(self, raw: np.ndarray, found: np.ndarray) -> np.ndarray:
         """See `pti.modules.translation.Translation.at_own_size`."""
         height, width = raw.shape
-        return resize.unfit(found, (height, width))
+        return resize.restore_size(found, (height, width))

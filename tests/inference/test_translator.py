@@ -15,8 +15,8 @@ from pti.common.randomness import sample_generator
 from pti.data import tif
 from pti.data.input_images import InputImage, find_images
 from pti.inference.devices import choose_devices
-from pti.inference.sampling import Item, Sampling, Translate
-from pti.inference.translator import FOLDERS, Finish, figures_of, translate_all
+from pti.inference.sampling import SampleTask, Sampling, Translate
+from pti.inference.translator import FOLDERS, SummarizeImage, figures_of, translate_all
 from pti.runs.manifest import Manifest
 
 SHAPES = {"a": (48, 40), "b/c": (32, 32), "d": (24, 32)}
@@ -48,8 +48,8 @@ class Run:
     corrections: dict[float, float] | None = None
 
     @property
-    def finish(self) -> Finish:
-        return Finish(self.output_dir, self.sampling, 0.15, 1500.0, self.targets, self.corrections)
+    def finish(self) -> SummarizeImage:
+        return SummarizeImage(self.output_dir, self.sampling, 0.15, 1500.0, self.targets, self.corrections)
 
     def __call__(self, batch_size: int = 4, devices: int = 1) -> list[dict]:
         translate = Translate(self.output_dir, 32, self.sampling)
@@ -274,4 +274,4 @@ def test_a_sample_keeps_its_noise():
 
 
 def test_samples_are_numbered_in_two_digits(folder):
-    assert Item(find_images(folder)[1], 12).file == "samples/b/c_s12.tif"
+    assert SampleTask(find_images(folder)[1], 12).file == "samples/b/c_s12.tif"

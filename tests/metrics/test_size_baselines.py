@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pti.metrics.error_budget import Law, error_budget
+from pti.metrics.error_budget import HeightDistribution, error_budget
 from pti.metrics.size_baselines import Training, leave_one_patient_out, linear_regression, minus_mean_loss
 
 
@@ -49,7 +49,7 @@ def test_a_patient_is_predicted_by_the_others():
 def test_budget_adds_up_in_squares():
     rng = np.random.default_rng(0)
     blur, chance, rest = (scale * rng.normal(0, 1, 100_000) for scale in (0.3, 0.4, 1.2))
-    law = Law(np.full(100_000, 20.0), np.full(100_000, 0.4), 20 - chance)
+    law = HeightDistribution(np.full(100_000, 20.0), np.full(100_000, 0.4), 20 - chance)
     rows = {row.source: row for row in error_budget(blur + chance + rest, {"target": blur}, law)}
     assert rows["all of it"].root_mean_square == pytest.approx(1.3, rel=0.01)
     assert rows["autoencoder, target"].root_mean_square == pytest.approx(0.3, rel=0.01)

@@ -14,7 +14,7 @@ from pti import losses
 from pti.common.errors import UsageError
 from pti.common.randomness import keyed_generator
 from pti.modules.adversarial_vae import AdversarialVAE
-from pti.modules.optimization import Schedule, last_layer_weight
+from pti.modules.optimization import LrSchedule, last_layer_weight
 from pti.networks.perceptual import Lite0Perceptual
 from pti.networks.posterior import Posterior
 
@@ -125,7 +125,7 @@ def test_gradients_are_clipped_for_each_network():
 
 def test_the_rate_follows_the_schedule():
     watch = Watch(lambda trainer, module: [o.param_groups[0]["lr"] for o in trainer.optimizers])
-    schedule = Schedule(warmup_steps=2, decay="linear", final=0.5)
+    schedule = LrSchedule(warmup_steps=2, decay="linear", final=0.5)
     fit(tiny_vae(schedule=schedule), Data(count=12), max_epochs=2, callbacks=[watch])
     expected = [1e-3 * f for f in (0.5, 1.0, 1.0, 5 / 6, 4 / 6, 0.5)]
     assert [rate for rate, _ in watch.seen] == pytest.approx(expected)
@@ -134,7 +134,7 @@ def test_the_rate_follows_the_schedule():
 
 def test_resume_restores_counters_optimizers_average_and_noise(tmp_path):
     settings: dict[str, Any] = {"ema_decay": 0.9, "disc_start": 3, "disc_start_unit": "batches"}
-    settings["schedule"] = Schedule(warmup_steps=1, decay="cosine")
+    settings["schedule"] = LrSchedule(warmup_steps=1, decay="cosine")
     whole, first, second = (tiny_vae(**settings) for _ in range(3))
     fit(whole, Data(), max_epochs=4)
     # The whole run's schedule is known from the start; the interrupted one is stopped, not shortened.
@@ -238,7 +238,7 @@ def test_impossible_settings_are_refused(setting: dict[str, Any], expected: str)
 
 def test_decay_without_an_end_is_refused():
     with pytest.raises(UsageError, match=r"trainer\.max_epochs"):
-        fit(tiny_vae(schedule=Schedule(decay="cosine")), max_epochs=-1)
+        fit(tiny_vae(schedule=LrSchedule(decay="cosine")), max_epochs=-1)
 
 
 def test_background_comes_back_as_exactly_0_and_shapes_as_they_were():

@@ -8,12 +8,18 @@ import torch
 from torch import nn
 
 from pti.common.errors import UsageError
-from pti.modules.optimization import Schedule, accumulation_window, build_optimizer, clip_gradients, set_rate
+from pti.modules.optimization import (
+    LrSchedule,
+    accumulation_window,
+    build_optimizer,
+    clip_gradients,
+    set_rate,
+)
 
 
 @pytest.mark.parametrize("decay", ["constant", "cosine", "linear"])
 def test_schedule_rises_then_falls_to_its_end(decay):
-    schedule = Schedule(warmup_steps=10, decay=decay, final=0.1)
+    schedule = LrSchedule(warmup_steps=10, decay=decay, final=0.1)
     factors = [schedule.factor(step, 100) for step in range(100)]
     assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert factors[10] == 1
@@ -24,7 +30,7 @@ def test_schedule_rises_then_falls_to_its_end(decay):
 
 def test_schedule_refuses_an_unknown_decay():
     with pytest.raises(UsageError, match="constant, cosine or linear"):
-        Schedule(decay="step")  # pyright: ignore[reportArgumentType]
+        LrSchedule(decay="step")  # pyright: ignore[reportArgumentType]
 
 
 def test_windows_of_an_epoch():

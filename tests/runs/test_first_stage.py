@@ -14,7 +14,7 @@ from helpers.second_stage_setup import arguments, configuration, module_of, save
 from helpers.training_setup import SIZE, run
 from pti.common.errors import UsageError
 from pti.runs.checkpoint import CheckpointError, read
-from pti.runs.first_stage import take_autoencoder
+from pti.runs.first_stage import embed_first_stage_config
 from pti.train.__main__ import preflight
 from pti.train.run import train
 
@@ -30,7 +30,7 @@ def composed(root: Path, autoencoder: Path) -> DictConfig:
 def take(config: DictConfig, **changes: Any) -> tuple[dict[str, Any], Any]:
     """The configuration as it is left, and the weights; ``changes`` by key, with __ for a dot."""
     plain: Any = OmegaConf.to_container(changed(config, **changes))
-    return plain, take_autoencoder(plain)
+    return plain, embed_first_stage_config(plain)
 
 
 def changed(config: DictConfig, **changes: Any) -> DictConfig:

@@ -18,7 +18,7 @@ from pti.train.__main__ import preflight
 from pti.train.callbacks import Checkpointer
 from pti.train.callbacks.metrics_csv import read_metrics
 from pti.train.resume import exclusive_run
-from pti.train.run import explained, train
+from pti.train.run import to_user_error, train
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +254,7 @@ def _wrapped(inner: Exception, outer: Exception) -> Exception:
 def test_the_death_of_a_loading_process_is_told_wherever_it_is_noticed():  # fault 24
     """torch raises it in a signal handler: other code may be in the middle of anything, and wrap it."""
     death = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
-    told = explained(_wrapped(death, TypeError("unsupported callable")))
+    told = to_user_error(_wrapped(death, TypeError("unsupported callable")))
     assert isinstance(told, DataError)
     assert "process that loads images was killed" in str(told)
     assert "data.num_workers" in str(told)
@@ -262,7 +262,7 @@ def test_the_death_of_a_loading_process_is_told_wherever_it_is_noticed():  # fau
 
 @pytest.mark.parametrize("outer", [ValueError("outer"), DataError("outer")])
 def test_other_errors_keep_their_words(outer):
-    assert explained(_wrapped(KeyError("inner"), outer)) is outer
+    assert to_user_error(_wrapped(KeyError("inner"), outer)) is outer
 
 
 def test_a_logger_without_its_package(root):

@@ -31,13 +31,13 @@ def timed_epoch(experiment: str, overrides: list[str]) -> tuple[Any, Callable[[]
     from hydra.utils import instantiate
     from lightning.pytorch.callbacks import LambdaCallback
 
-    from pti.runs.first_stage import give_weights, take_autoencoder
+    from pti.runs.first_stage import embed_first_stage_config, load_first_stage_weights
 
     config = composed(experiment, overrides)
-    weights = take_autoencoder(config)
+    weights = embed_first_stage_config(config)
     data, module = instantiate(config["data"]), instantiate(config["model"])
     if weights is not None:
-        give_weights(module, weights)
+        load_first_stage_weights(module, weights)
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")

@@ -2,7 +2,7 @@
 
 Three looks, each on what the one before left over: names and headers (`pti.data.checks.structure`), the pixels of
 each pair (`pti.check.image_facts`, in parallel), and what only the whole set tells (`pti.check.pair_findings`,
-`judge_images`).
+`find_image_faults`).
 """
 
 import time
@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pti.check.image_facts import PairFacts, examine
-from pti.check.image_findings import judge_images
-from pti.check.pair_findings import judge_pairs
+from pti.check.image_findings import find_image_faults
+from pti.check.pair_findings import find_pair_faults
 from pti.common.errors import DataError
 from pti.common.processes import map_in_processes
 from pti.data.checks.findings import Finding, Severity, worst_first
@@ -96,14 +96,14 @@ def full_check(source: DataSource, workers: int | None = None) -> Report:
     jobs = [(pair, source.root, source.pixel_mm) for pair in structure.pairs]
     fix = "run it again with workers=1"
     facts = list(map_in_processes(examine, jobs, "Examining pairs", workers, fix=fix))
-    on_pairs = judge_pairs(facts)
+    on_pairs = find_pair_faults(facts)
     wrong = [finding for finding in on_pairs if finding.fault in ("exchanged", "swapped")]
     misplaced = {image for finding in wrong for image in finding.images}
     findings = [
         *structure.findings,
         *(finding for pair in facts for finding in pair.findings),
         *on_pairs,
-        *judge_images(facts, misplaced),
+        *find_image_faults(facts, misplaced),
     ]
     seconds = time.monotonic() - start
     return Report(source, worst_first(findings), facts, structure.sides, structure.files, seconds)

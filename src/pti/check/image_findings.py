@@ -17,7 +17,7 @@ DRIFT_FLOOR = (
 DRIFT_PATIENTS = 5  # fewer patients have no usual value
 
 
-def judge_images(facts: Sequence[PairFacts], misplaced: Container[str] = ()) -> list[Finding]:
+def find_image_faults(facts: Sequence[PairFacts], misplaced: Container[str] = ()) -> list[Finding]:
     """Findings on all images that could be read; the worst of each fault first.
 
     Args:

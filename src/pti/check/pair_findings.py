@@ -15,7 +15,7 @@ SPREADS = 6.0  # robust standard deviations from the set's middle: in normal sca
 UNLIKE = 0.6  # part of the set's usual correlation below which the two images show different things
 
 
-def judge_pairs(facts: Sequence[PairFacts]) -> list[Finding]:
+def find_pair_faults(facts: Sequence[PairFacts]) -> list[Finding]:
     """Findings on pairs of which both images could be read and show something; worst first."""
     pairs = [pair for pair in facts if all(side and side.portrait for side in (pair.condition, pair.target))]
     if len(pairs) < 2:

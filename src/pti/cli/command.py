@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from pti.cli.multirun import finish_sweep, interrupted_sweep, open_sweep, run_job, sweep_overrides
-from pti.cli.overrides import check_command_line, ordered
+from pti.cli.overrides import check_command_line, options_first
 from pti.common.conf_dir import CONF_DIR
 from pti.common.errors import DataError, UsageError
 from pti.sweep.plan import exclusive
@@ -96,7 +96,7 @@ def _prepare(name: str, preflight: Preflight | None, held: ExitStack) -> "tuple[
 
 def _run_hydra(name: str, job: Callable[[DictConfig], None], extra: list[str]) -> None:
     arguments = sys.argv
-    sys.argv = [arguments[0], *ordered(arguments[1:]), *extra]
+    sys.argv = [arguments[0], *options_first(arguments[1:]), *extra]
     try:
         # Named after the verb, as Hydra derives the job's name from the module of the function it runs.
         job.__module__ = f"pti.{name}"

@@ -83,7 +83,7 @@ def check_command_line(
     return CommandLine(extra, overridden)
 
 
-def ordered(arguments: Sequence[str]) -> list[str]:
+def options_first(arguments: Sequence[str]) -> list[str]:
     """The options (``-m``) first, then all overrides: Hydra takes them in one row only."""
     overrides = get_args_parser().parse_intermixed_args(list(arguments)).overrides
     return [*(text for text in arguments if text not in overrides), *overrides]

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from pti.common.errors import DataError
 from pti.data.augment import Augmentation
 from pti.data.image_cache import FileImages
-from pti.data.layouts import Pair, some
+from pti.data.layouts import Pair, abbreviate
 from pti.data.tif import TifError
 
 Key = tuple[int, int]
@@ -54,7 +54,7 @@ def samples_of(pairs: Sequence[tuple[int, Pair]], sources: str) -> list[Sample]:
     sides = ("condition", "target") if sources == "pairs" else (sources,)
     if lacking := [pair.name for _, pair in pairs if any(getattr(pair, side) is None for side in sides)]:
         fix = "Add the missing images, or remove their partners."
-        raise DataError(f"{some(lacking)}: {' or '.join(sides)} image missing. {fix}")
+        raise DataError(f"{abbreviate(lacking)}: {' or '.join(sides)} image missing. {fix}")
     return [Sample(pair.name, pair.patient, index, sides) for index, pair in pairs]
 
 

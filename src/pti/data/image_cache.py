@@ -24,7 +24,7 @@ from pti.common.errors import DataError
 from pti.common.progress import track
 from pti.data.cache_age import mark_used, remove_unused
 from pti.data.layouts import Pair
-from pti.data.resize import fit, pixel_mm_after
+from pti.data.resize import pad_and_resize, pixel_mm_after
 from pti.data.tif import TifError, inspect, read
 
 _VERSION = 3
@@ -88,7 +88,7 @@ class FileImages:
 
     def row(self, row: int) -> np.ndarray:
         """The image in ``files[row]``."""
-        return fit(read(self.files[row]).pixels, self.image_size)
+        return pad_and_resize(read(self.files[row]).pixels, self.image_size)
 
     def scale(self, row: int) -> Scale:
         """Size and resolution of ``files[row]`` before resizing."""
@@ -215,7 +215,7 @@ def _decoded(images: FileImages, workers: int) -> Iterator[_Decoded | TifError]:
         except TifError as error:
             return error
         scale = Scale(max(image.pixels.shape), image.pixel_mm)
-        return fit(image.pixels, images.image_size), scale, image.stored_dtype
+        return pad_and_resize(image.pixels, images.image_size), scale, image.stored_dtype
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for start in range(0, len(images.files), _CHUNK):

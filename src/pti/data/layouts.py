@@ -106,7 +106,7 @@ def csv_table(root: str | Path, table: str = "pairs.csv") -> list[Pair]:
     counts = Counter(pair.name for pair in pairs)
     if twice := sorted(name for name, count in counts.items() if count > 1):
         fix = "Give each pair a file name of its own."
-        raise DataError(f"{path}: {some(twice)} stand in more than one row. {fix}")
+        raise DataError(f"{path}: {abbreviate(twice)} stand in more than one row. {fix}")
     return sorted(pairs, key=lambda pair: pair.name)
 
 
@@ -141,7 +141,7 @@ def require_inside(root: str | Path, pairs: Iterable[Pair]) -> None:
     files = (file for pair in pairs for file in (pair.condition, pair.target) if file is not None)
     if outside := [str(file) for file in files if leaves_root(root, file)]:
         fix = "Copy the files into the root, or set data.root to the folder that holds them."
-        raise DataError(f"{root}: {some(outside)} lead out of the data root. {fix}")
+        raise DataError(f"{root}: {abbreviate(outside)} lead out of the data root. {fix}")
 
 
 def _by_name(root: Path, folder: str) -> dict[str, Path]:
@@ -184,7 +184,7 @@ def _is_tif(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def some(names: Sequence[str], limit: int = 10) -> str:
+def abbreviate(names: Sequence[str], limit: int = 10) -> str:
     """The first names and how many more there are, for messages."""
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + rest

@@ -4,10 +4,10 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 from pti.common.errors import DataError, UsageError
-from pti.data.layouts import SPLITS, Pair, some
+from pti.data.layouts import SPLITS, Pair, abbreviate
 
 
-def sides_of(pairs: Sequence[Pair], seed: int, fractions: tuple[float, float, float]) -> list[str]:
+def splits_of(pairs: Sequence[Pair], seed: int, fractions: tuple[float, float, float]) -> list[str]:
     """The side of each pair: what the data set says, else by `split_patients`.
 
     Raises:
@@ -16,7 +16,7 @@ def sides_of(pairs: Sequence[Pair], seed: int, fractions: tuple[float, float, fl
     """
     if nameless := [pair.name for pair in pairs if not pair.patient]:
         fix = "Set data.layout.patient_pattern to what the names look like."
-        raise DataError(f"{some(nameless)}: no patient can be read from these names. {fix}")
+        raise DataError(f"{abbreviate(nameless)}: no patient can be read from these names. {fix}")
     said: dict[str, str] = {}
     for pair in pairs:
         if pair.split and said.setdefault(pair.patient, pair.split) != pair.split:

@@ -12,7 +12,7 @@ from functools import lru_cache, reduce
 import numpy as np
 
 
-def fit(pixels: np.ndarray, size: int) -> np.ndarray:
+def pad_and_resize(pixels: np.ndarray, size: int) -> np.ndarray:
     """Pad a raw image to a square, centred, and resize it with antialiasing.
 
     Args:
@@ -31,12 +31,12 @@ def fit(pixels: np.ndarray, size: int) -> np.ndarray:
     return _resample(square, size)
 
 
-def unfit(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The way back from `fit`: resize to the square and cut out the original frame.
+def restore_size(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The way back from `pad_and_resize`: resize to the square and cut out the original frame.
 
     Args:
         pixels: (..., size, size) float32 raw images.
-        shape: (H, W) of the image that went into `fit`.
+        shape: (H, W) of the image that went into `pad_and_resize`.
 
     Returns:
         (..., H, W) float32 raw images.
@@ -49,7 +49,7 @@ def unfit(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def pixel_mm_after(shape: tuple[int, int], size: int, pixel_mm: float) -> float:
-    """Edge of a pixel in millimetres after `fit`, for an image of (H, W) pixels of ``pixel_mm``."""
+    """Edge of a pixel in millimetres after `pad_and_resize`, for an image of (H, W) pixels of ``pixel_mm``."""
     return pixel_mm * max(shape) / size
 
 

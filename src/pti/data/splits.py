@@ -10,8 +10,8 @@ import numpy as np
 from pti.common.errors import DataError
 from pti.data.dataset import Sample
 from pti.data.image_cache import FileImages
-from pti.data.layouts import SPLITS, Layout, Pair, require_inside, some
-from pti.data.patient_split import sides_of
+from pti.data.layouts import SPLITS, Layout, Pair, abbreviate, require_inside
+from pti.data.patient_split import splits_of
 
 Item = TypeVar("Item")
 
@@ -36,7 +36,7 @@ class Folder:
 
 
 @dataclass(frozen=True)
-class Side:
+class Split:
     """What one side (train, val, test) serves."""
 
     images: FileImages
@@ -54,7 +54,7 @@ class Side:
                 yield getattr(self.images, side)(sample.pair)
 
 
-def evenly(items: list[Item], count: int | None) -> list[Item]:
+def evenly_spaced(items: list[Item], count: int | None) -> list[Item]:
     """``count`` items spread over the list (neighbours often show one patient); all for None."""
     if count is None or count >= len(items):
         return items
@@ -89,11 +89,11 @@ def open_folders(
     total = (sum(shares) or 1.0) if extra_roots else 1.0
     pairs = _listed(root, layout)
     train, val, test = (share / total for share in shares)
-    sides = sides_of(pairs, split_seed, (train, val, test))
+    sides = splits_of(pairs, split_seed, (train, val, test))
     folders = [Folder(root, pairs, sides)]
     for side, extra in extra_roots.items():
         own = [replace(pair, split=side) for pair in _listed(extra, layout)]
-        folders.append(Folder(extra, own, sides_of(own, split_seed, fractions)))
+        folders.append(Folder(extra, own, splits_of(own, split_seed, fractions)))
     _refuse_shared_patients(folders)
     return folders
 
@@ -112,7 +112,7 @@ def _refuse_shared_patients(folders: list[Folder]) -> None:
     for folder in folders:
         sides = dict(zip((pair.patient for pair in folder.pairs), folder.sides, strict=True))
         if shared := sorted(patient for patient, side in sides.items() if seen.get(patient, side) != side):
-            found = f"{some(shared)}: patients that stand on the side {sides[shared[0]]} here"
+            found = f"{abbreviate(shared)}: patients that stand on the side {sides[shared[0]]} here"
             fix = "Keep each patient's images in one data set."
             raise DataError(
                 f"{folder.root}: {found} and on the side {seen[shared[0]]} of another root. {fix}"

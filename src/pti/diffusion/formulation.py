@@ -71,7 +71,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class SamplingSchedule:
     """A path at the times of a sampler, from the start down to t = 0: what samplers need; float64."""
 
     times: tuple[float, ...]
@@ -83,12 +83,12 @@ class Schedule:
     def steps(self) -> int:
         return len(self.times) - 1
 
-    def point(self, i: int, estimate: Estimate, noise: float | None = None) -> Tensor:
+    def interpolate_at(self, i: int, estimate: Estimate, noise: float | None = None) -> Tensor:
         """x at time i as the estimate has it; ``noise`` replaces the coefficient s_i."""
         x = self.target[i] * estimate.target + (self.noise[i] if noise is None else noise) * estimate.noise
         return x if estimate.source is None else x + self.source[i] * estimate.source
 
-    def fresh_noise(self, i: int) -> float:
+    def ancestral_std(self, i: int) -> float:
         """ρ of the step from time i to i + 1: how much of the noise there is not known from x at time i.
 
         ρ² = s_r²·(1 − SNR_t / SNR_r), the variance of q(z_r | z_t, target): β̃ of Ho et al. (2020, eq. 7) on a
@@ -106,7 +106,7 @@ class Schedule:
         return math.inf if self.noise[i] == 0 else math.log(self.target[i] / self.noise[i])
 
 
-class Path(ABC):
+class DiffusionPath(ABC):
     """A way from the target's latents to noise or to the condition's latents.
 
     ``target`` names what the network learns, one of ``targets``; raises ``ValueError`` for others. Latents
@@ -175,13 +175,13 @@ class Path(ABC):
             torch.zeros_like(noise), self._source(source), noise
         )
 
-    def schedule(self, times: Tensor) -> Schedule:
+    def schedule(self, times: Tensor) -> SamplingSchedule:
         """The coefficients at a sampler's times, which fall strictly within [0, 1] and end at 0."""
         if len(times) < 2 or times[-1] != 0 or times[0] > 1 or (times.diff() >= 0).any():
             raise ValueError(f"a sampler's times fall from at most 1 to exactly 0; found {times.tolist()}")
         at = self.coefficients(times)
         columns = (times, at.target, at.source, at.noise)
-        return Schedule(*(tuple(column.tolist()) for column in columns))
+        return SamplingSchedule(*(tuple(column.tolist()) for column in columns))
 
     def _source(self, source: Tensor | None) -> Tensor | None:
         if self.needs_source and source is None:
@@ -196,7 +196,7 @@ def sample_parameterization(at: Coefficients, minus_source: bool = False) -> Par
     return Parameterization(Coefficients(one, -one if minus_source else zero, zero), (zero, one), noise)
 
 
-def min_snr_weight(path: Path, t: Tensor, gamma: float = 5.0) -> Tensor:
+def min_snr_weight(path: DiffusionPath, t: Tensor, gamma: float = 5.0) -> Tensor:
     """The weight of each sample's squared error, float64 of the shape of ``t``.
 
     min(SNR, γ) for the error of the target (Hang et al. 2023, arXiv 2303.09556), which is B² times the error

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from pti.diffusion.formulation import (
     Coefficients,
+    DiffusionPath,
     Parameterization,
-    Path,
     divide,
     sample_parameterization,
 )
 
 
-class VariancePreserving(Path):
+class VariancePreserving(DiffusionPath):
     """a² + s² = 1 in discrete steps: a_k² = Π_{i ≤ k} (1 − β_i) at t = k/T (Ho et al. 2020, eq. 4).
 
     The network learns ``epsilon`` (the noise), ``v`` = a·noise − s·target (Salimans & Ho 2022, appendix D) or
@@ -123,7 +123,7 @@ class Cosine(VariancePreserving):
         super().__init__((1 - (a[1:] / a[:-1]).square()).clamp(max=0.999), target, zero_terminal_snr, spacing)
 
 
-class RectifiedFlow(Path):
+class RectifiedFlow(DiffusionPath):
     """Straight lines: x_t = (1 − t)·target + t·(source + noise_std·noise) (Liu et al. 2022, 2209.03003).
 
     ``start`` is ``noise`` (no source) or ``condition``. With the condition, noise at the start lets even a
@@ -186,7 +186,7 @@ class RectifiedFlow(Path):
         return 1 - (1 - even).square() if self.quadratic else even
 
 
-class BrownianBridge(Path):
+class BrownianBridge(DiffusionPath):
     """A Brownian bridge between the target and the condition's latents, exactly the condition's at t = 1.
 
     x_t = (1 − c)·target + c·source + noise_std·√(c(1 − c))·noise with the clock c = sin²(πt/2): the bridge of

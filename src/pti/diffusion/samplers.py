@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pti.diffusion.formulation import Estimate, Path, Schedule
+from pti.diffusion.formulation import DiffusionPath, Estimate, SamplingSchedule
 
 Denoise = Callable[[Tensor, float], Estimate]
 Network = Callable[[Tensor, Tensor], Tensor]
@@ -34,14 +34,18 @@ class Sampler(Protocol):
         self,
         denoise: Denoise,
         start: Tensor,
-        schedule: Schedule,
+        schedule: SamplingSchedule,
         generator: Generator,
         progress: Progress = None,
     ) -> Tensor: ...
 
 
 def ddpm(
-    denoise: Denoise, start: Tensor, schedule: Schedule, generator: Generator, progress: Progress = None
+    denoise: Denoise,
+    start: Tensor,
+    schedule: SamplingSchedule,
+    generator: Generator,
+    progress: Progress = None,
 ) -> Tensor:
     """Ancestral sampling: draws from q(x_r | x_t, target), target estimated (Ho et al. 2020, algorithm 2).
 
@@ -53,7 +57,7 @@ def ddpm(
 def ddim(
     denoise: Denoise,
     start: Tensor,
-    schedule: Schedule,
+    schedule: SamplingSchedule,
     generator: Generator,
     progress: Progress = None,
     *,
@@ -68,8 +72,10 @@ def ddim(
     x = start
     for i in range(schedule.steps):
         estimate = _estimate(denoise, x, schedule, i, generator)
-        fresh = eta * schedule.fresh_noise(i)
-        x = schedule.point(i + 1, estimate, math.sqrt(max(0.0, schedule.noise[i + 1] ** 2 - fresh**2)))
+        fresh = eta * schedule.ancestral_std(i)
+        x = schedule.interpolate_at(
+            i + 1, estimate, math.sqrt(max(0.0, schedule.noise[i + 1] ** 2 - fresh**2))
+        )
         if fresh > 0:
             x = x + fresh * gaussian_noise(x, generator)
         _report(progress, i, x, estimate)
@@ -77,7 +83,11 @@ def ddim(
 
 
 def euler(
-    denoise: Denoise, start: Tensor, schedule: Schedule, generator: Generator, progress: Progress = None
+    denoise: Denoise,
+    start: Tensor,
+    schedule: SamplingSchedule,
+    generator: Generator,
+    progress: Progress = None,
 ) -> Tensor:
     """Euler's steps along the velocity of the straightened path: u_r = u + (τ_r − τ)·velocity.
 
@@ -87,13 +97,17 @@ def euler(
     x = start
     for i in range(schedule.steps):
         estimate = _estimate(denoise, x, schedule, i, generator)
-        x = schedule.point(i + 1, estimate)
+        x = schedule.interpolate_at(i + 1, estimate)
         _report(progress, i, x, estimate)
     return x
 
 
 def heun(
-    denoise: Denoise, start: Tensor, schedule: Schedule, generator: Generator, progress: Progress = None
+    denoise: Denoise,
+    start: Tensor,
+    schedule: SamplingSchedule,
+    generator: Generator,
+    progress: Progress = None,
 ) -> Tensor:
     """Heun's second-order steps on the straightened path: Euler's, then the mean of both ends' velocities.
 
@@ -103,7 +117,7 @@ def heun(
     x = start
     for i in range(schedule.steps):
         estimate = _estimate(denoise, x, schedule, i, generator)
-        x = schedule.point(i + 1, estimate)
+        x = schedule.interpolate_at(i + 1, estimate)
         if i + 1 < schedule.steps:
             ahead = denoise(x, schedule.times[i + 1])
             (tau, _), (tau_next, scale) = _straightened(schedule, i), _straightened(schedule, i + 1)
@@ -113,7 +127,11 @@ def heun(
 
 
 def dpm_solver(
-    denoise: Denoise, start: Tensor, schedule: Schedule, generator: Generator, progress: Progress = None
+    denoise: Denoise,
+    start: Tensor,
+    schedule: SamplingSchedule,
+    generator: Generator,
+    progress: Progress = None,
 ) -> Tensor:
     """DPM-Solver++(2M): second order in λ = log(a/s), from two steps (Lu et al. 2022, 2211.01095, alg. 2).
 
@@ -123,7 +141,7 @@ def dpm_solver(
     x, before = start, None
     for i in range(schedule.steps):
         estimate = _estimate(denoise, x, schedule, i, generator)
-        x = schedule.point(i + 1, estimate)
+        x = schedule.interpolate_at(i + 1, estimate)
         step = schedule.log_snr(i + 1) - schedule.log_snr(i)
         if before is not None and math.isfinite(step):
             step_before = schedule.log_snr(i) - schedule.log_snr(i - 1)
@@ -136,7 +154,7 @@ def dpm_solver(
 
 
 def sample(
-    path: Path,
+    path: DiffusionPath,
     network: Network,
     sampler: Sampler,
     steps: int,
@@ -155,7 +173,7 @@ def sample(
     return sampler(denoiser(path, network, source), path.start(noise, source), schedule, generator, progress)
 
 
-def denoiser(path: Path, network: Network, source: Tensor | None = None) -> Denoise:
+def denoiser(path: DiffusionPath, network: Network, source: Tensor | None = None) -> Denoise:
     """What samplers call, from a network that predicts the path's target."""
 
     def denoise(x: Tensor, time: float) -> Estimate:
@@ -181,7 +199,9 @@ def gaussian_noise(like: Tensor, generator: Generator) -> Tensor:
     return torch.stack(draws).to(like)
 
 
-def _estimate(denoise: Denoise, x: Tensor, schedule: Schedule, i: int, generator: Generator) -> Estimate:
+def _estimate(
+    denoise: Denoise, x: Tensor, schedule: SamplingSchedule, i: int, generator: Generator
+) -> Estimate:
     estimate = denoise(x, schedule.times[i])
     if schedule.noise[i] == 0:
         # A bridge's start: x holds no noise to estimate, so that which the path adds is drawn here.
@@ -189,7 +209,7 @@ def _estimate(denoise: Denoise, x: Tensor, schedule: Schedule, i: int, generator
     return estimate
 
 
-def _straightened(schedule: Schedule, i: int) -> tuple[float, float]:
+def _straightened(schedule: SamplingSchedule, i: int) -> tuple[float, float]:
     """τ = s / (a + s) and the scale a + s; τ = 1 where both are 0, the start of a bridge."""
     scale = schedule.target[i] + schedule.noise[i]
     return (schedule.noise[i] / scale if scale else 1.0), scale

@@ -13,15 +13,15 @@ from pti.data.layouts import Pair
 from pti.evaluate.predictions import match
 from pti.evaluate.scores import Case, Scores, evaluate_cases
 from pti.inference.devices import choose_devices
-from pti.inference.features import Probe
-from pti.inference.held_out import pairs_of_side
+from pti.inference.features import FeatureExtractor
+from pti.inference.held_out import pairs_of_split
 from pti.inference.reconstructions import fixed_data_range
 from pti.inference.sampling import Sampling
 from pti.runs.locate import checkpoint_names
 from pti.translate.__main__ import (
     Inputs,
     Translator,
-    inputs_of_side,
+    inputs_of_split,
     open_translator,
     sampler_named,
     translate_images,
@@ -34,7 +34,7 @@ TRANSLATIONS = "translations"
 
 
 @dataclass(frozen=True)
-class Study:
+class CheckpointPredictions:
     """Checkpoints at work on one side of a data set.
 
     Attributes:
@@ -70,7 +70,7 @@ class Study:
     def cases(self, split: str, methods: Sequence[str]) -> tuple[list[Case], list[str]]:
         """The slices of a side, translated by some of the methods; and what the reader must know of them."""
         source = str(self.first.path)
-        inputs = inputs_of_side(self.data, split, source)
+        inputs = inputs_of_split(self.data, split, source)
         images = [image for image in inputs.images if image.name in inputs.targets][: self.num_samples]
         if not images:
             raise DataError(
@@ -109,7 +109,7 @@ class Study:
     def training_pairs(self) -> list[Pair]:
         """What the first checkpoint was trained on; empty where that isn't on this machine."""
         try:
-            return pairs_of_side(self.first.data, "train", str(self.first.path))
+            return pairs_of_split(self.first.data, "train", str(self.first.path))
         except DataError:
             return []
 
@@ -121,16 +121,16 @@ class Study:
             return None
         return evaluate_cases(cases, data_range, self.first.pixel_mm).methods[self.main]
 
-    def probe(self) -> Probe | None:
+    def probe(self) -> FeatureExtractor | None:
         """The first checkpoint's autoencoder; None where it has none."""
         autoencoder = getattr(self.first.module, "first_stage", None)
         if autoencoder is None:
             return None
         size = self.first.data["image_size"]
-        return Probe(autoencoder, size, self.first.pixel_mm, self.batch_size, self.devices[0])
+        return FeatureExtractor(autoencoder, size, self.first.pixel_mm, self.batch_size, self.devices[0])
 
 
-def open_study(cfg: DictConfig, paths: Sequence[Path], output_dir: Path) -> Study:
+def open_study(cfg: DictConfig, paths: Sequence[Path], output_dir: Path) -> CheckpointPredictions:
     """Open the checkpoints.
 
     Raises:
@@ -143,13 +143,15 @@ def open_study(cfg: DictConfig, paths: Sequence[Path], output_dir: Path) -> Stud
     sampler = sampler_named(cfg.sampler)
     sampling = Sampling(cfg.samples, sampler, cfg.steps, cfg.guidance_scale, cfg.seed)
     devices = choose_devices(cfg.accelerator, cfg.devices)
-    return Study(translators, data, cfg.split, sampling, output_dir, cfg.batch_size, devices, cfg.num_samples)
+    return CheckpointPredictions(
+        translators, data, cfg.split, sampling, output_dir, cfg.batch_size, devices, cfg.num_samples
+    )
 
 
 def seen_in_training(cases: Sequence[Case], translator: Translator) -> int:
     """How many of the slices' patients stand on the training side of a checkpoint, by their files."""
     try:
-        pairs = pairs_of_side(translator.data, "train", str(translator.path))
+        pairs = pairs_of_split(translator.data, "train", str(translator.path))
     except DataError:
         return 0
     files = {file.resolve() for pair in pairs for file in (pair.condition, pair.target) if file is not None}

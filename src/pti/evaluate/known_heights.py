@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pti.metrics.error_budget import Law
+from pti.metrics.error_budget import HeightDistribution
 
 _COLUMNS = ("height_mean_mm", "height_std_mm", "height_mm")
 
 
-def read_law(path: Path, names: Sequence[str]) -> Law | None:
+def read_law(path: Path, names: Sequence[str]) -> HeightDistribution | None:
     """The law of some slices' heights from a phantom's ``truth.csv``; None where it doesn't tell it of all.
 
     Args:
@@ -25,4 +25,4 @@ def read_law(path: Path, names: Sequence[str]) -> Law | None:
         return None  # no phantom's table
     if not names or not all(name in rows for name in names):
         return None
-    return Law(*np.array([rows[name] for name in names]).T)
+    return HeightDistribution(*np.array([rows[name] for name in names]).T)

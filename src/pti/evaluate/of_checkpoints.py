@@ -8,8 +8,15 @@ from omegaconf import DictConfig
 
 from pti.data.layouts import Pair
 from pti.evaluate.baselines import UNCHANGED, fit_baselines
-from pti.evaluate.checkpoint_predictions import Study, open_study, seen_in_training
-from pti.evaluate.of_folders import Material, Outcome, fingerprint, judge, law_of, origin_of_run
+from pti.evaluate.checkpoint_predictions import CheckpointPredictions, open_study, seen_in_training
+from pti.evaluate.of_folders import (
+    EvaluationInput,
+    EvaluationOutcome,
+    evaluate_predictions,
+    fingerprint,
+    law_of,
+    origin_of_run,
+)
 from pti.evaluate.result import Evaluation
 from pti.evaluate.scores import Case
 from pti.evaluate.set_distances import (
@@ -23,15 +30,15 @@ from pti.inference.calibration_file import (
     Corrections,
     calibration_text,
     fit_corrections,
+    missing_calibration,
     read_calibration,
-    shortage,
 )
-from pti.inference.features import Probe, Probed
+from pti.inference.features import EncodedImages, FeatureExtractor
 from pti.metrics.distribution import note_on_units
 from pti.runs.summary import hash_file, write_text_atomically
 
 
-def evaluate_checkpoints(cfg: DictConfig, paths: Sequence[Path], output_dir: Path) -> Outcome:
+def evaluate_checkpoints(cfg: DictConfig, paths: Sequence[Path], output_dir: Path) -> EvaluationOutcome:
     """Translate, calibrate on validation patients, judge; the report is about the first checkpoint.
 
     Args:
@@ -51,7 +58,7 @@ def evaluate_checkpoints(cfg: DictConfig, paths: Sequence[Path], output_dir: Pat
     corrections, origin = _corrections(cfg, study, data_range, output_dir, notes)
     probed = {} if probe is None else _probed(probe, cases)
     pixel_mm = cfg.pixel_mm or study.first.pixel_mm
-    material = Material(
+    material = EvaluationInput(
         cases,
         study.main,
         data_range,
@@ -63,7 +70,7 @@ def evaluate_checkpoints(cfg: DictConfig, paths: Sequence[Path], output_dir: Pat
         seed=cfg.seed,
         notes=notes,
     )
-    evaluation = judge(material)
+    evaluation = evaluate_predictions(material)
     if cfg.distributions:
         evaluation = _with_sets(evaluation, study, pairs, probe, probed)
     root = Path(study.data["root"]).absolute()
@@ -76,17 +83,17 @@ def evaluate_checkpoints(cfg: DictConfig, paths: Sequence[Path], output_dir: Pat
         f"{key} {value}" for key, value in study.resolved_sampling().items() if value is not None
     )
     evaluation = replace(evaluation, provenance=provenance | origin_of_run())
-    return Outcome(evaluation, fingerprint(cases), study.first.path)
+    return EvaluationOutcome(evaluation, fingerprint(cases), study.first.path)
 
 
 def _corrections(
-    cfg: DictConfig, study: Study, data_range: float, output_dir: Path, notes: list[str]
+    cfg: DictConfig, study: CheckpointPredictions, data_range: float, output_dir: Path, notes: list[str]
 ) -> tuple[Corrections | None, str]:
     """The corrections of the intervals and where they come from; writes ``calibration.json``."""
     if cfg.calibration is not None:
         count = 1 if study.first.module.deterministic else study.sampling.samples
         found, origin = read_calibration(Path(str(cfg.calibration)), count, hash_file(study.first.path))
-        notes += shortage(found, origin)
+        notes += missing_calibration(found, origin)
         return found, origin
     if study.split == "val":
         return None, "none: validation patients are what others are calibrated on"
@@ -99,11 +106,11 @@ def _corrections(
     text = calibration_text(scores, found, origin, hash_file(study.first.path))
     write_text_atomically(output_dir / "calibration.json", text)
     origin = f"{origin} ({len(set(scores.patients))} patients, {len(scores.names)} slices)"
-    notes += shortage(found, origin)
+    notes += missing_calibration(found, origin)
     return found, origin
 
 
-def _probed(probe: Probe, cases: Sequence[Case]) -> dict[str, Probed]:
+def _probed(probe: FeatureExtractor, cases: Sequence[Case]) -> dict[str, EncodedImages]:
     """``target`` and ``condition``: what the autoencoder makes of the slices' own images."""
     conditions = [case.condition for case in cases if case.condition is not None]
     return {
@@ -114,10 +121,10 @@ def _probed(probe: Probe, cases: Sequence[Case]) -> dict[str, Probed]:
 
 def _with_sets(
     evaluation: Evaluation,
-    study: Study,
+    study: CheckpointPredictions,
     pairs: Sequence[Pair],
-    probe: Probe | None,
-    probed: Mapping[str, Probed],
+    probe: FeatureExtractor | None,
+    probed: Mapping[str, EncodedImages],
 ) -> Evaluation:
     """The same with KID and FID, and the memorisation audit."""
     evaluated, main, notes = evaluation.evaluated, evaluation.main, list(evaluation.notes)

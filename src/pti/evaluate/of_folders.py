@@ -16,10 +16,10 @@ from pti.evaluate.known_heights import read_law
 from pti.evaluate.predictions import match_folders, method_names
 from pti.evaluate.result import Evaluation
 from pti.evaluate.scores import Case, Scores, evaluate_cases
-from pti.inference.calibration_file import MEASURES, Corrections, read_calibration, shortage
+from pti.inference.calibration_file import MEASURES, Corrections, missing_calibration, read_calibration
 from pti.metrics.calibration import check_intervals
 from pti.metrics.distribution import note_on_units
-from pti.metrics.error_budget import Law, error_budget
+from pti.metrics.error_budget import HeightDistribution, error_budget
 from pti.runs.manifest import Manifest
 from pti.runs.summary import hash_config, package_versions
 
@@ -27,7 +27,7 @@ PIXEL_MM = 0.15
 
 
 @dataclass(frozen=True)
-class Material:
+class EvaluationInput:
     """What is to be judged, and what is known beside it.
 
     Attributes:
@@ -48,7 +48,7 @@ class Material:
     data_range: float | None = None
     pixel_mm: float = PIXEL_MM
     fitted: Fitted | None = None
-    law: Law | None = None
+    law: HeightDistribution | None = None
     corrections: Corrections | None = None
     autoencoder: Mapping[str, np.ndarray] = field(default_factory=dict)
     seed: int = 0
@@ -56,7 +56,7 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EvaluationOutcome:
     """An evaluation, and what the summary tells beside it."""
 
     evaluation: Evaluation
@@ -75,7 +75,7 @@ def guarded(output_dir: Path, settings: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-def evaluate_folders(cfg: Any, prediction_dirs: Sequence[Path]) -> Outcome:
+def evaluate_folders(cfg: Any, prediction_dirs: Sequence[Path]) -> EvaluationOutcome:
     """Evaluate folders of predictions.
 
     Args:
@@ -97,9 +97,9 @@ def evaluate_folders(cfg: Any, prediction_dirs: Sequence[Path]) -> Outcome:
     if cfg.calibration is not None:
         count = len(cases[0].predictions[main])
         corrections, provenance["calibration"] = read_calibration(Path(str(cfg.calibration)), count)
-        notes += shortage(corrections, provenance["calibration"])
-    evaluation = judge(
-        Material(
+        notes += missing_calibration(corrections, provenance["calibration"])
+    evaluation = evaluate_predictions(
+        EvaluationInput(
             cases,
             main,
             cfg.data_range,
@@ -114,7 +114,7 @@ def evaluate_folders(cfg: Any, prediction_dirs: Sequence[Path]) -> Outcome:
         evaluation = _with_sets(evaluation, training_dir, cfg.patient_pattern)
     provenance |= {f"predictions, {name}": str(folder.absolute()) for name, folder in methods.items()}
     provenance["conditions"] = "not given" if condition_dir is None else str(condition_dir.absolute())
-    return Outcome(replace(evaluation, provenance=provenance | origin_of_run()), fingerprint(cases))
+    return EvaluationOutcome(replace(evaluation, provenance=provenance | origin_of_run()), fingerprint(cases))
 
 
 def _with_sets(evaluation: Evaluation, training_dir: Path | None, patient_pattern: str) -> Evaluation:
@@ -137,7 +137,7 @@ def _with_sets(evaluation: Evaluation, training_dir: Path | None, patient_patter
     return replace(evaluation, distances=distances, copied=copied, notes=notes)
 
 
-def judge(material: Material) -> Evaluation:
+def evaluate_predictions(material: EvaluationInput) -> Evaluation:
     """Measure the predictions, the baselines beside them, intervals and the budget of the height's error.
 
     Raises:
@@ -173,7 +173,7 @@ def _intervals(scores: Scores, corrections: Corrections | None) -> dict[str, Any
     }
 
 
-def law_of(root: Path, cases: Sequence[Case]) -> Law | None:
+def law_of(root: Path, cases: Sequence[Case]) -> HeightDistribution | None:
     """The phantom's law of the heights, where a ``truth.csv`` beside the folders tells it for all slices."""
     return read_law(root / "truth.csv", [case.name for case in cases])
 

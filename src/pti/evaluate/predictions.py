@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pti.common.errors import DataError
 from pti.data.input_images import InputImage, find_images
-from pti.data.layouts import PATIENT_PATTERN, some
+from pti.data.layouts import PATIENT_PATTERN, abbreviate
 from pti.evaluate.scores import Case
 
 SAMPLE = re.compile(r"^(?P<name>.+)_s(?P<index>\d+)$")
@@ -87,13 +87,15 @@ def match(
     kept = [target for target in targets if all(target.name in samples for samples in found.values())]
     if len(kept) < len(targets):
         missing = [target.name for target in targets if target not in kept]
-        notes.append(f"{len(missing)} of {len(targets)} targets have no prediction: {some(missing, 3)}")
+        notes.append(f"{len(missing)} of {len(targets)} targets have no prediction: {abbreviate(missing, 3)}")
     if not kept:
         raise DataError(
             f"{origin}: no slice there has a prediction by every method. Compare the same slices."
         )
     if conditions and (lacking := [target.name for target in kept if target.name not in conditions]):
-        raise DataError(f"{some(lacking)}: no condition of this name. Complete the folder, or leave it out.")
+        raise DataError(
+            f"{abbreviate(lacking)}: no condition of this name. Complete the folder, or leave it out."
+        )
     cases = [
         Case(
             target.name,
@@ -128,18 +130,18 @@ def _samples(
             strangers.append(image.name)
     if not found:
         raise DataError(
-            f"{folder}: none of its images is called like one in {origin}. Found {some(strangers, 2)}; "
-            f"expected {some(sorted(known), 2)}, or these names with _s00, _s01 … for samples."
+            f"{folder}: none of its images is called like one in {origin}. Found {abbreviate(strangers, 2)}; "
+            f"expected {abbreviate(sorted(known), 2)}, or these names with _s00, _s01 … for samples."
         )
     if strangers:
         notes.append(
-            f"{len(strangers)} images of {method} have no target and are left out: {some(strangers, 3)}"
+            f"{len(strangers)} images of {method} have no target and are left out: {abbreviate(strangers, 3)}"
         )
     counts = Counter(len(files) for files in found.values())
     usual = counts.most_common(1)[0][0]
     if odd := [name for name, files in found.items() if len(files) != usual]:
         raise DataError(
-            f"{folder}: most slices have {usual} samples, {some(sorted(odd), 5)} have another number. Let "
+            f"{folder}: most slices have {usual} samples, {abbreviate(sorted(odd), 5)} have another number. Let "
             "translate finish, or remove what is too much."
         )
     return {name: [files[index] for index in sorted(files)] for name, files in found.items()}

@@ -11,7 +11,7 @@ from pti.metrics.bone_agreement import LENGTHS
 from pti.metrics.bootstrap import Mean
 from pti.metrics.calibration import Intervals
 from pti.metrics.distribution import FEATURES, Distances
-from pti.metrics.error_budget import Law, Share
+from pti.metrics.error_budget import ErrorComponent, HeightDistribution
 from pti.metrics.memorization import Audit
 
 COMPARED = (*ABSOLUTE[:4], "dice", "hausdorff95_mm", "ssim", "psnr", "mae")
@@ -57,8 +57,8 @@ class Evaluation:
     evaluated: Evaluated
     main: str
     intervals: Mapping[str, Sequence[Intervals]] = field(default_factory=dict)
-    budget: Sequence[Share] = ()
-    law: Law | None = None
+    budget: Sequence[ErrorComponent] = ()
+    law: HeightDistribution | None = None
     distances: Sequence[Distances] = ()
     copied: Sequence[CopiedImages] = ()
     notes: Sequence[str] = ()

@@ -12,7 +12,7 @@ from pti.data import tif
 from pti.evaluate.image_baselines import ImageBaseline
 from pti.evaluate.result import CopiedImages
 from pti.evaluate.scores import Case, Evaluated, mean_image
-from pti.inference.features import Probe, Probed, Source, lite0_features, thumbnails
+from pti.inference.features import EncodedImages, FeatureExtractor, Source, lite0_features, thumbnails
 from pti.metrics.distribution import Distances, compare_sets
 from pti.metrics.memorization import audit
 
@@ -66,7 +66,7 @@ def lite0_distances(evaluated: Evaluated, device: torch.device) -> list[Distance
 
 
 def autoencoder_distances(
-    evaluated: Evaluated, probe: Probe, targets: Probed, known: Mapping[str, Probed]
+    evaluated: Evaluated, probe: FeatureExtractor, targets: EncodedImages, known: Mapping[str, EncodedImages]
 ) -> list[Distances]:
     """The same on pooled latents of the first model's own autoencoder.
 
@@ -96,7 +96,11 @@ def audit_pixels(cases: Sequence[Case], method: str, training: TrainingImages) -
 
 
 def audit_latents(
-    cases: Sequence[Case], method: str, training: TrainingImages, probe: Probe, targets: Probed
+    cases: Sequence[Case],
+    method: str,
+    training: TrainingImages,
+    probe: FeatureExtractor,
+    targets: EncodedImages,
 ) -> CopiedImages:
     """The same on latents; ``targets`` are the true images, probed already."""
     names, files = _samples(cases, method)

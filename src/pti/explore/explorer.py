@@ -90,7 +90,7 @@ class Explorer:
         generators = [sample_generator(self.seed, name, sample) for sample in range(count)]
         with self._lock, torch.inference_mode():
             found = self.module.translate(raw, generators)  # pyright: ignore[reportCallIssue]
-        return [resize.unfit(square, original.shape) for square in found.float().cpu().numpy()[:, 0]]  # pyright: ignore
+        return [resize.restore_size(square, original.shape) for square in found.float().cpu().numpy()[:, 0]]  # pyright: ignore
 
     @property
     def has_samples(self) -> bool:
@@ -100,7 +100,7 @@ class Explorer:
     def _square(self, raw: np.ndarray) -> Tensor:
         """(1, 1, S, S) on the module's device."""
         device = next(self.first_stage.parameters()).device
-        return torch.from_numpy(resize.fit(raw, self.image_size))[None, None].to(device)
+        return torch.from_numpy(resize.pad_and_resize(raw, self.image_size))[None, None].to(device)
 
     def _statistics(self, raw: np.ndarray) -> Tensor:
         """(1, K), what sets the grey scale of a decoded image."""
@@ -112,4 +112,4 @@ class Explorer:
         with self._lock, torch.inference_mode():
             found = self.first_stage.decode(latents.to(statistics.device), statistics)  # pyright: ignore[reportCallIssue]
         squares = found.float().cpu().numpy()[:, 0]
-        return [resize.unfit(square, (shape[0], shape[1])) for square in squares]
+        return [resize.restore_size(square, (shape[0], shape[1])) for square in squares]

@@ -144,13 +144,13 @@ class Model:
         return torch.inference_mode()(found)
 
     def _squares(self, images: Sequence[np.ndarray]) -> Tensor:
-        squares = np.stack([resize.fit(image, self.image_size) for image in images])
+        squares = np.stack([resize.pad_and_resize(image, self.image_size) for image in images])
         return torch.from_numpy(squares)[:, None].to(self._device)
 
     @staticmethod
     def _back(pixels: np.ndarray, image: np.ndarray) -> np.ndarray:
         height, width = image.shape
-        return resize.unfit(pixels[0], (height, width))
+        return resize.restore_size(pixels[0], (height, width))
 
 
 def _listed(images: Images) -> list[np.ndarray]:

@@ -31,7 +31,7 @@ def fit_corrections(scores: Scores) -> dict[str, dict[float, float]]:
     }
 
 
-def shortage(corrections: Corrections, origin: str) -> list[str]:
+def missing_calibration(corrections: Corrections, origin: str) -> list[str]:
     """Why intervals have no finite correction, in words; empty where all have one.
 
     Args:
@@ -133,4 +133,4 @@ def read_height_calibration(path: Path, samples: int, checkpoint: str) -> Height
     """What a file says of the height; arguments and errors as `read_calibration`."""
     corrections, origin = read_calibration(path, samples, checkpoint)
     heights = corrections[MEASURES[0]]
-    return HeightCalibration(heights, origin, shortage({MEASURES[0]: heights}, origin))
+    return HeightCalibration(heights, origin, missing_calibration({MEASURES[0]: heights}, origin))

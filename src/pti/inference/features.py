@@ -23,7 +23,7 @@ _READERS = 4
 
 
 @dataclass(frozen=True)
-class Probed:
+class EncodedImages:
     """What an autoencoder makes of N images.
 
     Attributes:
@@ -45,7 +45,7 @@ class Probed:
 
 
 @dataclass(frozen=True)
-class Probe:
+class FeatureExtractor:
     """Encodes and decodes images as a checkpoint does.
 
     Attributes:
@@ -63,8 +63,8 @@ class Probe:
     batch_size: int
     device: torch.device
 
-    def __call__(self, images: Sequence[Source], what: str, heights: bool = False) -> Probed:
-        """Probe images.
+    def __call__(self, images: Sequence[Source], what: str, heights: bool = False) -> EncodedImages:
+        """FeatureExtractor images.
 
         Args:
             images: raw ones.
@@ -76,7 +76,7 @@ class Probe:
         work = self._with_heights if heights else self._latents_only
         found = run_batches(lambda: self.autoencoder, work, batches, [self.device])
         latents, changes = zip(*track(found, f"Encoding {what}", total=len(batches)), strict=True)
-        return Probed(np.concatenate(latents), np.concatenate(changes))
+        return EncodedImages(np.concatenate(latents), np.concatenate(changes))
 
     def _latents_only(self, autoencoder: nn.Module, batch: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
         raw = _stacked([_read(source).pixels for source in batch], self.image_size).to(self.device)
@@ -92,7 +92,7 @@ class Probe:
         changes = []
         for image, square in zip(images, decoded, strict=True):
             edge = image.pixel_mm or self.pixel_mm
-            after = resize.unfit(square, image.pixels.shape)  # pyright: ignore[reportArgumentType]
+            after = resize.restore_size(square, image.pixels.shape)  # pyright: ignore[reportArgumentType]
             before, now = (find_bone(pixels, edge).lengths["height"] for pixels in (image.pixels, after))
             changes.append(now - before)
         return latents.float().cpu().numpy(), np.array(changes)
@@ -129,7 +129,7 @@ def lite0_features(
 def thumbnails(files: Sequence[Path], size: int = 64) -> np.ndarray:
     """(N, size · size) float32 raw images, small: noise and shifts by a pixel hardly count between them."""
     with ThreadPoolExecutor(_READERS) as threads:
-        found = threads.map(lambda file: resize.fit(tif.read(file).pixels, size).ravel(), files)
+        found = threads.map(lambda file: resize.pad_and_resize(tif.read(file).pixels, size).ravel(), files)
         return np.stack(list(track(found, "Reading", total=len(files))))
 
 
@@ -139,4 +139,4 @@ def _read(source: Source) -> tif.TifImage:
 
 def _stacked(images: Sequence[np.ndarray], size: int) -> Tensor:
     """(B, 1, size, size) float32."""
-    return torch.from_numpy(np.stack([resize.fit(image, size) for image in images])[:, None])
+    return torch.from_numpy(np.stack([resize.pad_and_resize(image, size) for image in images])[:, None])

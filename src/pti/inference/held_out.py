@@ -12,7 +12,7 @@ from pti.data.splits import Folder, open_folders
 from pti.runs.checkpoint import build
 
 
-def images_of_side(data: Mapping[str, Any], side: str, source: str) -> list[InputImage]:
+def images_of_split(data: Mapping[str, Any], side: str, source: str) -> list[InputImage]:
     """The images of one side of a data set, sorted by name.
 
     Args:
@@ -35,8 +35,8 @@ def images_of_side(data: Mapping[str, Any], side: str, source: str) -> list[Inpu
     return sorted(found, key=lambda image: image.name)
 
 
-def pairs_of_side(data: Mapping[str, Any], side: str, source: str) -> list[Pair]:
-    """The complete pairs of one side of a data set, sorted by name; arguments as `images_of_side`.
+def pairs_of_split(data: Mapping[str, Any], side: str, source: str) -> list[Pair]:
+    """The complete pairs of one side of a data set, sorted by name; arguments as `images_of_split`.
 
     Raises:
         DataError: the data set can't be used.

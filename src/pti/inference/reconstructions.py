@@ -106,10 +106,10 @@ class Reconstruct:
 def reconstruct_images(module: nn.Module, images: Sequence[np.ndarray], image_size: int) -> list[np.ndarray]:
     """Raw images (H, W) of any sizes through ``module.reconstruct``, each back at its own size."""
     device = next(module.parameters()).device
-    squares = np.stack([resize.fit(image, image_size) for image in images])[:, None]
+    squares = np.stack([resize.pad_and_resize(image, image_size) for image in images])[:, None]
     found: Tensor = module.reconstruct(torch.from_numpy(squares).to(device))  # pyright: ignore[reportCallIssue]
     pixels = found.float().cpu().numpy()[:, 0]
-    return [resize.unfit(pixels[index], image.shape) for index, image in enumerate(images)]  # pyright: ignore[reportArgumentType]
+    return [resize.restore_size(pixels[index], image.shape) for index, image in enumerate(images)]  # pyright: ignore[reportArgumentType]
 
 
 def fixed_data_range(normalization: nn.Module, tissue: tuple[float, float]) -> tuple[float, str]:

@@ -82,7 +82,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Item:
+class SampleTask:
     """One sample that is to be made.
 
     Attributes:
@@ -116,12 +116,15 @@ class Translate:
     image_size: int
     sampling: Sampling
 
-    def __call__(self, module: nn.Module, items: Sequence[Item]) -> list[Item]:
+    def __call__(self, module: nn.Module, items: Sequence[SampleTask]) -> list[SampleTask]:
         """Those items of the batch that were needed; their files are written."""
         sources = list(dict.fromkeys(item.source for item in items))
         with _repeatable(), ThreadPoolExecutor(_WRITERS) as threads:
             images = dict(zip(sources, threads.map(lambda source: tif.read(source.path), sources)))  # noqa: B905
-            squares = {source: resize.fit(image.pixels, self.image_size) for source, image in images.items()}
+            squares = {
+                source: resize.pad_and_resize(image.pixels, self.image_size)
+                for source, image in images.items()
+            }
             found = self._translate(module, items, np.stack([squares[item.source] for item in items]))
             written = []
             for source, image in images.items():
@@ -134,7 +137,7 @@ class Translate:
                 each.result()
         return [item for item in items if item.is_needed]
 
-    def _translate(self, module: nn.Module, items: Sequence[Item], squares: np.ndarray) -> np.ndarray:
+    def _translate(self, module: nn.Module, items: Sequence[SampleTask], squares: np.ndarray) -> np.ndarray:
         """(B, S, S) raw dente images -> (B, S, S) raw edente images."""
         device = next(module.parameters()).device
         sampling = self.sampling
@@ -148,7 +151,7 @@ class Translate:
         )
         return found.float().cpu().numpy()[:, 0]
 
-    def _write(self, item: Item, raw: np.ndarray, pixel_mm: float | None) -> None:
+    def _write(self, item: SampleTask, raw: np.ndarray, pixel_mm: float | None) -> None:
         path = self.output_dir / item.file
         path.parent.mkdir(parents=True, exist_ok=True)
         tif.write(path, raw, pixel_mm)

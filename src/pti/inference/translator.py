@@ -17,7 +17,7 @@ from pti.data import tif
 from pti.data.input_images import InputImage
 from pti.inference.devices import Load, run_batches
 from pti.inference.pictures import draw_translation
-from pti.inference.sampling import SAMPLES, Item, Sampling, Translate
+from pti.inference.sampling import SAMPLES, SampleTask, Sampling, Translate
 from pti.metrics.calibration import INTERVAL
 from pti.metrics.translation import (
     height_interval,
@@ -34,7 +34,7 @@ _SUMMING_UP = 4  # images at a time, while the next are sampled
 
 
 @dataclass(frozen=True)
-class Finish:
+class SummarizeImage:
     """Sums up an image whose samples are all written: mean, spread, picture, figures.
 
     It reads the samples' files, so that it doesn't matter when and where they were made.
@@ -66,7 +66,7 @@ class Finish:
         """Write the image's files; its figures, as `translation_figures` and `height_interval`, with names
         and seeds."""
         image = tif.read(source.path)
-        items = [Item(source, number) for number in range(self.sampling.samples)]
+        items = [SampleTask(source, number) for number in range(self.sampling.samples)]
         samples = [tif.read(self.output_dir / item.file).pixels for item in items]
         target = self._target(source, image.pixels)
         pixel_mm = image.pixel_mm or self.pixel_mm
@@ -113,7 +113,7 @@ class Finish:
 def translate_all(
     load: Load,
     translate: Translate,
-    finish: Finish,
+    finish: SummarizeImage,
     images: Sequence[InputImage],
     manifest: Manifest,
     batch_size: int,
@@ -134,7 +134,7 @@ def translate_all(
         devices: from `choose_devices`.
     """
     items = [
-        Item(source, number, not manifest.is_done(Item(source, number).file, source.path))
+        SampleTask(source, number, not manifest.is_done(SampleTask(source, number).file, source.path))
         for source in images
         for number in range(translate.sampling.samples)
     ]
@@ -159,17 +159,17 @@ def translate_all(
                 sum_up(item.source)
 
 
-def figures_of(manifest: Manifest, finish: Finish, source: InputImage) -> dict[str, Any]:
+def figures_of(manifest: Manifest, finish: SummarizeImage, source: InputImage) -> dict[str, Any]:
     """What `translate_all` found of an image."""
     return {"name": source.name, **manifest.rows[_row_name(manifest, finish, source)]["figures"]}
 
 
-def _row_name(manifest: Manifest, finish: Finish, source: InputImage) -> str:
+def _row_name(manifest: Manifest, finish: SummarizeImage, source: InputImage) -> str:
     """Rows are named after the first file that they are about: an image may be called like a sample."""
     return finish.files(source)[0].relative_to(manifest.output_dir).as_posix()
 
 
-def _is_summed_up(manifest: Manifest, finish: Finish, source: InputImage) -> bool:
+def _is_summed_up(manifest: Manifest, finish: SummarizeImage, source: InputImage) -> bool:
     """Whether an earlier start did it, with the same calibration: another one doesn't touch the samples."""
     if not manifest.is_done(_row_name(manifest, finish, source), source.path):
         return False
@@ -179,7 +179,7 @@ def _is_summed_up(manifest: Manifest, finish: Finish, source: InputImage) -> boo
 
 
 @contextmanager
-def _background(finish: Finish, manifest: Manifest) -> Iterator[Callable[[InputImage], None]]:
+def _background(finish: SummarizeImage, manifest: Manifest) -> Iterator[Callable[[InputImage], None]]:
     """Sum up images while the next ones are sampled; all are noted at the end, or as far as they got."""
     running: list[tuple[InputImage, Future[dict[str, Any]]]] = []
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from pti.data import resize, tif
 from pti.data.input_images import InputImage
-from pti.data.splits import evenly
+from pti.data.splits import evenly_spaced
 from pti.latent_study.names import ATTRIBUTES
 from pti.losses import kl_per_image
 from pti.metrics.morphometry import bone_mask, measure
@@ -88,8 +88,8 @@ def pair_of(name: str) -> str:
     return "/".join([*folders[:-1], file])
 
 
-def spread(images: list[InputImage], most: int | None) -> list[InputImage]:
-    """At most so many images, as whole pairs, spread evenly over patients and names; all for None."""
+def spread_over_patients(images: list[InputImage], most: int | None) -> list[InputImage]:
+    """At most so many images, as whole pairs, spread evenly_spaced over patients and names; all for None."""
     if most is None or most >= len(images):
         return images
     pairs: dict[str, list[InputImage]] = {}
@@ -97,7 +97,7 @@ def spread(images: list[InputImage], most: int | None) -> list[InputImage]:
         pairs.setdefault(pair_of(image.name), []).append(image)
     largest = max(map(len, pairs.values()))
     by_patient = sorted(pairs, key=lambda pair: (pairs[pair][0].patient, pair))
-    kept = evenly(by_patient, max(1, most // largest))
+    kept = evenly_spaced(by_patient, max(1, most // largest))
     return sorted((image for pair in kept for image in pairs[pair]), key=lambda image: image.name)
 
 
@@ -131,7 +131,9 @@ class Encode:
             images = list(threads.map(lambda source: tif.read(source.path), sources))
             attributes = list(threads.map(self._measure, images))
         device = next(module.parameters()).device
-        squares = np.stack([resize.fit(image.pixels, self.image_size) for image in images])[:, None]
+        squares = np.stack([resize.pad_and_resize(image.pixels, self.image_size) for image in images])[
+            :, None
+        ]
         posterior = module.encode(torch.from_numpy(squares).to(device))  # pyright: ignore[reportCallIssue]
         count, channels = posterior.mean.shape[:2]
         parts = (part.float().flatten(0, 1)[:, None] for part in (posterior.mean, posterior.std))

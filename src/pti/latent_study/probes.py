@@ -17,7 +17,7 @@ _STRENGTHS = np.logspace(-2, 6, 9)  # of the ridge regression; chosen within eac
 
 
 @dataclass(frozen=True)
-class Probe:
+class LinearProbe:
     """How well the latents of one group tell an attribute of the bone.
 
     Attributes:
@@ -58,8 +58,8 @@ class Channel:
     used: bool
 
 
-def probe_attributes(latents: Latents, components: Components) -> list[Probe]:
-    """Probe every attribute in every group; those that hardly vary, or of too few patients, are left out."""
+def probe_attributes(latents: Latents, components: Components) -> list[LinearProbe]:
+    """LinearProbe every attribute in every group; those that hardly vary, or of too few patients, are left out."""
     found = []
     for group in latents.groups:
         for attribute, values in latents.attributes.items():
@@ -80,7 +80,9 @@ def channels(latents: Latents) -> list[Channel]:
     ]
 
 
-def _probe(group: str, attribute: str, scores: np.ndarray, values: np.ndarray, patients: np.ndarray) -> Probe:
+def _probe(
+    group: str, attribute: str, scores: np.ndarray, values: np.ndarray, patients: np.ndarray
+) -> LinearProbe:
     from scipy.stats import spearmanr
 
     missed = values - _predict_other_patients(scores, values, patients)
@@ -89,7 +91,7 @@ def _probe(group: str, attribute: str, scores: np.ndarray, values: np.ndarray, p
     ranks = [0.0 if column is None else float(spearmanr(column, values)[0]) for column in varying]  # pyright: ignore
     best = int(np.argmax(np.abs(ranks)))
     error = float(np.abs(missed).mean())
-    return Probe(group, attribute, len(values), float(r2), error, best + 1, ranks[best])
+    return LinearProbe(group, attribute, len(values), float(r2), error, best + 1, ranks[best])
 
 
 def _predict_other_patients(scores: np.ndarray, values: np.ndarray, patients: np.ndarray) -> np.ndarray:

@@ -52,5 +52,5 @@ def write_projector(folder: Path, latents: Latents, images: Sequence[InputImage]
 
 def _thumbnail(raw: np.ndarray, side: int) -> np.ndarray:
     """(3, side, side) float32 in [0, 1]."""
-    shown = grey(resize.fit(raw, side), tissue_window(raw)).astype(np.float32) / 255
+    shown = grey(resize.pad_and_resize(raw, side), tissue_window(raw)).astype(np.float32) / 255
     return shown.transpose(2, 0, 1)

@@ -117,13 +117,17 @@ def find_inputs(
         output_dir: left out where it lies below ``input_dir``.
     """
     from pti.data.input_images import find_images
-    from pti.inference.held_out import images_of_side
-    from pti.latent_study.latents import spread
+    from pti.inference.held_out import images_of_split
+    from pti.latent_study.latents import spread_over_patients
 
     if cfg.input_dir is not None:
         folder = Path(str(cfg.input_dir)).expanduser().absolute()
         pattern = trained["layout"].get("patient_pattern", PATIENT_PATTERN)
-        return spread(find_images(folder, pattern, skip=output_dir), cfg.max_images), {}, str(folder)
+        return (
+            spread_over_patients(find_images(folder, pattern, skip=output_dir), cfg.max_images),
+            {},
+            str(folder),
+        )
     data = {
         **trained,
         **{key: value for key, value in cfg.data.items() if value is not None},
@@ -134,9 +138,9 @@ def find_inputs(
     found = {
         image: side
         for side in (every if cfg.split == "all" else (cfg.split,))
-        for image in images_of_side(data, side, str(cfg.ckpt))
+        for image in images_of_split(data, side, str(cfg.ckpt))
     }
-    images = spread(sorted(found, key=lambda image: image.name), cfg.max_images)
+    images = spread_over_patients(sorted(found, key=lambda image: image.name), cfg.max_images)
     origin = f"{cfg.split} of {Path(data['root']).absolute()}"
     return images, {image.name: found[image] for image in images}, origin
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pti.latent_study.distances import Measure, group_measures, patient_distances
 from pti.latent_study.latents import Latents
-from pti.latent_study.probes import Channel, Probe, channels, probe_attributes
+from pti.latent_study.probes import Channel, LinearProbe, channels, probe_attributes
 from pti.latent_study.projection import Components
 from pti.runs.summary import write_text_atomically
 
@@ -25,7 +25,7 @@ class Tables:
 
     measures: list[Measure]
     patients: list[dict[str, str | int | float]]
-    probes: list[Probe]
+    probes: list[LinearProbe]
     channels: list[Channel]
 
 

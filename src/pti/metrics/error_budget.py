@@ -9,7 +9,7 @@ from pti.metrics.calibration import crps_normal
 
 
 @dataclass(frozen=True)
-class Share:
+class ErrorComponent:
     """One line of the budget.
 
     Attributes:
@@ -26,7 +26,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Law:
+class HeightDistribution:
     """The known distribution of the true heights given the conditions: normal, (N,) mm each.
 
     Attributes:
@@ -44,7 +44,9 @@ class Law:
         return float(crps_normal(self.mean, self.std, self.height).mean())
 
 
-def error_budget(error: np.ndarray, autoencoder: Mapping[str, np.ndarray], law: Law | None) -> list[Share]:
+def error_budget(
+    error: np.ndarray, autoencoder: Mapping[str, np.ndarray], law: HeightDistribution | None
+) -> list[ErrorComponent]:
     """Split the squared error of the bone height.
 
     Args:
@@ -69,15 +71,15 @@ def error_budget(error: np.ndarray, autoencoder: Mapping[str, np.ndarray], law: 
         rest -= _mean_square(law.height - law.mean)
     if len(found) > 1:
         note = "what the lines above leave of the mean square"
-        found.append(Share("translation", np.nan, float(np.sqrt(max(0.0, rest))), note))
+        found.append(ErrorComponent("translation", np.nan, float(np.sqrt(max(0.0, rest))), note))
     if "condition" in autoencoder:
         note = "the true condition encoded and decoded: what the translation doesn't see; no part of the sum"
         found.append(_share("autoencoder, condition", autoencoder["condition"], note))
     return found
 
 
-def _share(source: str, error: np.ndarray, note: str) -> Share:
-    return Share(source, float(np.nanmean(np.abs(error))), float(np.sqrt(_mean_square(error))), note)
+def _share(source: str, error: np.ndarray, note: str) -> ErrorComponent:
+    return ErrorComponent(source, float(np.nanmean(np.abs(error))), float(np.sqrt(_mean_square(error))), note)
 
 
 def _mean_square(error: np.ndarray) -> float:

@@ -17,7 +17,7 @@ from pti.common.randomness import keyed_generator
 from pti.data.normalization import Normalization
 from pti.modules import optimization
 from pti.modules.manual_optimization import ManualTraining
-from pti.modules.optimization import OptimizerFactory, Schedule
+from pti.modules.optimization import LrSchedule, OptimizerFactory
 from pti.modules.vae_objective import VaeObjective
 from pti.modules.validation_metrics import ReconstructionReport
 from pti.networks.ema import Ema
@@ -51,7 +51,7 @@ class AdversarialVAE(ManualTraining):
         reconstruction: Callable[[Tensor, Tensor], Tensor] = losses.l1,
         perceptual: PerceptualLoss | None = None,
         terms: Mapping[str, losses.Term] | None = None,
-        schedule: Schedule | None = None,
+        schedule: LrSchedule | None = None,
         *,
         kl_weight: float = 1e-6,
         perceptual_weight: float = 1.0,
@@ -212,8 +212,8 @@ class AdversarialVAE(ManualTraining):
     @staticmethod
     def _encode(autoencoder: AutoencoderKL, image: Tensor) -> Posterior:
         mean, std = autoencoder.encode(image)
-        return Posterior(losses.precise(mean), losses.precise(std))
+        return Posterior(losses.at_least_float32(mean), losses.at_least_float32(std))
 
     @staticmethod
     def _decode(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
-        return losses.precise(autoencoder.decode(latents))
+        return losses.at_least_float32(autoencoder.decode(latents))

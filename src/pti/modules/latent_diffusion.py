@@ -10,11 +10,11 @@ from torch import Tensor
 
 from pti.common.errors import UsageError
 from pti.common.randomness import sample_generator
-from pti.diffusion.formulation import Path, cast, min_snr_weight
+from pti.diffusion.formulation import DiffusionPath, cast, min_snr_weight
 from pti.diffusion.guidance import drop_condition, guided
 from pti.diffusion.samplers import Progress, Sampler, gaussian_noise, sample
 from pti.drawing.figures import Comparison
-from pti.losses import precise
+from pti.losses import at_least_float32
 from pti.modules.latent_translation import LatentTranslation
 from pti.networks.conditional_unet import ConditionalUNet
 from pti.networks.frozen_autoencoder import FrozenAutoencoder
@@ -53,7 +53,7 @@ class LatentDiffusion(LatentTranslation):
         self,
         first_stage: FrozenAutoencoder,
         network: ConditionalUNet,
-        path: Path,
+        path: DiffusionPath,
         sampler: Sampler,
         *,
         sampling_steps: int = 20,
@@ -165,7 +165,7 @@ class LatentDiffusion(LatentTranslation):
         x_t = self.path.interpolate(target, noise, t, source)
         output = network(x_t, self.path.timesteps(t).to(x_t.device), told)
         wanted = self.path.network_target(target, noise, t, source)
-        error = (precise(output) - precise(wanted)).square()
+        error = (at_least_float32(output) - at_least_float32(wanted)).square()
         if self.changed_weight != 1:
             changed = (target - source).square().mean(1, keepdim=True) > CHANGED**2
             weight = torch.where(changed, self.changed_weight, 1.0)

@@ -15,7 +15,7 @@ from pti.data.latent_cache import POSTERIORS, LatentCache, LatentDataset, cache_
 from pti.data.normalization import Normalization
 from pti.diffusion.samplers import Generator, gaussian_noise
 from pti.modules.latent_preparation import build_cache, fit_scaling
-from pti.modules.optimization import OptimizerFactory, Schedule
+from pti.modules.optimization import LrSchedule, OptimizerFactory
 from pti.modules.tif_data import TifDataModule
 from pti.modules.translation import Translation
 from pti.networks.detail_transfer import DetailTransfer
@@ -44,7 +44,7 @@ class LatentTranslation(Translation):
         first_stage: FrozenAutoencoder,
         network: nn.Module,
         optimizer: OptimizerFactory,
-        schedule: Schedule | None = None,
+        schedule: LrSchedule | None = None,
         *,
         sample_posterior: bool = True,
         cache_latents: bool = True,
@@ -104,7 +104,7 @@ class LatentTranslation(Translation):
         enlarged = super().at_own_size(raw, found)
         if self.detail_transfer is None or raw.shape == found.shape[-2:]:
             return enlarged
-        known = super().at_own_size(raw, resize.fit(raw, found.shape[-1])[None])
+        known = super().at_own_size(raw, resize.pad_and_resize(raw, found.shape[-1])[None])
         condition, known, enlarged = (
             torch.from_numpy(np.ascontiguousarray(images))[:, None].to(self.device)
             for images in (raw[None], known, enlarged)

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from pti.common.errors import UsageError
 from pti.modules import optimization
-from pti.modules.optimization import OptimizerFactory, Schedule, Window
+from pti.modules.optimization import AccumulationWindow, LrSchedule, OptimizerFactory
 
 
 class ManualTraining(LightningModule):
@@ -23,7 +23,7 @@ class ManualTraining(LightningModule):
 
     def __init__(
         self,
-        schedule: Schedule | None = None,
+        schedule: LrSchedule | None = None,
         gradient_clip_val: float | None = None,
         accumulate_grad_batches: int = 1,
         scale_lr_by_devices: bool = False,
@@ -34,14 +34,14 @@ class ManualTraining(LightningModule):
             raise UsageError(
                 f"model.accumulate_grad_batches: found {accumulate_grad_batches}, expected at least 1"
             )
-        self.schedule = schedule or Schedule()
+        self.schedule = schedule or LrSchedule()
         self.gradient_clip_val = gradient_clip_val
         self.accumulate_grad_batches = accumulate_grad_batches
         self.scale_lr_by_devices = scale_lr_by_devices
         self.batches_seen = 0
         self._resumed_gradients: dict[str, Tensor] = {}
 
-    def window(self, batch_idx: int) -> Window:
+    def window(self, batch_idx: int) -> AccumulationWindow:
         """Where a batch stands in its accumulation window."""
         batches = self.trainer.num_training_batches
         return optimization.accumulation_window(batch_idx, self.accumulate_grad_batches, batches)

@@ -23,7 +23,7 @@ OptimizerFactory = Callable[..., Optimizer]
 
 
 @dataclass(frozen=True)
-class Schedule:
+class LrSchedule:
     """The learning rate's factor, a function of the step alone: nothing to save for resuming.
 
     Rises linearly over ``warmup_steps``, then stays (``constant``) or falls (``cosine``, ``linear``) to
@@ -55,18 +55,18 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Window:
+class AccumulationWindow:
     """Where a batch stands in its accumulation window; the last window of an epoch may be shorter."""
 
     size: int
     ends: bool
 
 
-def accumulation_window(batch_idx: int, accumulate: int, batches: float) -> Window:
+def accumulation_window(batch_idx: int, accumulate: int, batches: float) -> AccumulationWindow:
     """The window of batch ``batch_idx`` of an epoch of ``batches`` (may be inf)."""
     first = batch_idx // accumulate * accumulate
     size = int(min(accumulate, batches - first))
-    return Window(size, ends=batch_idx + 1 == first + size)
+    return AccumulationWindow(size, ends=batch_idx + 1 == first + size)
 
 
 def total_steps(trainer: Trainer, accumulate: int) -> float:

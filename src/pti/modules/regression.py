@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pti.data.normalization import Normalization
 from pti.diffusion.samplers import Progress, Sampler
-from pti.losses import precise
+from pti.losses import at_least_float32
 from pti.modules.latent_translation import LatentTranslation
 from pti.modules.translation import Translation
 from pti.networks.conditional_unet import ConditionalUNet
@@ -105,4 +105,4 @@ class LatentRegression(Deterministic, LatentTranslation):
 def answer(network: torch.nn.Module, condition: Tensor) -> Tensor:
     """The condition and what the network adds to it, (B, C, h, w) float32; a new network adds nothing."""
     never = torch.zeros(len(condition), device=condition.device)
-    return condition + precise(network(condition, never, condition))
+    return condition + at_least_float32(network(condition, never, condition))

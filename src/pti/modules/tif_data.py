@@ -20,7 +20,7 @@ from pti.data.image_cache import FileImages, open_cache
 from pti.data.latent_cache import LatentDataset
 from pti.data.layouts import Layout
 from pti.data.loader import BatchLoader, Plan, Position, auto_workers
-from pti.data.splits import Folder, Side, evenly, open_folders
+from pti.data.splits import Folder, Split, evenly_spaced, open_folders
 
 _LOG = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class TifDataModule(lightning.LightningDataModule):
         # A rank whose share of a small validation side is empty is no mistake.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.latents: LatentDataset | None = None  # set by a second stage: serves its training side instead
-        self._sides: dict[str, Side] = {}
+        self._sides: dict[str, Split] = {}
         self._fingerprints: list[str] = []
         self._loaders: list[BatchLoader] = []
 
@@ -128,8 +128,8 @@ class TifDataModule(lightning.LightningDataModule):
                 images = self._open(folder)
                 self._fingerprints.append(images.fingerprint)
                 for side in dict.fromkeys(folder.sides):
-                    pairs = evenly(folder.numbered(side), self.subset)
-                    self._sides[side] = Side(images, samples_of(pairs, self.sources))
+                    pairs = evenly_spaced(folder.numbered(side), self.subset)
+                    self._sides[side] = Split(images, samples_of(pairs, self.sources))
         if stage in ("fit", None):
             self._require_one_batch()
 
@@ -164,7 +164,7 @@ class TifDataModule(lightning.LightningDataModule):
         return hashlib.sha256("/".join(self._fingerprints).encode()).hexdigest()[:16]
 
     def split_counts(self) -> dict[str, dict[str, int]]:
-        """Side -> {"patients": …, "images": …}; an image is one file."""
+        """Split -> {"patients": …, "images": …}; an image is one file."""
         return {name: side.counts() for name, side in self._sides.items()}
 
     def state_dict(self) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from pti.common.randomness import keyed_generator, sample_generator
 from pti.data import resize
 from pti.data.dataset import TifDataset
 from pti.data.normalization import Normalization
-from pti.data.splits import evenly
+from pti.data.splits import evenly_spaced
 from pti.diffusion.samplers import Progress, Sampler
 from pti.drawing.figures import Comparison
 from pti.modules import optimization
 from pti.modules.manual_optimization import ManualTraining
-from pti.modules.optimization import OptimizerFactory, Schedule
+from pti.modules.optimization import LrSchedule, OptimizerFactory
 from pti.modules.translation_report import TranslationReport
 from pti.networks.ema import Ema
 
@@ -43,7 +43,7 @@ class Translation(ManualTraining):
         self,
         network: nn.Module,
         optimizer: OptimizerFactory,
-        schedule: Schedule | None = None,
+        schedule: LrSchedule | None = None,
         *,
         gradient_clip_val: float | None = None,
         accumulate_grad_batches: int = 1,
@@ -110,7 +110,7 @@ class Translation(ManualTraining):
     def at_own_size(self, raw: np.ndarray, found: np.ndarray) -> np.ndarray:
         """Translations (N, S, S) of a raw image (H, W) that was resized to (S, S), as (N, H, W)."""
         height, width = raw.shape
-        return resize.unfit(found, (height, width))
+        return resize.restore_size(found, (height, width))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """One batch of the only network that is trained."""
@@ -134,7 +134,7 @@ class Translation(ManualTraining):
         names = [sample.name for sample in validation_set(self.trainer).samples]
         # Not in the trial before training: full-size sampling takes minutes on a CPU, and says nothing then.
         wanted = 0 if self.trainer.sanity_checking else self.validation_images
-        self._translated = frozenset(evenly(names, wanted))
+        self._translated = frozenset(evenly_spaced(names, wanted))
 
     @torch.no_grad()
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pti.common.errors import UsageError
-from pti.losses import precise
+from pti.losses import at_least_float32
 from pti.networks.efficientnet_lite import EfficientNetLite0
 
 WITHOUT = "or go on without a perceptual term: model/perceptual=none"
@@ -89,7 +89,7 @@ class Lite0Perceptual(PerceptualLoss):
         # From [-1, 1] to values 0…255, then as this network was trained: (value - 127) / 128.
         mapped = (image * 127.5 + 0.5) / 128
         features = cast(EfficientNetLite0, self.network).features(mapped.expand(-1, 3, -1, -1), self.taps)
-        return [nn.functional.normalize(precise(f), dim=1, eps=1e-6) for f in features]
+        return [nn.functional.normalize(at_least_float32(f), dim=1, eps=1e-6) for f in features]
 
 
 def _lite0_weights() -> Path:
@@ -138,7 +138,7 @@ class MonaiPerceptual(PerceptualLoss):
         # The LPIPS networks expect [-1, 1], RadImageNet's [0, 1].
         if self.name == "radimagenet":
             reconstruction, image = (reconstruction + 1) / 2, (image + 1) / 2
-        return precise(self.network(reconstruction, image.detach()))
+        return at_least_float32(self.network(reconstruction, image.detach()))
 
 
 _TORCHVISION = "https://download.pytorch.org/models/"

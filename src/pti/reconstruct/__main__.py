@@ -76,14 +76,14 @@ def find_inputs(cfg: DictConfig, trained: dict[str, Any], output_dir: Path) -> "
         output_dir: left out where it lies below ``input_dir``.
     """
     from pti.data.input_images import find_images
-    from pti.inference.held_out import images_of_side
+    from pti.inference.held_out import images_of_split
 
     if cfg.input_dir is not None:
         folder = Path(str(cfg.input_dir)).expanduser().absolute()
         return find_images(folder, skip=output_dir), str(folder)
     data = {**trained, **{key: value for key, value in cfg.data.items() if value is not None}}
     origin = f"{cfg.split} of {Path(data['root']).absolute()}, {data['sources']}"
-    return images_of_side(data, cfg.split, str(cfg.ckpt)), origin
+    return images_of_split(data, cfg.split, str(cfg.ckpt)), origin
 
 
 def reconstruct(

@@ -18,7 +18,7 @@ _STAGE_1 = "pti.modules.adversarial_vae.AdversarialVAE"
 _TARGET = "pti.networks.frozen_autoencoder.FrozenAutoencoder"
 
 
-def take_autoencoder(config: dict[str, Any]) -> dict[str, Tensor] | None:
+def embed_first_stage_config(config: dict[str, Any]) -> dict[str, Tensor] | None:
     """Fill ``config["model"]["first_stage"]``, where the model has one.
 
     A run that goes on (``ckpt_path``) keeps the autoencoder of its own checkpoint.
@@ -27,7 +27,7 @@ def take_autoencoder(config: dict[str, Any]) -> dict[str, Tensor] | None:
         config: ``conf/train.yaml``, composed, plain; changed in place.
 
     Returns:
-        The autoencoder's weights for `give_weights`; None when the model takes no autoencoder, or a
+        The autoencoder's weights for `load_first_stage_weights`; None when the model takes no autoencoder, or a
         checkpoint brings them.
 
     Raises:
@@ -63,7 +63,7 @@ def take_autoencoder(config: dict[str, Any]) -> dict[str, Tensor] | None:
     return _weights(content["state_dict"])
 
 
-def give_weights(module: LightningModule, weights: dict[str, Tensor]) -> None:
+def load_first_stage_weights(module: LightningModule, weights: dict[str, Tensor]) -> None:
     """Load the autoencoder's weights into a new second stage."""
     module.get_submodule("first_stage").load_state_dict(weights)
 

@@ -11,7 +11,7 @@ from pti.common.progress import track
 from pti.data import tif
 from pti.data.input_images import InputImage
 from pti.inference.devices import choose_devices
-from pti.inference.held_out import images_of_side
+from pti.inference.held_out import images_of_split
 from pti.inference.reconstructions import reconstruct_images
 from pti.runs.checkpoint import load, read
 from pti.sweep.page import SamePatients
@@ -67,7 +67,7 @@ def _untrained(config: Mapping[str, Any], source: str) -> list[InputImage]:
     found = []
     for side in ("val", "test"):
         try:
-            found += images_of_side(config, side, source)
+            found += images_of_split(config, side, source)
         except DataError:
             continue  # an empty side
     if not found:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pti.common.errors import DataError, UsageError
 from pti.modules.tif_data import TifDataModule
-from pti.runs.first_stage import give_weights, take_autoencoder
+from pti.runs.first_stage import embed_first_stage_config, load_first_stage_weights
 from pti.runs.summary import package_versions
 from pti.train.callbacks import AtomicCheckpointIO, Checkpointer, Interrupted, Randomness, StopSignals
 from pti.train.console import conclude, print_config, print_plan, require_sound_data
@@ -44,7 +44,7 @@ class Training:
         plain = OmegaConf.to_container(config, resolve=True)
         assert isinstance(plain, dict)
         self.plain: dict[str, Any] = {str(key): value for key, value in plain.items()}
-        self._autoencoder = take_autoencoder(self.plain)
+        self._autoencoder = embed_first_stage_config(self.plain)
         self.config = OmegaConf.create(self.plain)
         self.output_dir = output_dir
         self.signals = signals
@@ -70,7 +70,7 @@ class Training:
                 require_sound_data(datamodule, world_size)
             module: LightningModule = instantiate(self.config.model)
             if self._autoencoder is not None:
-                give_weights(module, self._autoencoder)
+                load_first_stage_weights(module, self._autoencoder)
             trainer = self._trainer(world_size)
             self.trainer, self.module, self.datamodule = trainer, module, datamodule
             if self.leading:
@@ -167,7 +167,7 @@ def train(config: DictConfig, output_dir: Path) -> int:
             return stop.exit_code
         except Exception as error:
             training.conclude("failed")
-            told = explained(error)
+            told = to_user_error(error)
             if told is error:  # "raise error from error" would make it its own cause
                 raise
             raise told from error
@@ -175,7 +175,7 @@ def train(config: DictConfig, output_dir: Path) -> int:
     return 0
 
 
-def explained(error: Exception) -> Exception:
+def to_user_error(error: Exception) -> Exception:
     """A library's error in words that say what to turn; other errors as they are.
 
     What it was raised from counts too: torch raises the death of a loading process in the main thread,

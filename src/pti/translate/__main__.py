@@ -155,11 +155,11 @@ def find_inputs(cfg: DictConfig, trained: dict[str, Any], output_dir: Path) -> I
         folder = Path(str(cfg.input_dir)).expanduser().absolute()
         return Inputs(find_images(folder, skip=output_dir)[: cfg.num_samples], str(folder))
     data = {**trained, **{key: value for key, value in cfg.data.items() if value is not None}}
-    inputs = inputs_of_side(data, cfg.split, str(cfg.ckpt))
+    inputs = inputs_of_split(data, cfg.split, str(cfg.ckpt))
     return replace(inputs, images=inputs.images[: cfg.num_samples])
 
 
-def inputs_of_side(data: Mapping[str, Any], side: str, source: str) -> Inputs:
+def inputs_of_split(data: Mapping[str, Any], side: str, source: str) -> Inputs:
     """The conditions of one side of a data set, with their targets and the training side's pairs.
 
     Args:
@@ -167,11 +167,11 @@ def inputs_of_side(data: Mapping[str, Any], side: str, source: str) -> Inputs:
         side: ``train``, ``val`` or ``test``.
         source: what the configuration comes from, for messages.
     """
-    from pti.inference.held_out import images_of_side, pairs_of_side
+    from pti.inference.held_out import images_of_split, pairs_of_split
 
-    images = images_of_side({**data, "sources": "condition"}, side, source)
-    targets = {pair.name: pair.target for pair in pairs_of_side(data, side, source) if pair.target}
-    training = [(pair.condition, pair.target) for pair in pairs_of_side(data, "train", source)]
+    images = images_of_split({**data, "sources": "condition"}, side, source)
+    targets = {pair.name: pair.target for pair in pairs_of_split(data, side, source) if pair.target}
+    training = [(pair.condition, pair.target) for pair in pairs_of_split(data, "train", source)]
     return Inputs(images, f"{side} of {Path(data['root']).absolute()}", targets, training)  # pyright: ignore[reportArgumentType]
 
 
@@ -207,9 +207,9 @@ def translate_images(
 
     from pti.data.input_images import survey
     from pti.inference.reconstructions import fixed_data_range
-    from pti.inference.sampling import Item, Translate
+    from pti.inference.sampling import SampleTask, Translate
     from pti.inference.tables import TABLES, Translations
-    from pti.inference.translator import FOLDERS, Finish, figures_of, translate_all
+    from pti.inference.translator import FOLDERS, SummarizeImage, figures_of, translate_all
     from pti.runs import checkpoint
     from pti.runs.manifest import Manifest
     from pti.runs.summary import hash_config, hash_file
@@ -223,11 +223,13 @@ def translate_images(
         data_range, meaning = fixed_data_range(module.normalization, survey(inputs.images).tissue)
         translate = Translate(output_dir, translator.data["image_size"], sampling)
         corrections = None if calibration is None else calibration.corrections
-        finish = Finish(output_dir, sampling, translator.pixel_mm, data_range, inputs.targets, corrections)
+        finish = SummarizeImage(
+            output_dir, sampling, translator.pixel_mm, data_range, inputs.targets, corrections
+        )
         load = (lambda: module) if len(devices) == 1 else partial(checkpoint.load, translator.path)
         translate_all(load, translate, finish, inputs.images, manifest, batch_size, devices)
         rows = [figures_of(manifest, finish, image) for image in inputs.images]
-    states = {image.name: manifest.rows[Item(image, 0).file]["input"] for image in inputs.images}
+    states = {image.name: manifest.rows[SampleTask(image, 0).file]["input"] for image in inputs.images}
     origin = None if calibration is None else calibration.origin
     return Translations(rows, sampling.as_dict(), data_range, meaning, hash_config(states)[:16], origin)
 

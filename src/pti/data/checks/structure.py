@@ -11,7 +11,7 @@ from pti.common.errors import DataError
 from pti.data.checks.findings import WHOLE_SET, Finding, once_for_all, shown
 from pti.data.checks.headers import check_sizes
 from pti.data.layouts import SPLITS, Layout, Pair, leaves_root, paired_folders
-from pti.data.patient_split import sides_of
+from pti.data.patient_split import splits_of
 from pti.data.tif import TifError, TifHeader, inspect
 
 _NO_SPLIT = ("layout", "no_images", "no_patient", "outside")  # with these the split would be another one
@@ -176,7 +176,7 @@ def _sides(source: DataSource, pairs: list[Pair], findings: list[Finding]) -> di
     if torn or not pairs or any(finding.fault in _NO_SPLIT for finding in findings):
         return {}
     try:
-        stands = sides_of(pairs, source.split_seed, _shares(source))
+        stands = splits_of(pairs, source.split_seed, _shares(source))
     except DataError as error:
         fix = "Add patients, or change the shares."
         findings.append(Finding("error", WHOLE_SET, "split", str(error), fix))

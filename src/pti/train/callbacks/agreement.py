@@ -11,7 +11,7 @@ from torch import distributed
 _TIMEOUT = timedelta(minutes=30)
 
 
-class Agreement:
+class RankConsensus:
     """Small collectives on the CPU: they never wait for the accelerator, and cost nothing with one process.
 
     Every method but ``world_size`` is collective: all ranks call it, in the same order.

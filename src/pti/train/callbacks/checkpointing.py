@@ -12,15 +12,15 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from pti.common.errors import UsageError
-from pti.train.callbacks.agreement import Agreement
+from pti.train.callbacks.agreement import RankConsensus
 from pti.train.callbacks.checkpoint_io import require_writable
 from pti.train.callbacks.finite import first_not_finite, not_finite_error, weights_are_finite
 from pti.train.callbacks.loop_state import (
-    Moment,
+    SavePoint,
     batches_done,
     epoch_is_complete,
     is_last_batch,
-    set_moment,
+    set_save_point,
     start_new_epoch,
     validation_follows,
 )
@@ -64,9 +64,9 @@ class Checkpointer(Checkpoint):
         self.provenance: dict[str, Any] = {}
         self.folder = Path()
         self.best: dict[str, float] = {}
-        self._agreement = Agreement()
-        self._moment = Moment.BATCH_END
-        self._resumed_from: Moment | None = None
+        self._agreement = RankConsensus()
+        self._moment = SavePoint.BATCH_END
+        self._resumed_from: SavePoint | None = None
         self._owed = False
         self._saved_at = time.monotonic()
         self._validation_batches = 0
@@ -87,7 +87,7 @@ class Checkpointer(Checkpoint):
         """Signals are noted from here on; a checkpoint from the end of an epoch begins the next."""
         self.signals.hold()
         self._saved_at = time.monotonic()
-        if self._resumed_from is Moment.EPOCH_END and epoch_is_complete(trainer):
+        if self._resumed_from is SavePoint.EPOCH_END and epoch_is_complete(trainer):
             start_new_epoch(trainer)
 
     def on_train_batch_end(
@@ -104,12 +104,12 @@ class Checkpointer(Checkpoint):
         if not (stop or save):
             return
         if validation_follows(trainer):
-            self._save(trainer, "last", Moment.VALIDATION_DUE)
+            self._save(trainer, "last", SavePoint.VALIDATION_DUE)
         elif is_last_batch(trainer):
             self._owed = True  # the end of the epoch follows at once
             return
         else:
-            self._save(trainer, "last", Moment.BATCH_END)
+            self._save(trainer, "last", SavePoint.BATCH_END)
         if stop:
             raise Interrupted(int(stop))
 
@@ -133,7 +133,7 @@ class Checkpointer(Checkpoint):
         (stop,) = self._agreement.maximum(self.signals.received)
         if stop:
             if not trainer.sanity_checking:
-                self._save(trainer, "last", Moment.VALIDATION_DUE)
+                self._save(trainer, "last", SavePoint.VALIDATION_DUE)
             raise Interrupted(int(stop))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -151,7 +151,7 @@ class Checkpointer(Checkpoint):
             validated = {name: value for name, value in metrics.items() if name.startswith("val/")}
             self.best = {"epoch": trainer.current_epoch, "step": batches_done(trainer), **validated}
             self.best["monitor"] = metrics[self.monitor]
-            self._save(trainer, "best", Moment.VALIDATION_END)
+            self._save(trainer, "best", SavePoint.VALIDATION_END)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes last.ckpt and what is kept; stops if a signal came."""
@@ -161,7 +161,7 @@ class Checkpointer(Checkpoint):
         keep = self.keep_every_n_epochs and epoch % self.keep_every_n_epochs == 0
         if stop or ends or keep or self._owed or epoch % self.every_n_epochs == 0:
             self._owed = False
-            self._save(trainer, "last", Moment.EPOCH_END)
+            self._save(trainer, "last", SavePoint.EPOCH_END)
         if keep and trainer.is_global_zero:
             kept = self.folder / f"epoch={epoch:04d}-step={batches_done(trainer)}.ckpt"
             shutil.copyfile(self.folder / "last.ckpt", self.folder / f".{kept.name}.tmp")
@@ -173,7 +173,7 @@ class Checkpointer(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Adds what makes the checkpoint self-contained, and sets Lightning's counters right."""
-        set_moment(checkpoint["loops"], self._moment, trainer)
+        set_save_point(checkpoint["loops"], self._moment, trainer)
         checkpoint.update(self.provenance)
         checkpoint["data_fingerprint"] = getattr(trainer.datamodule, "fingerprint", None)  # type: ignore[attr-defined]
         checkpoint["moment"] = self._moment.value
@@ -184,7 +184,7 @@ class Checkpointer(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Notes where the checkpoint stands."""
-        self._resumed_from = Moment(checkpoint["moment"])
+        self._resumed_from = SavePoint(checkpoint["moment"])
 
     def state_dict(self) -> dict[str, Any]:
         """The best validation so far."""
@@ -207,7 +207,7 @@ class Checkpointer(Checkpoint):
         best = self.best.get("monitor")
         return best is None or (value < best if self.mode == "min" else value > best)
 
-    def _save(self, trainer: Trainer, name: str, moment: Moment) -> None:
+    def _save(self, trainer: Trainer, name: str, moment: SavePoint) -> None:
         module = trainer.lightning_module
         if not self._agreement.minimum(weights_are_finite(module)):
             raise not_finite_error("A weight", batches_done(trainer), [trainer.global_rank])

@@ -18,7 +18,7 @@ _EPOCH, _BATCH = "epoch_progress", "epoch_loop.batch_progress"
 _VALIDATION = "epoch_loop.val_loop.batch_progress"
 
 
-class Moment(Enum):
+class SavePoint(Enum):
     """When a checkpoint is written."""
 
     BATCH_END = "after a batch"
@@ -48,10 +48,10 @@ def validation_follows(trainer: Trainer) -> bool:
     return fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
 
 
-def set_moment(loops: dict[str, Any], moment: Moment, trainer: Trainer) -> None:
+def set_save_point(loops: dict[str, Any], moment: SavePoint, trainer: Trainer) -> None:
     """Set the counters in ``checkpoint["loops"]`` so that resuming goes on right after ``moment``."""
     state = loops["fit_loop"]
-    if moment is Moment.VALIDATION_DUE:
+    if moment is SavePoint.VALIDATION_DUE:
         # "In the middle of validation, nothing done": the batch counts as done and validation is run anew.
         _set(state[_BATCH], completed_as="processed")
         state[_VALIDATION] = {
@@ -59,9 +59,9 @@ def set_moment(loops: dict[str, Any], moment: Moment, trainer: Trainer) -> None:
             "current": {"ready": 0, "started": 0, "processed": 0, "completed": 0},
             "is_last_batch": False,
         }
-    elif moment is Moment.EPOCH_END and is_last_batch(trainer):
+    elif moment is SavePoint.EPOCH_END and is_last_batch(trainer):
         _set(state[_EPOCH], completed_as="processed")
-    elif moment is Moment.EPOCH_END:
+    elif moment is SavePoint.EPOCH_END:
         # Cut short by max_steps or max_time: the epoch goes on when the limit is raised.
         for counts in (state[_EPOCH]["total"], state[_EPOCH]["current"]):
             counts["processed"] -= 1

@@ -85,7 +85,7 @@ class Pictures(Callback):
 
 
 def example_batch(trainer: Trainer, count: int) -> dict[str, Any]:
-    """``count`` images evenly spread over the validation set, of different patients where it has them."""
+    """``count`` images evenly_spaced spread over the validation set, of different patients where it has them."""
     loaders = trainer.val_dataloaders
     dataset = getattr(
         loaders[0] if isinstance(loaders, (list, tuple)) and loaders else loaders, "dataset", None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from pti.train.callbacks.agreement import Agreement
+from pti.train.callbacks.agreement import RankConsensus
 
 _VALIDATION = 1_000_003  # any constant that sets validation's stream apart from training's
 
@@ -24,7 +24,7 @@ class Randomness(Callback):
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._agreement = Agreement()
+        self._agreement = RankConsensus()
         self._kept: dict[str, Any] | None = None
         self._to_restore: list[dict[str, Any]] | None = None
 
