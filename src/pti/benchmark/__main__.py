@@ -44,8 +44,9 @@ def main(config: DictConfig, output_dir: Path) -> None:
 
     from omegaconf import OmegaConf
 
+    from pti.common.files import write_text_atomically
     from pti.common.progress import track
-    from pti.runs.summary import package_versions, print_summary, write_summary, write_text_atomically
+    from pti.runs.summary import package_versions, print_summary, write_summary
 
     with tempfile.TemporaryDirectory(prefix="pti-benchmark-") as scratch:
         comparisons = SUITES[config.suite](config, Path(scratch))

@@ -11,11 +11,11 @@ import pti
 from pti.check.full_check import Report
 from pti.check.image_facts import PairFacts
 from pti.check.plots import intensity_plot, placement_plot
+from pti.common.files import write_text_atomically
 from pti.data.checks.findings import Finding
 from pti.data.tif import TifError, read
 from pti.drawing.page import render
 from pti.drawing.png import data_uri, display, grey, overlay
-from pti.runs.summary import write_text_atomically
 
 SHOWN = 6  # findings of a fault with pictures
 ROWS = 200  # findings of a fault in the page; all are in check.csv

@@ -54,10 +54,11 @@ def settings(cfg: DictConfig) -> dict[str, object]:
 @command("demo", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> int:
     """Run the chapters that aren't done yet, then write the page."""
+    from pti.common.files import write_text_atomically
     from pti.demo.chapters import chapters
     from pti.demo.page import write_page
     from pti.demo.runner import run_chapters
-    from pti.runs.summary import print_summary, write_summary, write_text_atomically
+    from pti.runs.summary import print_summary, write_summary
 
     root = None if cfg.data.root is None else Path(str(cfg.data.root)).expanduser()
     story = chapters(output_dir, root, cfg.minutes, cfg.samples, cfg.seed)

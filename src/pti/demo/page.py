@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pti.common.files import write_text_atomically
 from pti.common.progress import format_duration
 from pti.demo.chapters import MODEL_ERROR, OFFSET_ERROR, Chapter
 from pti.drawing.page import render
-from pti.runs.summary import write_text_atomically
 
 
 def write_page(story: Sequence[Chapter], folder: Path, seconds: Mapping[str, float]) -> Path:

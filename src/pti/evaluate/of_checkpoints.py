@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from pti.common.files import write_text_atomically
 from pti.data.layouts import Pair
 from pti.evaluate.baselines import UNCHANGED, fit_baselines
 from pti.evaluate.checkpoint_predictions import CheckpointPredictions, open_study, seen_in_training
@@ -35,7 +36,7 @@ from pti.inference.calibration_file import (
 )
 from pti.inference.features import EncodedImages, FeatureExtractor
 from pti.metrics.distribution import note_on_units
-from pti.runs.summary import hash_file, write_text_atomically
+from pti.runs.summary import hash_file
 
 
 def evaluate_checkpoints(cfg: DictConfig, paths: Sequence[Path], output_dir: Path) -> EvaluationOutcome:

@@ -94,9 +94,9 @@ def write_report(evaluation: Evaluation, output_dir: Path) -> dict[str, Path]:
     Returns:
         name -> path of each.
     """
+    from pti.common.files import write_text_atomically
     from pti.evaluate.page import page
     from pti.evaluate.tables import tables
-    from pti.runs.summary import write_text_atomically
 
     summaries, compared = evaluation.summaries(), evaluation.differences()
     contents = tables(evaluation, summaries, compared)

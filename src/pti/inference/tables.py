@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pti.common.files import write_text_atomically
 from pti.drawing.height_text import height_in_words
 from pti.metrics.calibration import INTERVAL
 from pti.metrics.translation import OF_THE_MEAN
-from pti.runs.summary import print_summary, write_summary, write_text_atomically
+from pti.runs.summary import print_summary, write_summary
 
 SAMPLE_TABLE, IMAGE_TABLE = TABLES = ("manifest.csv", "images.csv")
 

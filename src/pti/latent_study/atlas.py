@@ -16,6 +16,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image, features
 
+from pti.common.files import write_text_atomically
 from pti.data import tif
 from pti.data.input_images import InputImage
 from pti.drawing.page import PACKAGE, render
@@ -25,7 +26,6 @@ from pti.latent_study.latents import Latents
 from pti.latent_study.names import ATTRIBUTES, METHODS
 from pti.latent_study.projection import Projection
 from pti.latent_study.tables import Tables
-from pti.runs.summary import write_text_atomically
 
 THUMBNAIL = 128
 """Longer side of a thumbnail, pixels."""

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pti.common.files import write_text_atomically
 from pti.latent_study.distances import Measure, group_measures, patient_distances
 from pti.latent_study.latents import Latents
 from pti.latent_study.probes import Channel, LinearProbe, channels, probe_attributes
 from pti.latent_study.projection import Components
-from pti.runs.summary import write_text_atomically
 
 NAMES = ("distances.csv", "patients_by_distance.csv", "attributes.csv", "channels.csv")
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pti.common.files import write_text_atomically
 from pti.runs.manifest import Manifest
-from pti.runs.summary import hash_config, print_summary, write_summary, write_text_atomically
+from pti.runs.summary import hash_config, print_summary, write_summary
 
 METRICS = "metrics.csv"
 AVERAGED = ("mae", "psnr", "ssim", "bone_dice", "bone_height_error_mm")

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -11,6 +10,8 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from pti.common.files import write_text_atomically
 
 _PACKAGES = ("pti", "torch", "lightning", "monai", "hydra-core", "numpy", "tifffile")
 
@@ -58,14 +59,6 @@ def write_summary(
     path = output_dir / "summary.json"
     write_text_atomically(path, json.dumps(summary, indent=2, allow_nan=False) + "\n")
     return path
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write ``text`` to a file beside ``path`` and rename it into place: a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def hash_config(config: Mapping[str, Any]) -> str:

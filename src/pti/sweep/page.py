@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from pti.common.files import write_text_atomically
 from pti.common.progress import format_duration
 from pti.drawing.panels import DIVERGING_CSS, data_uri, diverging, grey, tissue_window
-from pti.runs.summary import write_text_atomically
 from pti.sweep.record import FAILED, FINISHED, JobResult
 from pti.sweep.trade_off import is_number, plot_trade_off
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pti.common.errors import DataError, UsageError
-from pti.runs.summary import write_text_atomically
+from pti.common.files import write_text_atomically
 
 STARTED_BY = "PTI_LAUNCHER"
 """In the environment of a rank: the process id of its parent."""

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from pti.runs.summary import write_text_atomically
+from pti.common.files import write_text_atomically
 from pti.train.callbacks.loop_state import batches_done, is_last_batch
 
 Row = dict[str, float]

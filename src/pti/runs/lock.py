@@ -1,0 +1,47 @@
+"""Exclusive locks on output folders."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pti.common.errors import DataError, UsageError
+
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+@contextmanager
+def exclusive(
+    folder: Path, message: str, error: type[DataError] | type[UsageError] = DataError
+) -> Iterator[None]:
+    """Hold the lock of ``folder`` (its file ``.lock``) without waiting for it.
+
+    A file system without locks is tolerated: the body then runs unlocked.
+
+    Args:
+        folder: Folder to lock; created if it does not exist.
+        message: Text of the exception.
+        error: Type of the exception.
+
+    Raises:
+        DataError: Another process holds the lock (or `UsageError`, as ``error`` says).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise error(message) from None
+    except NotImplementedError:
+        pass
+    except OSError as failure:
+        if failure.errno not in _NO_LOCKS:
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
