@@ -36,7 +36,7 @@ def test_defaults() -> None:
     assert isinstance(data, TifDataModule)
     assert data.augmentation is None
     assert config.layout.patient_pattern == PATIENT_PATTERN
-    assert isinstance(instantiate(_composed("data/augmentation=default").data).augmentation, Augmentation)
+    assert isinstance(instantiate(_composed("data/augmentation=mild").data).augmentation, Augmentation)
 
 
 def test_phantom_makes_its_folder(tmp_path: Path) -> None:

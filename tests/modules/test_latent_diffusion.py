@@ -186,7 +186,7 @@ def test_changed_weight(module: LatentDiffusion):
     assert changed[..., :4].all()
     assert not changed[..., 4:].any()
     torch.testing.assert_close(module.validation_loss(batch), target.square().mean((1, 2, 3)))
-    module.changed_weight = 5.0
+    module.change_loss_weight = 5.0
     weight = torch.where(changed, 5.0, 1.0).expand_as(target)
     expected = (weight * target.square()).sum((1, 2, 3)) / weight.sum((1, 2, 3))
     torch.testing.assert_close(module.validation_loss(batch), expected)
@@ -198,7 +198,7 @@ def test_changed_weight_weighs_nothing_where_all_or_none_is_changed(module: Late
     module.sample_posterior, batch = False, latent_batch()
     batch["target_mean"] = batch["condition_mean"] + change
     plain = module.validation_loss(batch)
-    module.changed_weight = 5.0
+    module.change_loss_weight = 5.0
     torch.testing.assert_close(module.validation_loss(batch), plain)
 
 

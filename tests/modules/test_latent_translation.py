@@ -61,7 +61,7 @@ def test_views_of_epochs_that_will_not_come_are_not_encoded(root: Path, autoenco
         settings = (
             *SHORT,
             "model.latent_views=8",
-            "data/augmentation=default",
+            "data/augmentation=mild",
             f"trainer.max_epochs={epochs}",
         )
         cache = f"data.cache_dir='{tmp_path / 'cache'}'"

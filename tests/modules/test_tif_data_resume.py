@@ -122,6 +122,6 @@ def test_resume_with_other_settings_is_refused_unless_asked_for(write_set: Write
     root = write_set(patients=6, slices=3)
     path = root.parent / "cut.ckpt"
     _fit(_data(root), None, SaveAndStop(path, "on_train_batch_end", 2))
-    with pytest.raises(UsageError, match=r"in the checkpoint.*allow_changed_resume"):
+    with pytest.raises(UsageError, match=r"in the checkpoint.*allow_config_changes"):
         _fit(_data(root, **change), path)
-    assert _fit(_data(root, allow_changed_resume=True, **change), path).seen
+    assert _fit(_data(root, allow_config_changes=True, **change), path).seen

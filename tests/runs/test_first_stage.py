@@ -197,7 +197,7 @@ def test_a_damaged_last_checkpoint_is_stood_in_for(
 
 def test_going_on_from_the_wrong_stage(composed: DictConfig, autoencoder: Path):
     with pytest.raises(UsageError, match=r"ckpt_path.*AdversarialVAE, expected a checkpoint of stage 2"):
-        take(composed, ckpt_path=autoencoder, allow_changes=True)
+        take(composed, ckpt_path=autoencoder, allow_config_changes=True)
 
 
 @pytest.mark.slow

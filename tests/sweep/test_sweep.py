@@ -68,7 +68,7 @@ def run(tmp_path, monkeypatch, capsys):
         weight: 1
         seed: 0
         ckpt_path: null
-        fresh_sweep: false
+        new_sweep: false
         data: {root: data}
         output_dir: outputs/toy/${now:%Y-%m-%d}_${now:%H-%M-%S}
         """)
@@ -135,7 +135,7 @@ def test_further_values_join_other_settings_do_not(run, tmp_path):
     assert "runs weight=3" in done.stdout
     assert len(sweeps(tmp_path)) == 1
     assert run("weight=1,2", "seed=1").stdout.count("runs") == 2
-    assert run("weight=1,2,3", "fresh_sweep=true").stdout.count("runs") == 3
+    assert run("weight=1,2,3", "new_sweep=true").stdout.count("runs") == 3
     assert len(sweeps(tmp_path)) == 3
 
 

@@ -69,7 +69,7 @@ def test_two_processes_encode_and_validate_like_one(root: Path, link: str, tmp_p
             f"trainer.devices={devices}",
             f"data.batch_size={4 // devices}",
             f"data.cache_dir={tmp_path / str(devices) / 'cache'}",
-            "data/augmentation=default",
+            "data/augmentation=mild",
             "model.latent_views=2",
             "model.optimizer.lr=0",
             "model.ema_decay=null",

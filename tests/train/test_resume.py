@@ -36,7 +36,7 @@ CUTS = {
 }
 VARIANTS = {
     "plain": (),
-    "workers": ("data.num_workers=2", "data/augmentation=default"),
+    "workers": ("data.num_workers=2", "data/augmentation=mild"),
     "validation in the epoch": ("trainer.val_check_interval=2",),
     "no validation": ("trainer.limit_val_batches=0", "callbacks.checkpointer.monitor=null"),
     "max_steps": ("trainer.max_steps=16",),

@@ -15,7 +15,7 @@ from pti.train.run import train
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = ("trainer.log_every_n_steps=1", "data/augmentation=default", "model.latent_views=2")
+SETTINGS = ("trainer.log_every_n_steps=1", "data/augmentation=mild", "model.latent_views=2")
 VARIANTS = {
     "cache": (),
     "no cache": ("model.cache_latents=false",),

@@ -115,12 +115,12 @@ def test_another_checkpoint_branches_into_a_new_run(run, root, tmp_path):
 )
 def test_other_settings_are_refused_on_resume(run, root, override, named):  # fault 29
     config = configuration(root, run, override, f"ckpt_path='{run}/checkpoints/last.ckpt'")
-    with pytest.raises(UsageError, match=rf"(?s)otherwise.*{named}.*allow_changes"):
+    with pytest.raises(UsageError, match=rf"(?s)otherwise.*{named}.*allow_config_changes"):
         train(config, run)
 
 
 def test_other_settings_are_taken_when_asked_for(run, root, tmp_path):
-    settings = ("data.batch_size=6", "allow_changes=true", "trainer.max_epochs=4")
+    settings = ("data.batch_size=6", "allow_config_changes=true", "trainer.max_epochs=4")
     assert (
         train(configuration(root, tmp_path, *settings, f"ckpt_path='{run}/checkpoints/best.ckpt'"), tmp_path)
         == 0

@@ -13,7 +13,7 @@ from pti.runs.summary import hash_config
 from pti.sweep.plan import job_name, plan_sweep, plan_sweep_in
 from pti.sweep.record import FINISHED, WAITING, PlannedJob, Sweep
 
-_NO_PART_OF_THE_WORK = ("output_dir", "fresh_sweep")
+_NO_PART_OF_THE_WORK = ("output_dir", "new_sweep")
 _FOLDER_RESOLVER = "pti_job_folder"
 
 
@@ -25,7 +25,7 @@ def open_sweep(command: str, line: CommandLine) -> Sweep:
     """
     jobs = [_planned(job) for job in line.jobs]
     config = line.jobs[0].config
-    fresh = bool(config.get("fresh_sweep", False))
+    fresh = bool(config.get("new_sweep", False))
     if any(text.startswith("output_dir=") for job in jobs for text in job.overrides):
         raise UsageError(
             "output_dir: found several values, expected one folder, in which each job gets its own."
@@ -43,7 +43,7 @@ def open_sweep(command: str, line: CommandLine) -> Sweep:
     how = f"going on, {finished} of {len(jobs)} jobs finished" if begun else f"{len(jobs)} jobs"
     if finished == len(jobs):
         how = f"all {len(jobs)} jobs were finished earlier; the report is written again"
-        how += ", fresh_sweep=true begins a new one" if "fresh_sweep" in config else ""
+        how += ", new_sweep=true begins a new one" if "new_sweep" in config else ""
     print(f"Sweep in {sweep.folder}: {how}.", flush=True)
     return sweep
 

@@ -42,7 +42,7 @@ class LatentDiffusion(LatentTranslation):
         guidance_scale: 1 = none; others need ``condition_dropout``.
         condition_dropout: share of the training samples whose condition is dropped.
         min_snr_gamma: of the min-SNR weights; None = all times count alike.
-        changed_weight: of the latents that differ between condition and target (the tooth and the new ridge);
+        change_loss_weight: of the latents that differ between condition and target (the tooth and the new ridge);
             1 = as all others.
         options: of `LatentTranslation`.
     """
@@ -60,7 +60,7 @@ class LatentDiffusion(LatentTranslation):
         guidance_scale: float = 1.0,
         condition_dropout: float = 0.0,
         min_snr_gamma: float | None = None,
-        changed_weight: float = 1.0,
+        change_loss_weight: float = 1.0,
         **options: Any,
     ) -> None:
         super().__init__(first_stage, network, **options)
@@ -79,7 +79,7 @@ class LatentDiffusion(LatentTranslation):
         self.guidance_scale = guidance_scale
         self.condition_dropout = condition_dropout
         self.min_snr_gamma = min_snr_gamma
-        self.changed_weight = changed_weight
+        self.change_loss_weight = change_loss_weight
 
     def training_loss(self, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
         """Ho et al. 2020, algorithm 1, along the path."""
@@ -166,9 +166,9 @@ class LatentDiffusion(LatentTranslation):
         output = network(x_t, self.path.timesteps(t).to(x_t.device), told)
         wanted = self.path.network_target(target, noise, t, source)
         error = (at_least_float32(output) - at_least_float32(wanted)).square()
-        if self.changed_weight != 1:
+        if self.change_loss_weight != 1:
             changed = (target - source).square().mean(1, keepdim=True) > CHANGED**2
-            weight = torch.where(changed, self.changed_weight, 1.0)
+            weight = torch.where(changed, self.change_loss_weight, 1.0)
             error = error * weight / weight.mean((1, 2, 3), keepdim=True)
         error = error.mean((1, 2, 3))
         if self.min_snr_gamma is None:

@@ -54,7 +54,7 @@ class TifDataModule(lightning.LightningDataModule):
         cache_dir: folder of the caches.
         num_workers: loader processes, or ``auto``.
         pin_memory: page-locked batches, or ``auto``.
-        allow_changed_resume: resume although seed, batch size, devices or data differ from the checkpoint's.
+        allow_config_changes: resume although seed, batch size, devices or data differ from the checkpoint's.
         generate: makes the data set when ``root`` is not there yet, whole or not at all.
     """
 
@@ -77,7 +77,7 @@ class TifDataModule(lightning.LightningDataModule):
         cache_dir: str | Path = "outputs/cache",
         num_workers: int | str = "auto",
         pin_memory: bool | str = "auto",
-        allow_changed_resume: bool = False,
+        allow_config_changes: bool = False,
         generate: Callable[[Path], Any] | None = None,
     ) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class TifDataModule(lightning.LightningDataModule):
         self.augmentation, self.seed, self.subset, self.pixel_mm = augmentation, seed, subset, pixel_mm
         self.cache, self.cache_dir = cache, Path(cache_dir)
         self.num_workers, self.pin_memory = num_workers, pin_memory
-        self.allow_changed_resume = allow_changed_resume
+        self.allow_config_changes = allow_config_changes
         # A rank whose share of a small validation side is empty is no mistake.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.latents: LatentDataset | None = None  # set by a second stage: serves its training side instead
@@ -181,10 +181,10 @@ class TifDataModule(lightning.LightningDataModule):
         """Compare with a checkpoint's, so that a resumed epoch goes on with the samples that are left.
 
         Raises:
-            UsageError: seed, batch size, devices or samples differ and ``allow_changed_resume`` is not set.
+            UsageError: seed, batch size, devices or samples differ and ``allow_config_changes`` is not set.
         """
         resuming = self.trainer is not None and self.trainer.state.fn == "fit"
-        if not resuming or self.allow_changed_resume:
+        if not resuming or self.allow_config_changes:
             return
         here = self.state_dict()
         differing = [
@@ -193,7 +193,7 @@ class TifDataModule(lightning.LightningDataModule):
             if saved != here.get(key, saved)
         ]
         if differing:
-            fix = "Resume with the same values, or set data.allow_changed_resume=true to go on with these."
+            fix = "Resume with the same values, or set data.allow_config_changes=true to go on with these."
             raise UsageError(f"The run can't be resumed exactly. {'; '.join(differing)}. {fix}")
 
     def teardown(self, stage: str | None = None) -> None:

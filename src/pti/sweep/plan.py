@@ -84,7 +84,7 @@ def exclusive(sweep: Sweep) -> Iterator[None]:
         except BlockingIOError:
             raise UsageError(
                 f"{sweep.folder}: this sweep is being run by another process. Wait for it, or begin a new "
-                "one beside it with fresh_sweep=true."
+                "one beside it with new_sweep=true."
             ) from None
         yield
 

@@ -18,8 +18,9 @@ MAY_DIFFER = (
     "output_dir",
     "ckpt_path",
     "autoencoder_ckpt",  # the checkpoint has it within
-    "allow_changes",
-    "fresh_sweep",
+    "allow_config_changes",
+    "data.allow_config_changes",
+    "new_sweep",
     "callbacks",
     "logger",
     "trainer.max_epochs",
@@ -94,7 +95,7 @@ def find_start(config: dict[str, Any], output_dir: Path, world_size: int) -> Sta
             f"{path}: holds no state of a training run; expected a checkpoint of pti.train."
         )
     changes = find_changes(content, config, world_size)
-    if changes and not config.get("allow_changes", False):
+    if changes and not config.get("allow_config_changes", False):
         raise UsageError(_refusal(path, changes))
     done = int(content["batches_done"])
     # A validation that is still to come is logged at the step of the batch before it.
@@ -161,7 +162,7 @@ def _refusal(path: Path, changes: list[str]) -> str:
     more = f"\n  and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
     return (
         f"ckpt_path={path}: this checkpoint was trained otherwise:{shown}{more}\n"
-        "Give the same settings as then, or allow_changes=true to go on with the new ones."
+        "Give the same settings as then, or allow_config_changes=true to go on with the new ones."
     )
 
 
