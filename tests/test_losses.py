@@ -12,7 +12,7 @@ from pti import losses
 from pti.common.conf_dir import CONF_DIR
 
 ADVERSARIAL = sorted(path.stem for path in (CONF_DIR / "model/adversarial").glob("*.yaml"))
-TERMS = sorted(path.stem for path in (CONF_DIR / "model/terms").glob("*.yaml"))
+TERMS = sorted(path.stem for path in (CONF_DIR / "model/extra_losses").glob("*.yaml"))
 
 
 def gradient(tensor: torch.Tensor) -> torch.Tensor:
@@ -64,7 +64,7 @@ def test_a_perfect_discriminator_has_no_loss():
 
 @pytest.mark.parametrize("name", TERMS)
 def test_terms_vanish_for_equal_images_and_have_a_finite_gradient(name: str):
-    (key, term), *others = instantiate(OmegaConf.load(CONF_DIR / f"model/terms/{name}.yaml")).items()
+    (key, term), *others = instantiate(OmegaConf.load(CONF_DIR / f"model/extra_losses/{name}.yaml")).items()
     assert (key, others) == (name, [])
     image = images(0)
     for reconstruction, is_zero in ((image.clone(), True), (images(1), False)):

@@ -48,7 +48,7 @@ class Watch(Callback):
 def test_equals_the_algorithm_written_out():
     """Three batches against a plain loop: the discriminator sees the reconstruction of before the step."""
     term = losses.Term(0.3, losses.gradient)
-    module = tiny_vae(kl_weight=1e-4, adv_weight=0.5, terms={"gradient": term}, seed=7)
+    module = tiny_vae(kl_weight=1e-4, adv_weight=0.5, extra_losses={"gradient": term}, seed=7)
     reference = tiny_vae(seed=7)
     data = Data(count=12)
     reference.normalization.fit(data.training_images())
@@ -125,8 +125,8 @@ def test_gradients_are_clipped_for_each_network():
 
 def test_the_rate_follows_the_schedule():
     watch = Watch(lambda trainer, module: [o.param_groups[0]["lr"] for o in trainer.optimizers])
-    schedule = LrSchedule(warmup_steps=2, decay="linear", final=0.5)
-    fit(tiny_vae(schedule=schedule), Data(count=12), max_epochs=2, callbacks=[watch])
+    schedule = LrSchedule(warmup_steps=2, decay="linear", final_factor=0.5)
+    fit(tiny_vae(lr_schedule=schedule), Data(count=12), max_epochs=2, callbacks=[watch])
     expected = [1e-3 * f for f in (0.5, 1.0, 1.0, 5 / 6, 4 / 6, 0.5)]
     assert [rate for rate, _ in watch.seen] == pytest.approx(expected)
     assert all(generator == discriminator for generator, discriminator in watch.seen)
@@ -134,7 +134,7 @@ def test_the_rate_follows_the_schedule():
 
 def test_resume_restores_counters_optimizers_average_and_noise(tmp_path):
     settings: dict[str, Any] = {"ema_decay": 0.9, "disc_start": 3, "disc_start_unit": "batches"}
-    settings["schedule"] = LrSchedule(warmup_steps=1, decay="cosine")
+    settings["lr_schedule"] = LrSchedule(warmup_steps=1, decay="cosine")
     whole, first, second = (tiny_vae(**settings) for _ in range(3))
     fit(whole, Data(), max_epochs=4)
     # The whole run's schedule is known from the start; the interrupted one is stopped, not shortened.
@@ -223,7 +223,7 @@ def test_the_adaptive_weight_balances_the_gradients_at_the_last_layer():
 def test_feature_matching_sets_in_with_the_discriminator():
     matching = losses.Term(1.0, losses.feature_matching)
     watch = Watch(lambda trainer, module: "train/feature_matching" in trainer.callback_metrics)
-    fit(tiny_vae(terms={"feature_matching": matching}, disc_start=1), max_epochs=2, callbacks=[watch])
+    fit(tiny_vae(extra_losses={"feature_matching": matching}, disc_start=1), max_epochs=2, callbacks=[watch])
     assert watch.seen == [False, False, True, True]
 
 
@@ -238,7 +238,7 @@ def test_impossible_settings_are_refused(setting: dict[str, Any], expected: str)
 
 def test_decay_without_an_end_is_refused():
     with pytest.raises(UsageError, match=r"trainer\.max_epochs"):
-        fit(tiny_vae(schedule=LrSchedule(decay="cosine")), max_epochs=-1)
+        fit(tiny_vae(lr_schedule=LrSchedule(decay="cosine")), max_epochs=-1)
 
 
 def test_background_comes_back_as_exactly_0_and_shapes_as_they_were():

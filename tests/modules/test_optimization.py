@@ -19,7 +19,7 @@ from pti.modules.optimization import (
 
 @pytest.mark.parametrize("decay", ["constant", "cosine", "linear"])
 def test_schedule_rises_then_falls_to_its_end(decay):
-    schedule = LrSchedule(warmup_steps=10, decay=decay, final=0.1)
+    schedule = LrSchedule(warmup_steps=10, decay=decay, final_factor=0.1)
     factors = [schedule.factor(step, 100) for step in range(100)]
     assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert factors[10] == 1

@@ -184,7 +184,7 @@ OPTIONS = [
     f"{group.name}={path.stem}"
     for group in sorted((CONF_DIR / "model").iterdir())
     if group.is_dir()
-    and group.name in {"adversarial", "autoencoder", "discriminator", "reconstruction", "terms"}
+    and group.name in {"adversarial", "autoencoder", "discriminator", "reconstruction", "extra_losses"}
     for path in sorted(group.glob("*.yaml"))
 ]
 
@@ -192,7 +192,7 @@ OPTIONS = [
 @pytest.mark.parametrize("option", [*OPTIONS, "perceptual=none", "perceptual=lite0"])
 def test_every_option_builds_a_module(option: str):
     group, name = option.split("=")
-    value = f"[{name}]" if group == "terms" else name
+    value = f"[{name}]" if group == "extra_losses" else name
     module = instantiate(configured("model/perceptual=none", f"model/{group}={value}"))
     assert isinstance(module, AdversarialVAE)
 
@@ -213,7 +213,9 @@ def test_the_baseline_networks_are_the_users():
 
 
 def test_terms_can_be_combined_and_their_weights_set():
-    terms = "model/terms=[gradient,focal_frequency,feature_matching]"
-    module = instantiate(configured(terms, "model.terms.gradient.weight=0.5", "model/perceptual=none"))
-    assert list(module.objective.terms) == ["gradient", "focal_frequency", "feature_matching"]
-    assert module.objective.terms["gradient"].weight == 0.5
+    losses = "model/extra_losses=[gradient,focal_frequency,feature_matching]"
+    module = instantiate(
+        configured(losses, "model.extra_losses.gradient.weight=0.5", "model/perceptual=none")
+    )
+    assert list(module.objective.extra_losses) == ["gradient", "focal_frequency", "feature_matching"]
+    assert module.objective.extra_losses["gradient"].weight == 0.5

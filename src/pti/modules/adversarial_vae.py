@@ -32,7 +32,7 @@ class AdversarialVAE(ManualTraining):
     """MONAI ``AutoencoderKL``, the generator, against a ``PatchDiscriminator`` (Rombach et al. 2022, 3.1).
 
     Minimises reconstruction + kl_weight · KL + perceptual_weight · perceptual + Σ weight · term, and from
-    ``disc_start`` on + adv_weight · adversarial. Reconstruction and terms are means over pixels, KL is summed
+    ``disc_start`` on + adv_weight · adversarial. Reconstruction and extra losses are means over pixels, KL is summed
     over an image's latents; all are means over the batch, on normalised images.
 
     Batches are dicts with ``image``: raw images (B, 1, H, W) float32, background exactly 0; for validation
@@ -50,8 +50,8 @@ class AdversarialVAE(ManualTraining):
         adversarial: losses.AdversarialLoss,
         reconstruction: Callable[[Tensor, Tensor], Tensor] = losses.l1,
         perceptual: PerceptualLoss | None = None,
-        terms: Mapping[str, losses.Term] | None = None,
-        schedule: LrSchedule | None = None,
+        extra_losses: Mapping[str, losses.Term] | None = None,
+        lr_schedule: LrSchedule | None = None,
         *,
         kl_weight: float = 1e-6,
         perceptual_weight: float = 1.0,
@@ -69,7 +69,7 @@ class AdversarialVAE(ManualTraining):
         bone_metrics: bool = True,
         seed: int = 0,
     ) -> None:
-        super().__init__(schedule, gradient_clip_val, accumulate_grad_batches, scale_lr_by_devices)
+        super().__init__(lr_schedule, gradient_clip_val, accumulate_grad_batches, scale_lr_by_devices)
         if disc_start_unit not in ("epochs", "batches"):
             raise UsageError(f"model.disc_start_unit: found {disc_start_unit}, expected epochs or batches")
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -81,7 +81,13 @@ class AdversarialVAE(ManualTraining):
         self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
         self.adversarial = adversarial
         self.objective = VaeObjective(
-            reconstruction, adversarial, perceptual, kl_weight, perceptual_weight, self._balance, terms or {}
+            reconstruction,
+            adversarial,
+            perceptual,
+            kl_weight,
+            perceptual_weight,
+            self._balance,
+            extra_losses or {},
         )
         self.adv_weight = adv_weight
         self.adaptive_adv_weight = adaptive_adv_weight

@@ -44,7 +44,7 @@ class LatentTranslation(Translation):
         first_stage: FrozenAutoencoder,
         network: nn.Module,
         optimizer: OptimizerFactory,
-        schedule: LrSchedule | None = None,
+        lr_schedule: LrSchedule | None = None,
         *,
         sample_posterior: bool = True,
         cache_latents: bool = True,
@@ -52,7 +52,7 @@ class LatentTranslation(Translation):
         detail_transfer: DetailTransfer | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(network, optimizer, schedule, **options)
+        super().__init__(network, optimizer, lr_schedule, **options)
         channels = getattr(network, "latent_channels", first_stage.latent_channels)
         if channels != first_stage.latent_channels:
             raise UsageError(

@@ -23,7 +23,7 @@ class ManualTraining(LightningModule):
 
     def __init__(
         self,
-        schedule: LrSchedule | None = None,
+        lr_schedule: LrSchedule | None = None,
         gradient_clip_val: float | None = None,
         accumulate_grad_batches: int = 1,
         scale_lr_by_devices: bool = False,
@@ -34,7 +34,7 @@ class ManualTraining(LightningModule):
             raise UsageError(
                 f"model.accumulate_grad_batches: found {accumulate_grad_batches}, expected at least 1"
             )
-        self.schedule = schedule or LrSchedule()
+        self.lr_schedule = lr_schedule or LrSchedule()
         self.gradient_clip_val = gradient_clip_val
         self.accumulate_grad_batches = accumulate_grad_batches
         self.scale_lr_by_devices = scale_lr_by_devices
@@ -57,7 +57,7 @@ class ManualTraining(LightningModule):
         found = self.optimizers()
         optimizers = found if isinstance(found, list) else [found]
         total = optimization.total_steps(self.trainer, self.accumulate_grad_batches)
-        factor = self.schedule.factor(self.global_step, total)
+        factor = self.lr_schedule.factor(self.global_step, total)
         for optimizer in optimizers:
             optimization.set_rate(optimizer, factor)
         self.log("train/lr", optimizers[0].param_groups[0]["lr"])

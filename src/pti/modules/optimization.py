@@ -27,23 +27,25 @@ class LrSchedule:
     """The learning rate's factor, a function of the step alone: nothing to save for resuming.
 
     Rises linearly over ``warmup_steps``, then stays (``constant``) or falls (``cosine``, ``linear``) to
-    ``final`` times the rate at the last step.
+    ``final_factor`` times the rate at the last step.
     """
 
     warmup_steps: int = 0
     decay: Literal["constant", "cosine", "linear"] = "constant"
-    final: float = 0.0
+    final_factor: float = 0.0
 
     def __post_init__(self) -> None:
         if self.decay not in ("constant", "cosine", "linear"):
-            raise UsageError(f"model.schedule.decay: found {self.decay}, expected constant, cosine or linear")
+            raise UsageError(
+                f"model.lr_schedule.decay: found {self.decay}, expected constant, cosine or linear"
+            )
 
     def factor(self, step: int, total: float) -> float:
         """Factor in (0, 1] for step 0 … total-1. Raises ``UsageError`` for a decay without a known end."""
         if self.decay != "constant" and not math.isfinite(total):
             raise UsageError(
-                f"model.schedule.decay={self.decay} needs the length of the training; "
-                "set trainer.max_epochs or trainer.max_steps, or model.schedule.decay=constant"
+                f"model.lr_schedule.decay={self.decay} needs the length of the training; "
+                "set trainer.max_epochs or trainer.max_steps, or model.lr_schedule.decay=constant"
             )
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
@@ -51,7 +53,7 @@ class LrSchedule:
             return 1.0
         progress = min(1.0, (step - self.warmup_steps) / max(1.0, total - 1 - self.warmup_steps))
         remaining = 0.5 * (1 + math.cos(math.pi * progress)) if self.decay == "cosine" else 1 - progress
-        return self.final + (1 - self.final) * remaining
+        return self.final_factor + (1 - self.final_factor) * remaining
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Translation(ManualTraining):
         self,
         network: nn.Module,
         optimizer: OptimizerFactory,
-        schedule: LrSchedule | None = None,
+        lr_schedule: LrSchedule | None = None,
         *,
         gradient_clip_val: float | None = None,
         accumulate_grad_batches: int = 1,
@@ -56,7 +56,7 @@ class Translation(ManualTraining):
         bone_metrics: bool = True,
         seed: int = 0,
     ) -> None:
-        super().__init__(schedule, gradient_clip_val, accumulate_grad_batches, scale_lr_by_devices)
+        super().__init__(lr_schedule, gradient_clip_val, accumulate_grad_batches, scale_lr_by_devices)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=memory_format)  # pyright: ignore[reportCallIssue]
         self.ema = Ema(self.network, ema_decay, ema_update_every) if ema_decay else None

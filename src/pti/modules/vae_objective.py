@@ -19,7 +19,7 @@ Judge = Callable[[Tensor], Sequence[Tensor]]
 
 @dataclass
 class VaeObjective:
-    """The weighted sum of reconstruction, KL, perceptual, named terms and adversarial loss.
+    """The weighted sum of reconstruction, KL, perceptual, extra and adversarial loss.
 
     ``balance`` gives the adversarial weight from (all other losses, adversarial loss).
     """
@@ -30,7 +30,7 @@ class VaeObjective:
     kl_weight: float
     perceptual_weight: float
     balance: Callable[[Tensor, Tensor], Tensor | float]
-    terms: Mapping[str, losses.Term] = field(default_factory=dict)
+    extra_losses: Mapping[str, losses.Term] = field(default_factory=dict)
 
     def __call__(
         self, image: Tensor, reconstruction: Tensor, posterior: Posterior, judge: Judge | None
@@ -48,10 +48,10 @@ class VaeObjective:
         available |= {"mean": posterior.mean, "std": posterior.std}
         if judge is not None:
             *available["fake_features"], fake_logits = judge(reconstruction)
-            if any("real_features" in term.inputs for term in self.terms.values()):
+            if any("real_features" in term.inputs for term in self.extra_losses.values()):
                 with torch.no_grad():
                     *available["real_features"], _ = judge(image)
-        for name, term in self.terms.items():
+        for name, term in self.extra_losses.items():
             if judge is not None or not term.needs_discriminator:
                 parts[name] = term(available)
                 loss = loss + term.weight * parts[name]

@@ -13,7 +13,7 @@ _SIZE = 128  # of vae_demo's images, pixels
 _SWITCHES = {
     "as it is": (),
     "no perceptual term": ("model/perceptual=none",),
-    "focal frequency term": ("model/terms=[focal_frequency]",),
+    "focal frequency term": ("model/extra_losses=[focal_frequency]",),
     "channels last": ("model.channels_last=true",),
     "batches of 8": ("data.batch_size=8",),
 }
