@@ -1,20 +1,19 @@
-"""Every option of the data groups builds, and says what the design says."""
+"""Options of the data groups and of the normalization: each builds what its file describes."""
 
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from pti.common.conf_dir import CONF_DIR
 from pti.data.augment import Augmentation
 from pti.data.layouts import PATIENT_PATTERN
 from pti.modules.tif_data import TifDataModule
 
-GROUPS = ("layout", "augmentation", "normalization")
-OPTIONS = [
-    (group, path.stem) for group in GROUPS for path in sorted((CONF_DIR / "data" / group).glob("*.yaml"))
-]
+GROUPS = ("data/layout", "data/augmentation", "model/normalization")
+OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF_DIR / group).glob("*.yaml"))]
 
 
 def _composed(*overrides: str):
@@ -24,9 +23,9 @@ def _composed(*overrides: str):
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_builds(group: str, option: str) -> None:
-    sign = "+" if group == "normalization" else ""
-    config = _composed(f"{sign}data/{group}={option}")
-    built = instantiate(config.model.normalization if group == "normalization" else config.data[group])
+    sign = "+" if group == "model/normalization" else ""
+    config = _composed(f"{sign}{group}={option}")
+    built = instantiate(OmegaConf.select(config, group.replace("/", ".")))
     assert (built is None) == (option == "none")
 
 

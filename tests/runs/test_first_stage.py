@@ -229,7 +229,7 @@ def test_a_resumed_run_keeps_its_own_autoencoder(root: Path, autoencoder: Path, 
     [
         ("autoencoder_ckpt=nowhere/best.ckpt", ["nowhere/best.ckpt"]),
         ("model.network.latent_channels=3", ["latent_channels=3", "4 channels"]),
-        ("data/normalization=masked_zscore", ["MaskedZScore", "RangeNormalization"]),
+        ("model/normalization=masked_zscore", ["MaskedZScore", "RangeNormalization"]),
         ("data.image_size=18", ["data.image_size=18", "data.image_size=20"]),
     ],
 )

@@ -185,6 +185,6 @@ def _drifted(
             f"and its range {ranges[place]:.4g}, usually {reach:.4g}"
         )
         fix = "See whether this patient was exported in other units; "
-        fix += "data/normalization=masked_zscore evens it out."
+        fix += "model/normalization=masked_zscore evens it out."
         findings.append(Finding("warning", files[0], "drift", what, fix, files))
     return findings

@@ -106,8 +106,8 @@ def _weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _require_same_normalization(chosen: Any, trained: Any, path: Path) -> None:
     if chosen is not None and chosen.get("_target_") != trained.get("_target_"):
         raise UsageError(
-            f"data/normalization: {chosen.get('_target_')} is configured, but the autoencoder {path} was "
-            f"trained with {trained.get('_target_')}, which its latents depend on. Leave data/normalization "
+            f"model/normalization: {chosen.get('_target_')} is configured, but the autoencoder {path} was "
+            f"trained with {trained.get('_target_')}, which its latents depend on. Leave model/normalization "
             "as in its training, or train an autoencoder with the other one."
         )
 
