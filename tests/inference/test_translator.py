@@ -16,7 +16,8 @@ from pti.data import tif
 from pti.data.input_images import InputImage, find_images
 from pti.inference.devices import choose_devices
 from pti.inference.sampling import SampleTask, Sampling, Translate
-from pti.inference.translator import FOLDERS, SummarizeImage, figures_of, translate_all
+from pti.inference.summarize import FOLDERS, SummarizeImage
+from pti.inference.translator import figures_of, translate_all
 from pti.runs.manifest import Manifest
 
 SHAPES = {"a": (48, 40), "b/c": (32, 32), "d": (24, 32)}

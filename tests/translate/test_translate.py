@@ -130,7 +130,7 @@ def test_a_second_start_does_nothing_again_and_other_settings_are_refused(result
     output, _ = result
     before = {path: path.stat().st_mtime_ns for path in (output / "samples").iterdir()}
     settings = (f"ckpt={checkpoint}", "split=train", "samples=3", f"output_dir={output}")
-    done = run(output.parent, *settings, "batch_size=2", "sampler=null")
+    done = run(output.parent, *settings, "batch_size=2")
     assert f"{len(before)} of {len(before)} samples were made earlier" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
     done = run(output.parent, *settings, "seed=1", code=2)
@@ -200,7 +200,8 @@ def test_ended_by_a_signal_it_goes_on_to_the_same_bytes(tmp_path, result, checkp
         (["ckpt={checkpoint}", "input_dir={data}"], "input_dir={data}/dente"),
         (["ckpt={checkpoint}", "input_dir=.", "data.root=."], "one or the other"),
         (["ckpt={checkpoint}", "split=middle"], "expected one of train, val, test"),
-        (["ckpt={checkpoint}", "sampler=dmp"], "expected one of ddim, ddpm, dpm_solver, euler, heun"),
+        (["sampler=dpm"], "Did you mean ddpm? Available: ddim, ddpm, dpm_solver, euler, heun"),
+        (["sampler=ddim", "sampler.eta=much"], "sampler.eta='much': expected a number"),
         (["ckpt={checkpoint}", "samples=0"], "expected 1 or more"),
         (["ckpt={checkpoint}", "steps=0"], "expected 1 or more"),
         (["ckpt={checkpoint}", "calibration=none.json"], "calibration=none.json: expected a file"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from pti.common.errors import DataError
@@ -15,17 +16,11 @@ from pti.evaluate.scores import Case, Scores, evaluate_cases
 from pti.inference.devices import choose_devices
 from pti.inference.features import FeatureExtractor
 from pti.inference.held_out import pairs_of_split
+from pti.inference.inputs import Inputs, find_inputs
 from pti.inference.reconstructions import fixed_data_range
 from pti.inference.sampling import Sampling
+from pti.inference.translator import LoadedTranslator, open_translator, translate_images
 from pti.runs.locate import checkpoint_names
-from pti.translate.__main__ import (
-    Inputs,
-    Translator,
-    inputs_of_split,
-    open_translator,
-    sampler_named,
-    translate_images,
-)
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +43,7 @@ class CheckpointPredictions:
         num_samples: the most slices; None = all.
     """
 
-    translators: dict[str, Translator]
+    translators: dict[str, LoadedTranslator]
     data: dict[str, Any]
     split: str
     sampling: Sampling
@@ -63,14 +58,14 @@ class CheckpointPredictions:
         return next(iter(self.translators))
 
     @property
-    def first(self) -> Translator:
+    def first(self) -> LoadedTranslator:
         """Its checkpoint."""
         return self.translators[self.main]
 
     def cases(self, split: str, methods: Sequence[str]) -> tuple[list[Case], list[str]]:
         """The slices of a side, translated by some of the methods; and what the reader must know of them."""
         source = str(self.first.path)
-        inputs = inputs_of_split(self.data, split, source)
+        inputs = find_inputs(self.data, split, source, with_targets=True)
         images = [image for image in inputs.images if image.name in inputs.targets][: self.num_samples]
         if not images:
             raise DataError(
@@ -135,20 +130,19 @@ def open_study(cfg: DictConfig, paths: Sequence[Path], output_dir: Path) -> Chec
 
     Raises:
         CheckpointError: one can't be used.
-        UsageError: one is of another kind, or the sampler doesn't exist.
+        UsageError: one is of another kind.
     """
     translators = dict(zip(checkpoint_names(paths), map(open_translator, paths), strict=True))
     trained = next(iter(translators.values())).data
     data = {**trained, **{key: value for key, value in cfg.data.items() if value is not None}}
-    sampler = sampler_named(cfg.sampler)
-    sampling = Sampling(cfg.samples, sampler, cfg.steps, cfg.guidance_scale, cfg.seed)
+    sampling = Sampling(cfg.samples, instantiate(cfg.sampler), cfg.steps, cfg.guidance_scale, cfg.seed)
     devices = choose_devices(cfg.accelerator, cfg.devices)
     return CheckpointPredictions(
         translators, data, cfg.split, sampling, output_dir, cfg.batch_size, devices, cfg.num_samples
     )
 
 
-def seen_in_training(cases: Sequence[Case], translator: Translator) -> int:
+def seen_in_training(cases: Sequence[Case], translator: LoadedTranslator) -> int:
     """How many of the slices' patients stand on the training side of a checkpoint, by their files."""
     try:
         pairs = pairs_of_split(translator.data, "train", str(translator.path))

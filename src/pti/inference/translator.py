@@ -1,113 +1,116 @@
-"""Many images through a trained second stage: samples, and what they say together about each image."""
+"""Translate images into a folder with a trained second stage: resumable, on any number of devices."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from pti.common.errors import DataError
+from pti.common.errors import UsageError
 from pti.common.progress import track
-from pti.common.randomness import sample_generator
-from pti.data import tif
-from pti.data.input_images import InputImage
+from pti.data.input_images import InputImage, survey
+from pti.inference.calibration_file import HeightCalibration
 from pti.inference.devices import Load, run_batches
-from pti.inference.pictures import draw_translation
-from pti.inference.sampling import SAMPLES, SampleTask, Sampling, Translate
+from pti.inference.inputs import Inputs
+from pti.inference.reconstructions import fixed_data_range
+from pti.inference.sampling import SampleTask, Sampling, Translate
+from pti.inference.summarize import FOLDERS, SummarizeImage
+from pti.inference.tables import TABLES, Translations
 from pti.metrics.calibration import INTERVAL
-from pti.metrics.translation import (
-    height_interval,
-    mean_image,
-    spread_image,
-    translation_figures,
-)
+from pti.metrics.translation import height_interval
+from pti.runs import checkpoint
 from pti.runs.manifest import Manifest
+from pti.runs.summary import hash_config, hash_file
 
-MEAN, SPREAD, PICTURES = "mean", "spread", "pictures"
-FOLDERS = (SAMPLES, MEAN, SPREAD, PICTURES)
-
-_SUMMING_UP = 4  # images at a time, while the next are sampled
+_SUMMARY_THREADS = 4  # images summarized at a time, while the next ones are sampled
 
 
 @dataclass(frozen=True)
-class SummarizeImage:
-    """Sums up an image whose samples are all written: mean, spread, picture, figures.
-
-    It reads the samples' files, so that it doesn't matter when and where they were made.
+class LoadedTranslator:
+    """A checkpoint of the second stage, loaded.
 
     Attributes:
-        output_dir: the folder of the samples.
-        sampling: how they were made.
-        pixel_mm: edge of a pixel in mm, for files that don't say.
-        data_range: of the data set, raw units.
-        targets: name -> file of the target, where it is known.
-        corrections: of the heights' intervals, level -> mm; None = not known.
+        path: the checkpoint file.
+        module: the trained module, in evaluation mode, on the CPU.
+        data: the ``data`` section of the training's configuration.
     """
 
-    output_dir: Path
-    sampling: Sampling
-    pixel_mm: float
-    data_range: float
-    targets: Mapping[str, Path]
-    corrections: Mapping[float, float] | None = None
+    path: Path
+    module: Any
+    data: dict[str, Any]
 
-    def files(self, source: InputImage) -> list[Path]:
-        """What is written for an image; the standard deviation only of several samples."""
-        names = {MEAN: ".tif", SPREAD: ".tif", PICTURES: ".png"}
-        if self.sampling.samples == 1:
-            del names[SPREAD]
-        return [self.output_dir / folder / f"{source.name}{end}" for folder, end in names.items()]
+    @property
+    def pixel_mm(self) -> float:
+        """Edge of a pixel in mm, for files without a resolution."""
+        return self.data["pixel_mm"]
 
-    def __call__(self, source: InputImage) -> dict[str, Any]:
-        """Write the image's files; its figures, as `translation_figures` and `height_interval`, with names
-        and seeds."""
-        image = tif.read(source.path)
-        items = [SampleTask(source, number) for number in range(self.sampling.samples)]
-        samples = [tif.read(self.output_dir / item.file).pixels for item in items]
-        target = self._target(source, image.pixels)
-        pixel_mm = image.pixel_mm or self.pixel_mm
-        figures = translation_figures(image.pixels, samples, pixel_mm, self.data_range, target)
-        figures |= height_interval(figures, self.corrections)
-        for item, of_sample in zip(items, figures["samples"], strict=True):
-            generator = sample_generator(self.sampling.seed, source.name, item.sample)
-            of_sample.update(sample=item.sample, seed=generator.initial_seed(), file=item.file)
-        self._write(source, image, samples, target, figures)
-        return {"patient": source.patient, "pixel_mm": pixel_mm, **figures}
 
-    def _target(self, source: InputImage, condition: np.ndarray) -> np.ndarray | None:
-        if source.name not in self.targets:
-            return None
-        path = self.targets[source.name]
-        target = tif.read(path).pixels
-        if target.shape != condition.shape:
-            raise DataError(
-                f"{path}: found {target.shape[0]} × {target.shape[1]} pixels, expected as many as in its "
-                f"condition {source.path}, {condition.shape[0]} × {condition.shape[1]}. Run pti check."
-            )
-        return target
+def open_translator(path: Path) -> LoadedTranslator:
+    """Load a checkpoint that translates.
 
-    def _write(
-        self,
-        source: InputImage,
-        image: tif.TifImage,
-        samples: Sequence[np.ndarray],
-        target: np.ndarray | None,
-        figures: Mapping[str, Any],
-    ) -> None:
-        mean, *spread_files, picture = self.files(source)
-        for file in (mean, *spread_files, picture):
-            file.parent.mkdir(parents=True, exist_ok=True)
-        tif.write(mean, mean_image(samples), image.pixel_mm)
-        for file in spread_files:
-            tif.write(file, spread_image(samples), image.pixel_mm)
-        drawn = draw_translation(source.name, image.pixels, samples, figures, self.data_range, target)
-        beside = picture.with_name(f".{picture.name}.part")
-        drawn.save(beside, "PNG")
-        beside.replace(picture)
+    Raises:
+        CheckpointError: the file can't be used.
+        UsageError: the checkpoint isn't one of a second stage.
+    """
+    module = checkpoint.load(path)
+    if not hasattr(module, "translate"):
+        raise UsageError(
+            f"ckpt={path}: found a checkpoint of {type(module).__name__}, expected one of a second stage, "
+            "such as best:ldm_demo or best:regression."
+        )
+    return LoadedTranslator(path, module, checkpoint.read(path)["config"]["data"])
+
+
+def translate_images(
+    translator: LoadedTranslator,
+    inputs: Inputs,
+    output_dir: Path,
+    sampling: Sampling,
+    *,
+    batch_size: int,
+    devices: Sequence[torch.device],
+    calibration: HeightCalibration | None = None,
+) -> Translations:
+    """Translate images into a folder; resume an earlier run with the same settings.
+
+    Writes below ``output_dir``: ``samples/NAME_s00.tif`` …, ``mean/NAME.tif``, ``spread/NAME.tif`` (for two
+    samples or more), ``pictures/NAME.png``.
+
+    Args:
+        translator: the model.
+        inputs: the images to translate.
+        output_dir: a folder for this work alone; created if missing.
+        sampling: how to sample; settings that are None are the checkpoint's own.
+        batch_size: samples at a time on each device.
+        devices: from `choose_devices`.
+        calibration: of the heights' intervals; None = no intervals.
+
+    Raises:
+        UsageError: the folder holds something else, or the module can't be sampled like this.
+        DataError: some images can't be used; the message names all of them.
+    """
+    module = translator.module
+    if module.deterministic and sampling.samples > 1:
+        print(f"{type(module).__name__} has one answer to each image: samples=1, not {sampling.samples}.")
+    sampling = sampling.resolved(module)
+    settings = {"command": "translate", "checkpoint": hash_file(translator.path), "images": inputs.origin}
+    with Manifest(output_dir, settings | sampling.as_dict(), (*FOLDERS, *TABLES)) as manifest:
+        data_range, meaning = fixed_data_range(module.normalization, survey(inputs.images).tissue)
+        translate = Translate(output_dir, translator.data["image_size"], sampling)
+        corrections = None if calibration is None else calibration.corrections
+        finish = SummarizeImage(
+            output_dir, sampling, translator.pixel_mm, data_range, inputs.targets, corrections
+        )
+        load = (lambda: module) if len(devices) == 1 else partial(checkpoint.load, translator.path)
+        translate_all(load, translate, finish, inputs.images, manifest, batch_size, devices)
+        rows = [figures_of(manifest, finish, image) for image in inputs.images]
+    states = {image.name: manifest.rows[SampleTask(image, 0).file]["input"] for image in inputs.images}
+    origin = None if calibration is None else calibration.origin
+    return Translations(rows, sampling.as_dict(), data_range, meaning, hash_config(states)[:16], origin)
 
 
 def translate_all(
@@ -189,7 +192,7 @@ def _background(finish: SummarizeImage, manifest: Manifest) -> Iterator[Callable
             source, figures = entry[0], entry[1].result()
             manifest.add(_row_name(manifest, finish, source), source.path, finish.files(source), figures)
 
-    with ThreadPoolExecutor(_SUMMING_UP) as threads:
+    with ThreadPoolExecutor(_SUMMARY_THREADS) as threads:
 
         def sum_up(source: InputImage) -> None:
             running.append((source, threads.submit(finish, source)))
