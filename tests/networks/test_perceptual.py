@@ -19,7 +19,7 @@ from pti.networks import perceptual
 from pti.networks.efficientnet_lite import EfficientNetLite0
 from pti.networks.perceptual import Lite0Perceptual, MonaiPerceptual
 
-MONAI_NAMES = ["lpips_squeeze", "lpips_vgg", "lpips_alex", "radimagenet"]
+MONAI_NETS = ["squeeze", "vgg", "alex", "radimagenet"]
 
 
 @pytest.fixture(scope="module")
@@ -115,35 +115,37 @@ def test_a_missing_weights_package_is_named(monkeypatch: pytest.MonkeyPatch):
         Lite0Perceptual()
 
 
-def configured(name: str) -> nn.Module:
-    return instantiate(OmegaConf.load(CONF_DIR / f"model/perceptual/{name}.yaml"))
+def configured(net: str) -> nn.Module:
+    option = net if net == "radimagenet" else "lpips"
+    config = OmegaConf.load(CONF_DIR / f"model/perceptual/{option}.yaml")
+    return instantiate(config, net=net)
 
 
-@pytest.mark.parametrize("name", MONAI_NAMES)
-def test_a_missing_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("net", MONAI_NETS)
+def test_a_missing_package_is_named(net: str, monkeypatch: pytest.MonkeyPatch):
     for package in ("lpips", "torchvision", "huggingface_hub"):
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(Exception, match="model/perceptual=none") as raised:
-        configured(name)
+        configured(net)
     assert isinstance(raised.value.__cause__, UsageError)
     assert "pip install" in str(raised.value.__cause__)
 
 
-@pytest.mark.parametrize("name", MONAI_NAMES)
+@pytest.mark.parametrize("net", MONAI_NETS)
 def test_a_missing_weights_file_is_named_and_not_downloaded(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     for package in ("lpips", "torchvision", "huggingface_hub"):
         monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(UsageError, match=str(tmp_path / "hub")):
-        MonaiPerceptual(name)
+        MonaiPerceptual(net)
     assert list(tmp_path.rglob("*.pth")) == []
 
 
-@pytest.mark.parametrize(("name", "expected"), [("lpips_squeeze", (-1.0, 1.0)), ("radimagenet", (0.0, 1.0))])
+@pytest.mark.parametrize(("net", "expected"), [("squeeze", (-1.0, 1.0)), ("radimagenet", (0.0, 1.0))])
 def test_monai_losses_get_the_range_they_expect(
-    name: str, expected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    net: str, expected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     seen = []
 
@@ -159,7 +161,7 @@ def test_monai_losses_get_the_range_they_expect(
     monkeypatch.setattr("monai.losses.perceptual.PerceptualLoss", Recorder)
     monkeypatch.setattr(perceptual, "_require_packages", lambda *_: None)
     monkeypatch.setattr(perceptual, "_require_files", lambda *_: None)
-    loss = MonaiPerceptual(name).train()
+    loss = MonaiPerceptual(net).train()
     image = torch.tensor([-1.0, 1.0]).reshape(1, 1, 1, 2)
     assert loss(image, image).ndim == 0
     assert seen == [expected]
@@ -175,10 +177,10 @@ def test_moves_with_its_module():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(UsageError, match="lpips_squeeze"):
+    with pytest.raises(UsageError, match="squeeze"):
         MonaiPerceptual("lpips")
 
 
 def test_every_option_is_known_or_none():
     options = {path.stem for path in (CONF_DIR / "model/perceptual").glob("*.yaml")}
-    assert options == {"lite0", "none", *MONAI_NAMES}
+    assert options == {"lite0", "none", "lpips", "radimagenet"}

@@ -113,26 +113,28 @@ def _lite0_weights() -> Path:
 class MonaiPerceptual(PerceptualLoss):
     """MONAI's ``PerceptualLoss``: LPIPS on SqueezeNet, VGG16 or AlexNet, or RadImageNet's ResNet-50.
 
-    ``name`` is one of ``lpips_squeeze``, ``lpips_vgg``, ``lpips_alex``, ``radimagenet``. The weights are read
-    from torch hub's cache (``$TORCH_HOME/hub``, usually ``~/.cache/torch/hub``) and never downloaded from
-    here.
+    The weights are read from torch hub's cache (``$TORCH_HOME/hub``, usually ``~/.cache/torch/hub``) and never
+    downloaded from here.
 
-    Raises ``UsageError`` when a package or a file is missing, naming what to install or which file to put
-    where.
+    Args:
+        net: ``squeeze``, ``vgg`` or ``alex`` for LPIPS; ``radimagenet``.
+
+    Raises:
+        UsageError: ``net`` is unknown, or a package or a file is missing; the message names what to install or
+            which file to put where.
     """
 
-    def __init__(self, name: str) -> None:
-        if name not in _REQUIREMENTS:
-            raise UsageError(
-                f"model.perceptual.name: found {name}, expected one of {', '.join(_REQUIREMENTS)}"
-            )
-        network_type, packages, files = _REQUIREMENTS[name]
-        _require_packages(name, packages)
-        _require_files(name, files)
+    def __init__(self, net: str) -> None:
+        if net not in _REQUIREMENTS:
+            raise UsageError(f"model.perceptual.net: found {net}, expected one of {', '.join(_REQUIREMENTS)}")
+        network_type, packages, files = _REQUIREMENTS[net]
+        option = net if net == "radimagenet" else f"lpips model.perceptual.net={net}"
+        _require_packages(option, packages)
+        _require_files(option, files)
         from monai.losses.perceptual import PerceptualLoss as MonaiPerceptualLoss
 
         super().__init__(MonaiPerceptualLoss(spatial_dims=2, network_type=network_type, is_fake_3d=False))
-        self.name = name
+        self.name = net if net == "radimagenet" else f"lpips_{net}"
 
     def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:
         # The LPIPS networks expect [-1, 1], RadImageNet's [0, 1].
@@ -144,10 +146,10 @@ class MonaiPerceptual(PerceptualLoss):
 _TORCHVISION = "https://download.pytorch.org/models/"
 _PERCEPTUAL_MODELS = "Project-MONAI_perceptual-models_main"
 
-# name -> MONAI's network type, packages, {file or folder below torch hub's folder: where it comes from}
+# net -> MONAI's network type, packages, {file or folder below torch hub's folder: where it comes from}
 _REQUIREMENTS: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
     **{
-        f"lpips_{net}": (
+        net: (
             net,
             ("lpips", "torchvision"),
             {f"checkpoints/{file}": f"download {_TORCHVISION}{file}"},
@@ -169,26 +171,26 @@ _REQUIREMENTS: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
 }
 
 
-def _require_packages(name: str, packages: tuple[str, ...]) -> None:
+def _require_packages(option: str, packages: tuple[str, ...]) -> None:
     for package in packages:
         try:
             importlib.import_module(package)
         # A torchvision built for CUDA beside a CPU build of torch fails with a RuntimeError.
         except (ImportError, RuntimeError, OSError) as error:
             raise UsageError(
-                f"model/perceptual={name}: the package {package} can't be imported ({error}). "
+                f"model/perceptual={option}: the package {package} can't be imported ({error}). "
                 "Install the extra: pip install 'pti[lpips]' "
                 "(torchvision must be the build that belongs to your torch); "
                 f"take the default, model/perceptual=lite0, which needs neither; {WITHOUT}."
             ) from error
 
 
-def _require_files(name: str, files: dict[str, str]) -> None:
+def _require_files(option: str, files: dict[str, str]) -> None:
     hub = Path(torch.hub.get_dir())
     for file, source in files.items():
         if not (hub / file).is_file():
             raise UsageError(
-                f"model/perceptual={name}: {hub / file} doesn't exist. "
+                f"model/perceptual={option}: {hub / file} doesn't exist. "
                 f"Nothing is downloaded during training: {source} and put it there, "
                 "if need be by way of a machine with internet "
                 f"(TORCH_HOME moves the folder); {WITHOUT}."
