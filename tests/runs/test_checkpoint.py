@@ -1,5 +1,6 @@
-"""Writing, finding, judging and opening checkpoints."""
+"""Writing and opening of checkpoints."""
 
+import hashlib
 import multiprocessing
 import os
 import pickle
@@ -12,13 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from pti.common.conf_dir import CONF_DIR
 from pti.common.errors import DataError, UsageError
-from pti.runs.checkpoint import CheckpointError, check_targets, load, read
-from pti.runs.locate import checkpoint_names, fallbacks, resolve, run_dir_of
+from pti.runs.checkpoint import CheckpointError, open_checkpoint, open_intact, read
+from pti.runs.renamed import FORMAT
 from pti.train.callbacks.checkpoint_io import AtomicCheckpointIO, require_plain, require_writable
 
 
@@ -138,115 +136,62 @@ def test_a_pickle_bomb_is_not_executed(tmp_path):  # fault 41
     torch.save(Bomb(fuse), tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
     for name in ("zip.ckpt", "plain.ckpt", "old.ckpt"):
         with pytest.raises(CheckpointError):
-            load(tmp_path / name)
+            open_checkpoint(tmp_path / name)
         with pytest.raises((pickle.UnpicklingError, CheckpointError)):
             AtomicCheckpointIO().load_checkpoint(tmp_path / name, weights_only=False)
-    with pytest.raises(CheckpointError):
-        load("https://example.org/model.ckpt")
     with pytest.raises(UsageError):
-        resolve("https://example.org/model.ckpt")
+        open_checkpoint("https://example.org/model.ckpt")
     assert not fuse.exists()
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        "os.system",
-        "torch.load",
-        "torch.hub.load",
-        "builtins.eval",
-        "hydra.utils.instantiate",
-        "pti.runs.checkpoint.load",
-        "pti.data.phantom.make_phantom",
-        "torch.nn.functional.torch.load",
-        "torch.optim.lr_scheduler.torch.hub.load",
-        "pti.modules.adversarial_vae.losses.torch.load",
-        "pti.modules.adversarial_vae.AdversarialVAE.load_from_checkpoint",
-        "torch.nn.Module.__init__",
-        "torch.nnx.Linear",
-        "torch.nn",
-        "monai.networks.nets.DoesNotExist",
-        ["torch.nn.Linear"],
-    ],
-)
-def test_other_targets_are_refused(target):  # fault 42
-    for config in ({"_target_": target}, {"a": [{"b": {"_target_": target, "_partial_": True}}]}):
-        with pytest.raises(CheckpointError, match=r"x\.ckpt: refused"):
-            check_targets(config, "x.ckpt")
-
-
-def test_other_targets_are_not_even_imported(tmp_path, monkeypatch):  # fault 42
-    (tmp_path / "trap_for_imports.py").write_text("raise SystemExit('imported')")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(CheckpointError):
-        check_targets({"_target_": "trap_for_imports.anything"}, "x.ckpt")
-
-
-def test_interpolations_are_refused():
-    with pytest.raises(CheckpointError, match="evaluated"):
-        check_targets({"_target_": "torch.nn.Linear", "in_features": "${oc.env:HOME}"}, "x.ckpt")
-
-
-@pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml")))
-def test_the_model_of_every_experiment_is_allowed(experiment):
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        config = compose("train", [f"experiment={experiment}", "data.root=."])
-    plain: Any = OmegaConf.to_container(config.model, resolve=True)
-    check_targets(plain, "x.ckpt")
-    assert plain["_target_"].startswith("pti.modules.")
-    with pytest.raises(CheckpointError, match="refused"):  # of the same, with one part exchanged
-        check_targets({**plain, "normalization": {"_target_": "os.system"}}, "x.ckpt")
 
 
 def test_a_checkpoint_of_something_else_is_refused(io, tmp_path):
     io.save_checkpoint({"weights": torch.zeros(3)}, tmp_path / "a.ckpt")
     with pytest.raises(CheckpointError, match=r"found the keys weights"):
-        load(tmp_path / "a.ckpt")
+        open_checkpoint(tmp_path / "a.ckpt")
     with zipfile.ZipFile(tmp_path / "b.ckpt", "w") as archive:
         archive.writestr("hello.txt", "world")
     with pytest.raises(CheckpointError):
-        load(tmp_path / "b.ckpt")
+        open_checkpoint(tmp_path / "b.ckpt")
 
 
-def put(path: Path, age: float) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("")
-    os.utime(path, (time.time() - age, time.time() - age))
+def save(io: AtomicCheckpointIO, path: Path, **changes: Any) -> Path:
+    model = {"_target_": "pti.modules.regression.Regression", "schedule": None}
+    io.save_checkpoint({"config": {"model": model, "fresh_sweep": True}, "state_dict": {}, **changes}, path)
     return path
 
 
-def test_names_stand_for_the_newest_run(tmp_path):
-    put(tmp_path / "vae" / "b" / "checkpoints" / "last.ckpt", age=30)
-    newest = put(tmp_path / "vae" / "a" / "checkpoints" / "last.ckpt", age=10)
-    other = put(tmp_path / "ldm" / "c" / "checkpoints" / "last.ckpt", age=5)
-    best = put(tmp_path / "vae" / "b" / "checkpoints" / "best.ckpt", age=40)
-    put(tmp_path / "vae" / "sweeps" / "s" / "seed=1" / "checkpoints" / "last.ckpt", age=0)
-    assert resolve("last:vae", tmp_path) == resolve("last", tmp_path, experiment="vae") == newest
-    assert resolve("last", tmp_path) == other
-    assert resolve("best:vae", tmp_path) == best
-    assert resolve(str(best), tmp_path) == best
-    assert run_dir_of(newest) == newest.parents[1]
-    assert run_dir_of(best) is None
-    assert fallbacks(put(best.with_name("last.ckpt"), 0)) == [best]
+def test_an_opened_checkpoint_has_its_parts_and_its_hash(io, tmp_path):
+    path = save(io, tmp_path / "a.ckpt", format=FORMAT)
+    checkpoint = open_checkpoint(path)
+    assert (checkpoint.path, checkpoint.state) == (path, {})
+    assert checkpoint.config == checkpoint.content["config"]
+    assert checkpoint.config["fresh_sweep"] is True
+    assert checkpoint.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    path.unlink()
+    assert len(checkpoint.sha256) == 64  # hashed only once
 
 
-@pytest.mark.parametrize("name", ["last:vae", "best:ldm", "last", "nowhere.ckpt", "."])
-def test_a_checkpoint_that_is_not_there(tmp_path, name):  # fault 37
-    (tmp_path / "vae").mkdir()
-    with pytest.raises(UsageError):
-        resolve(name, tmp_path)
+def test_older_names_are_translated(io, tmp_path):
+    config = open_checkpoint(save(io, tmp_path / "a.ckpt")).config
+    assert config == {
+        "model": {"_target_": "pti.modules.regression.Regression", "lr_schedule": None},
+        "new_sweep": True,
+    }
 
 
-def test_checkpoints_get_telling_names():
-    def named(*paths: str) -> list[str]:
-        return checkpoint_names([Path(path) for path in paths])
+@pytest.mark.parametrize("number", [FORMAT + 1, "new"])
+def test_a_newer_format_is_refused(io, tmp_path, number):
+    with pytest.raises(CheckpointError, match=rf"format {number}, expected at most {FORMAT}.*newer version"):
+        open_checkpoint(save(io, tmp_path / "a.ckpt", format=number))
 
-    first, second = "2026-01-02_03-04-05", "2026-01-03_00-00-00"
-    runs = [f"/o/{name}/checkpoints" for name in (f"ldm/{first}", f"ldm/{second}", f"reg/{first}")]
-    best = [f"{run}/best.ckpt" for run in runs]
-    assert named(best[0]) == ["ldm"]
-    assert named(best[0], best[2]) == ["ldm", "reg"]
-    assert named(best[0], best[1]) == [f"ldm/{first}", f"ldm/{second}"]
-    assert named(best[0], f"{runs[0]}/last.ckpt") == [f"ldm/{first}/best", f"ldm/{first}/last"]
-    assert named(f"/o/demo/{first}/diffusion/checkpoints/best.ckpt") == ["diffusion"]
-    assert named("/downloads/mine.ckpt") == ["mine"]
+
+def test_an_earlier_checkpoint_replaces_a_damaged_one(io, tmp_path):  # fault 23
+    last, previous = save(io, tmp_path / "last.ckpt"), save(io, tmp_path / "last-1.ckpt")
+    assert open_intact(last)[0].path == last
+    damage(last)
+    checkpoint, error = open_intact(last)
+    assert checkpoint.path == previous
+    assert "last.ckpt" in str(error)
+    damage(previous)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt"):
+        open_intact(last)

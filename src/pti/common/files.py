@@ -1,5 +1,6 @@
-"""Atomic writing of files."""
+"""Atomic writing and hashing of files."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -10,3 +11,12 @@ def write_text_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8", newline="\n")
     os.replace(temporary, path)
+
+
+def hash_file(path: Path) -> str:
+    """Compute the SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

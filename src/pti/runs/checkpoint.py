@@ -1,59 +1,91 @@
-"""Finds, opens and rebuilds checkpoints. Opening one never executes code that came with it.
+"""Opening of checkpoints, without executing code that comes with them.
 
 A checkpoint is a zip file of tensors and plain containers. ``config`` holds the resolved configuration of the
-run, ``state_dict`` the weights, with the statistics of the normalisation and averaged weights among them.
+run, ``state_dict`` the weights (with averaged weights and the statistics of the normalisation), ``format``
+the number of the format.
 """
 
 from __future__ import annotations
 
-import inspect
+import contextlib
 import zipfile
-from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pti.common.errors import DataError
-from pti.runs.locate import resolve
+from pti.common.files import hash_file
+from pti.runs.constructors import CheckpointError, build
+from pti.runs.locate import fallbacks, resolve
+from pti.runs.renamed import FORMAT, migrate
 
 if TYPE_CHECKING:
-    from lightning import LightningModule
-
-__all__ = ["CheckpointError", "build", "check_targets", "load", "read", "resolve"]
-
-ALLOWED = (
-    "pti.data.augment",
-    "pti.data.layouts",
-    "pti.data.normalization",
-    "pti.diffusion",
-    "pti.losses",
-    "pti.modules",
-    "pti.networks",
-    "monai.networks",
-    "torch.nn",
-    "torch.optim",
-)
-"""The modules whose classes and functions a checkpoint's configuration may name."""
-
-# They measure training only. What they need (a package, weights) may be missing where the model is used.
-_NEEDED_FOR_TRAINING_ONLY = ("perceptual",)
+    from torch import Tensor, nn
 
 
-class CheckpointError(DataError):
-    """A checkpoint can't be used: missing parts, damage, or contents that could execute code."""
+class ForeignFileError(CheckpointError):
+    """The file is not a checkpoint of ``python -m pti.train``."""
 
 
-def load(path: str | Path, map_location: Any = "cpu") -> LightningModule:
-    """The trained module of a checkpoint, in evaluation mode.
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint.
+
+    Attributes:
+        path: Absolute path of the file.
+        content: Everything in it, in the present format.
+    """
+
+    path: Path
+    content: dict[str, Any] = field(repr=False)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration of the training run, plain."""
+        return self.content["config"]
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The weights by name (``state_dict``)."""
+        return self.content["state_dict"]
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the file."""
+        return hash_file(self.path)
+
+    def load_module(self, map_location: Any = "cpu") -> nn.Module:
+        """Build the trained module, load its weights and switch it to evaluation mode.
+
+        Args:
+            map_location: Device to put the module on.
+
+        Raises:
+            CheckpointError: The configuration is refused, or the weights do not fit it.
+        """
+        module = build(self.config["model"], str(self.path))
+        try:
+            module.load_state_dict(self.state, strict=True)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{self.path}: its weights don't fit the model that its configuration describes; written by "
+                f"pti {self.content.get('versions', {}).get('pti', 'of an unknown version')}. {error}"
+            ) from error
+        return module.to(map_location).eval()
+
+
+def open_checkpoint(name: str | Path) -> Checkpoint:
+    """Find, read and verify a checkpoint.
 
     Args:
-        path: a checkpoint of this program.
-        map_location: the device on which the module is wanted.
+        name: Path, or ``last``, ``best``, ``last:EXPERIMENT``, ``best:EXPERIMENT``; see `resolve`.
 
     Raises:
-        CheckpointError: the file is damaged, isn't ours, names a ``_target_`` outside :data:`ALLOWED`, or its
-            weights don't fit its configuration.
+        UsageError: There is no such checkpoint.
+        ForeignFileError: It was not written by this program.
+        CheckpointError: It is damaged, could execute code, or was written by a newer version.
     """
-    path = Path(path)
+    path = resolve(str(name))
     content = read(path)
     config = content.get("config")
     if (
@@ -61,40 +93,39 @@ def load(path: str | Path, map_location: Any = "cpu") -> LightningModule:
         or not isinstance(config.get("model"), dict)
         or "state_dict" not in content
     ):
-        raise CheckpointError(
+        raise ForeignFileError(
             f"{path}: expected a checkpoint of `python -m pti.train`, with `config` and `state_dict`; "
             f"found the keys {', '.join(map(str, list(content)[:8])) or 'none'}."
         )
-    model = {**config["model"], **{key: None for key in _NEEDED_FOR_TRAINING_ONLY if key in config["model"]}}
-    module = build(model, str(path))
-    try:
-        module.load_state_dict(content["state_dict"], strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path}: its weights don't fit the model that its configuration describes; written by pti "
-            f"{content.get('versions', {}).get('pti', 'of an unknown version')}. {error}"
-        ) from error
-    return module.to(map_location).eval()
+    return Checkpoint(path, content)
 
 
-def build(model: dict[str, Any], source: str) -> LightningModule:
-    """The module that a checkpoint's ``config["model"]`` describes, with fresh weights.
+def open_intact(path: Path) -> tuple[Checkpoint, CheckpointError | None]:
+    """Open a checkpoint, or where it is damaged, the newest intact one that was saved before it.
+
+    Returns:
+        The checkpoint, and the damage of ``path`` where another one takes its place.
 
     Raises:
-        CheckpointError: it names something outside :data:`ALLOWED`; ``source`` is named.
+        CheckpointError: None of them is intact; the message is about ``path``.
     """
-    check_targets(model, source)
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-
-    return instantiate(OmegaConf.create(model))
+    try:
+        return open_checkpoint(path), None
+    except ForeignFileError:
+        raise
+    except CheckpointError as damage:
+        for other in fallbacks(path):
+            with contextlib.suppress(CheckpointError):
+                return open_checkpoint(other), damage
+        raise
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint on the CPU, every byte of it verified, nothing executed.
+    """Read a checkpoint's content on the CPU, in the present format, and verify its checksums.
 
     Raises:
-        CheckpointError: it isn't there, is damaged, or isn't made of tensors and plain containers.
+        CheckpointError: It does not exist, is damaged, holds more than tensors and plain containers, or was
+            written by a newer version.
     """
     import pickle
 
@@ -109,7 +140,7 @@ def read(path: str | Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{path}: there is no such checkpoint (a file on this machine is expected)."
+            f"{path}: there is no such checkpoint; expected a file on this machine."
         ) from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
@@ -118,59 +149,19 @@ def read(path: str | Path) -> dict[str, Any]:
         ) from error
     except (zipfile.BadZipFile, OSError, RuntimeError, EOFError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: no checkpoint, or a damaged one ({str(error).splitlines()[0]})."
+            f"{path}: not a checkpoint, or a damaged one ({str(error).splitlines()[0]})."
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a checkpoint, found a {type(content).__name__}.")
-    return content
+    written = content.get("format", 1)
+    if not isinstance(written, int) or written > FORMAT:
+        raise CheckpointError(
+            f"{path}: found format {written}, expected at most {FORMAT}. It was written by a newer version "
+            "of pti; install that version to use it."
+        )
+    return migrate(content)
 
 
-def check_targets(config: Any, source: str) -> None:
-    """Refuse a configuration from a file that names anything but this program's and its libraries' parts.
-
-    The name is judged before anything is imported; then what it leads to, since a module also holds what it
-    imports (``torch.nn.functional.torch.load``).
-
-    Raises:
-        CheckpointError: a ``_target_`` isn't allowed, or a value would be interpolated.
-    """
-    for place, key, value in _walk(config):
-        if isinstance(value, str) and "${" in value:
-            raise CheckpointError(f"{source}: refused, {place}={value} would be evaluated.")
-        if key == "_target_" and not (isinstance(value, str) and _is_allowed(value)):
-            raise CheckpointError(
-                f"{source}: refused, {place}={value} is not among the parts that a checkpoint may name "
-                f"({', '.join(ALLOWED)})."
-            )
-
-
-def _walk(value: Any, place: str = "config.model") -> Iterator[tuple[str, str, Any]]:
-    items = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, (list, tuple))
-        else ()
-    )
-    for key, item in items:
-        inner = f"{place}.{key}"
-        yield inner, str(key), item
-        yield from _walk(item, inner)
-
-
-def _is_allowed(target: str) -> bool:
-    if not _below_allowed(target) or any(part.startswith("_") for part in target.split(".")):
-        return False
-    from hydra.utils import get_object
-
-    try:
-        found = get_object(target)
-    except Exception:
-        return False
-    return (inspect.isclass(found) or inspect.isroutine(found)) and _below_allowed(
-        f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', '')}"
-    )
-
-
-def _below_allowed(name: str) -> bool:
-    return any(name.startswith(f"{prefix}.") for prefix in ALLOWED)
+def load(path: str | Path, map_location: Any = "cpu") -> Any:
+    """Return the trained module of a checkpoint."""
+    return open_checkpoint(path).load_module(map_location)

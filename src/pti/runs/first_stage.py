@@ -1,127 +1,119 @@
-"""Puts a trained autoencoder into a second stage: first its configuration, then its weights."""
+"""Transfer of a trained autoencoder into a second stage: its configuration, then its weights."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from pathlib import Path
-from typing import Any
-
-from lightning import LightningModule
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from pti.common.errors import UsageError
-from pti.runs.checkpoint import CheckpointError, check_targets, read
-from pti.runs.locate import fallbacks, resolve
+from pti.runs.checkpoint import ForeignFileError, open_checkpoint, open_intact
+from pti.runs.constructors import check_targets
+from pti.runs.locate import resolve
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _STAGE_1 = "pti.modules.adversarial_vae.AdversarialVAE"
-_TARGET = "pti.networks.frozen_autoencoder.FrozenAutoencoder"
+_FIRST_STAGE = "pti.networks.frozen_autoencoder.FrozenAutoencoder"
 
 
 def embed_first_stage_config(config: dict[str, Any]) -> dict[str, Tensor] | None:
-    """Fill ``config["model"]["first_stage"]``, where the model has one.
+    """Fill ``config["model"]["first_stage"]`` if the model has a first stage.
 
-    A run that goes on (``ckpt_path``) keeps the autoencoder of its own checkpoint.
+    A resumed run (``ckpt_path``) keeps the autoencoder of its own checkpoint.
 
     Args:
         config: ``conf/train.yaml``, composed, plain; changed in place.
 
     Returns:
-        The autoencoder's weights for `load_first_stage_weights`; None when the model takes no autoencoder, or a
-        checkpoint brings them.
+        The autoencoder's weights for `load_first_stage_weights`; None if the model has no first stage, or if
+        the resumed checkpoint contains the weights.
 
     Raises:
-        UsageError: no autoencoder was named, or what was named isn't one, or doesn't fit.
-        CheckpointError: its file is damaged or refused.
+        UsageError: No autoencoder is named, or the named checkpoint holds none or does not fit.
+        CheckpointError: The checkpoint is damaged or refused.
     """
     model = config["model"]
     if "first_stage" not in model:
         return None
-    chosen = model.pop("normalization", None)
-    if config.get("ckpt_path") is not None:
-        path = resolve(str(config["ckpt_path"]))
-        model["first_stage"] = _first_stage_of(path)
-        return None
-    if config.get("autoencoder_ckpt") is None:
-        raise UsageError(
-            "autoencoder_ckpt is not set: expected the checkpoint of a trained autoencoder, such as "
-            "best:vae_baseline."
-        )
-    path = resolve(str(config["autoencoder_ckpt"]))
-    content = read(path)
-    stage_1 = _model(content, path)
+    normalization = model.pop("normalization", None)
+    try:
+        if config.get("ckpt_path") is not None:
+            model["first_stage"] = _first_stage_of(resolve(str(config["ckpt_path"])))
+            return None
+        if config.get("autoencoder_ckpt") is None:
+            raise UsageError(
+                "autoencoder_ckpt is not set: expected the checkpoint of a trained autoencoder, such as "
+                "best:vae_baseline."
+            )
+        checkpoint = open_checkpoint(str(config["autoencoder_ckpt"]))
+    except ForeignFileError as error:
+        raise UsageError(str(error)) from error
+    stage_1, path = checkpoint.config["model"], checkpoint.path
     if stage_1.get("_target_") != _STAGE_1:
-        found = stage_1.get("_target_", "no model")
         raise UsageError(
-            f"autoencoder_ckpt={path}: found {found}, expected a checkpoint of stage 1 ({_STAGE_1})."
+            f"autoencoder_ckpt={path}: found {stage_1.get('_target_', 'no model')}, expected a checkpoint of "
+            f"stage 1 ({_STAGE_1})."
         )
-    check_targets(stage_1, str(path))
-    _require_same_normalization(chosen, stage_1["normalization"], path)
-    _warn_of_other_split(config["data"], content["config"]["data"], path)
-    parts = {name: stage_1[name] for name in ("autoencoder", "normalization")}
-    model["first_stage"] = {"_target_": _TARGET, **parts}
-    return _weights(content["state_dict"])
+    first_stage = {"_target_": _FIRST_STAGE}
+    first_stage |= {name: stage_1[name] for name in ("autoencoder", "normalization")}
+    check_targets(first_stage, str(path))
+    _require_same_normalization(normalization, stage_1["normalization"], path)
+    _warn_about_other_split(config["data"], checkpoint.config["data"], path)
+    model["first_stage"] = first_stage
+    return _inference_weights(checkpoint.state)
 
 
-def load_first_stage_weights(module: LightningModule, weights: dict[str, Tensor]) -> None:
+def load_first_stage_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
     """Load the autoencoder's weights into a new second stage."""
     module.get_submodule("first_stage").load_state_dict(weights)
 
 
-def _first_stage_of(path: Path) -> Any:
-    """The autoencoder of the checkpoint of stage 2 that a run goes on from."""
-    for candidate in (path, *fallbacks(path)):
-        with contextlib.suppress(CheckpointError):
-            content = read(candidate)
-            break
-    else:
-        content = read(path)  # says what is wrong with it
-    model = _model(content, path)
+def _first_stage_of(path: Path) -> dict[str, Any]:
+    """Return the configuration of the autoencoder in the stage-2 checkpoint that a run is resumed from."""
+    model = open_intact(path)[0].config["model"]
     if model.get("first_stage") is None:
-        found = model.get("_target_", "no model")
-        raise UsageError(f"ckpt_path={path}: found {found}, expected a checkpoint of stage 2.")
+        raise UsageError(
+            f"ckpt_path={path}: found {model.get('_target_', 'no model')}, expected a checkpoint of stage 2."
+        )
+    check_targets(model["first_stage"], str(path))
     return model["first_stage"]
 
 
-def _model(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    config = content.get("config")
-    model = config.get("model") if isinstance(config, dict) else None
-    if not isinstance(model, dict):
-        raise UsageError(f"{path}: expected a checkpoint of `python -m pti.train`, found another file.")
-    return model
-
-
-def _weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those of the averaged network, where there is an average."""
-    network = "ema.model." if any(name.startswith("ema.model.") for name in state) else "autoencoder."
-    taken = {network: "autoencoder.", "normalization.": "normalization."}
+def _inference_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Select the weights of the autoencoder, averaged if there is an average, and of its normalisation."""
+    averaged = any(name.startswith("ema.model.") for name in state)
+    prefixes = {
+        "ema.model." if averaged else "autoencoder.": "autoencoder.",
+        "normalization.": "normalization.",
+    }
     return {
-        to + name.removeprefix(prefix): value
-        for prefix, to in taken.items()
+        new + name.removeprefix(old): value
+        for old, new in prefixes.items()
         for name, value in state.items()
-        if name.startswith(prefix)
+        if name.startswith(old)
     }
 
 
-def _require_same_normalization(chosen: Any, trained: Any, path: Path) -> None:
-    if chosen is not None and chosen.get("_target_") != trained.get("_target_"):
+def _require_same_normalization(configured: Any, trained: Any, path: Path) -> None:
+    if configured is not None and configured.get("_target_") != trained.get("_target_"):
         raise UsageError(
-            f"model/normalization: {chosen.get('_target_')} is configured, but the autoencoder {path} was "
-            f"trained with {trained.get('_target_')}, which its latents depend on. Leave model/normalization "
-            "as in its training, or train an autoencoder with the other one."
+            f"model/normalization: {configured.get('_target_')} is configured, but the autoencoder {path} "
+            f"was trained with {trained.get('_target_')}, which its latents depend on. Leave "
+            "model/normalization as in its training, or train an autoencoder with the other one."
         )
 
 
-def _warn_of_other_split(data: dict[str, Any], trained: dict[str, Any], path: Path) -> None:
-    keys = ("split_seed", "fractions", "val_root", "test_root")
-    other = [
+def _warn_about_other_split(data: dict[str, Any], trained: dict[str, Any], path: Path) -> None:
+    differences = [
         f"data.{key}={data.get(key)}, there {trained.get(key)}"
-        for key in keys
+        for key in ("split_seed", "fractions", "val_root", "test_root")
         if data.get(key) != trained.get(key)
     ]
-    if other:
+    if differences:
         print(
-            f"Warning: the patients are split otherwise than for the autoencoder {path} "
-            f"({'; '.join(other)}): it may have seen patients that are held out now.",
+            f"Warning: the patients are split differently than for the autoencoder {path} "
+            f"({'; '.join(differences)}): it may have seen patients that are held out now.",
             file=sys.stderr,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,21 +12,23 @@ from filelock import FileLock, Timeout
 
 from pti.common.errors import DataError, UsageError
 
+_LOG = logging.getLogger(__name__)
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 @contextmanager
 def exclusive(
-    folder: Path, message: str, error: type[DataError] | type[UsageError] = DataError
+    folder: Path, message: str, error: type[DataError] | type[UsageError] = DataError, wait: bool = False
 ) -> Iterator[None]:
-    """Hold the lock of ``folder`` (its file ``.lock``) without waiting for it.
+    """Hold the lock of ``folder`` (its file ``.lock``).
 
     A file system without locks is tolerated: the body then runs unlocked.
 
     Args:
         folder: Folder to lock; created if it does not exist.
-        message: Text of the exception.
+        message: Text of the exception, or of the warning before waiting.
         error: Type of the exception.
+        wait: Wait for a process that holds the lock, instead of raising.
 
     Raises:
         DataError: Another process holds the lock (or `UsageError`, as ``error`` says).
@@ -35,7 +38,10 @@ def exclusive(
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise error(message) from None
+        if not wait:
+            raise error(message) from None
+        _LOG.warning(message)
+        lock.acquire()
     except NotImplementedError:
         pass
     except OSError as failure:

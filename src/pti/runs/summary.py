@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pti.common.files import write_text_atomically
+from pti.common.files import hash_file, write_text_atomically
 
 _PACKAGES = ("pti", "torch", "lightning", "monai", "hydra-core", "numpy", "tifffile")
 
@@ -64,15 +64,6 @@ def write_summary(
 def hash_config(config: Mapping[str, Any]) -> str:
     """SHA-256 of a plain configuration, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def print_summary(

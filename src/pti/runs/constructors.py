@@ -1,0 +1,172 @@
+"""Construction of what a checkpoint's configuration describes, restricted to a fixed set of names.
+
+A configuration from a file must not be able to act: only `CONSTRUCTORS` are called, matched by their exact
+names before anything is imported, and only with arguments that their signatures name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator
+from functools import cache, partial
+from typing import Any
+
+from pti.common.errors import DataError, UsageError
+
+CONSTRUCTORS = frozenset(
+    {
+        "monai.networks.nets.AutoencoderKL",
+        "monai.networks.nets.PatchDiscriminator",
+        "monai.networks.nets.autoencoderkl.AutoencoderKL",
+        "monai.networks.nets.patchgan_discriminator.PatchDiscriminator",
+        "pti.data.augment.Augmentation",
+        "pti.data.layouts.csv_table",
+        "pti.data.layouts.paired_folders",
+        "pti.data.layouts.single_folder",
+        "pti.data.normalization.MaskedZScore",
+        "pti.data.normalization.RangeNormalization",
+        "pti.diffusion.paths.BrownianBridge",
+        "pti.diffusion.paths.Cosine",
+        "pti.diffusion.paths.RectifiedFlow",
+        "pti.diffusion.paths.ScaledLinear",
+        "pti.diffusion.samplers.ddim",
+        "pti.diffusion.samplers.ddpm",
+        "pti.diffusion.samplers.dpm_solver",
+        "pti.diffusion.samplers.euler",
+        "pti.diffusion.samplers.heun",
+        "pti.losses.Term",
+        "pti.losses.feature_matching",
+        "pti.losses.focal_frequency",
+        "pti.losses.gradient",
+        "pti.losses.hinge",
+        "pti.losses.l1",
+        "pti.losses.l2",
+        "pti.losses.lsgan",
+        "pti.modules.adversarial_vae.AdversarialVAE",
+        "pti.modules.latent_diffusion.LatentDiffusion",
+        "pti.modules.optimization.LrSchedule",
+        "pti.modules.regression.LatentRegression",
+        "pti.modules.regression.Regression",
+        "pti.networks.conditional_unet.ConditionalUNet",
+        "pti.networks.detail_transfer.DetailTransfer",
+        "pti.networks.frozen_autoencoder.FrozenAutoencoder",
+        "pti.networks.local_autoencoder.LocalAutoencoderKL",
+        "torch.optim.Adam",
+        "torch.optim.AdamW",
+        "torch.optim.NAdam",
+        "torch.optim.RAdam",
+        "torch.optim.RMSprop",
+        "torch.optim.SGD",
+    }
+)
+"""Classes and functions that a checkpoint's configuration may name: those of conf/model and conf/data."""
+
+TRAINING_ONLY = ("perceptual",)
+"""Arguments that matter in training only; they may need downloads, so they are never built from a file."""
+
+_RESERVED = ("_target_", "_partial_", "_convert_")
+
+
+class CheckpointError(DataError):
+    """A checkpoint cannot be used: parts are missing, it is damaged, or its contents could execute code."""
+
+
+def build(config: dict[str, Any], source: str) -> Any:
+    """Build what a configuration (``config["model"]``, ``config["data"]["layout"]``) describes.
+
+    Args:
+        config: Plain containers; a dict with ``_target_`` is a call, with ``_partial_: true`` a partial one.
+        source: Origin of the configuration, for messages.
+
+    Raises:
+        CheckpointError: It names something outside `CONSTRUCTORS` or an unknown argument, or a constructor
+            rejects its arguments.
+    """
+    config = {key: None if key in TRAINING_ONLY else value for key, value in config.items()}
+    check_targets(config, source)
+    return _build(config, source)
+
+
+def check_targets(config: Any, source: str) -> None:
+    """Refuse a configuration that names anything but `CONSTRUCTORS` and their arguments.
+
+    All names are compared before the first import.
+
+    Raises:
+        CheckpointError: A ``_target_`` or an argument is refused, or a value would be interpolated.
+    """
+    calls = []
+    for place, key, value in _walk({"config": config}):
+        if isinstance(value, str) and "${" in value:
+            raise CheckpointError(f"{source}: refused, because {place}={value} would be evaluated.")
+        if key == "_target_" and not (isinstance(value, str) and value in CONSTRUCTORS):
+            raise CheckpointError(
+                f"{source}: refused, because {place}={value} is not among the {len(CONSTRUCTORS)} "
+                "constructors that a checkpoint may name (pti.runs.constructors)."
+            )
+        if key.startswith("_") and key not in _RESERVED:
+            raise CheckpointError(f"{source}: refused, because the key {place} has a special meaning.")
+        if isinstance(value, dict) and "_target_" in value:
+            calls.append((place, value))
+    for place, call in calls:
+        unknown = [
+            str(key) for key in call if key not in _RESERVED and key not in _parameters(call["_target_"])
+        ]
+        if unknown:
+            raise CheckpointError(
+                f"{source}: refused, because {call['_target_']} ({place}) has no argument "
+                f"{', '.join(unknown)}."
+            )
+
+
+def _walk(value: Any, place: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Yield the dotted path, the key and the value of every item in nested containers."""
+    if isinstance(value, dict):
+        items = list(value.items())
+    else:
+        items = list(enumerate(value)) if isinstance(value, (list, tuple, set)) else []
+    for key, item in items:
+        inner = f"{place}.{key}".lstrip(".")
+        yield inner, str(key), item
+        yield from _walk(item, inner)
+
+
+def _build(value: Any, source: str) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_build(item, source) for item in value]
+    if not isinstance(value, dict):
+        return value
+    arguments = {key: _build(item, source) for key, item in value.items() if key not in _RESERVED}
+    if "_target_" not in value:
+        return arguments
+    call = partial(_constructor(value["_target_"]), **arguments)
+    if value.get("_partial_", False):
+        return call
+    try:
+        return call()
+    except (UsageError, DataError):
+        raise
+    except (TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError, LookupError) as error:
+        raise CheckpointError(f"{source}: {value['_target_']} rejects its arguments ({error}).") from error
+
+
+def _constructor(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+@cache
+def _parameters(name: str) -> frozenset[str]:
+    """Names of the arguments of a constructor, including those that it passes on to its base classes."""
+    constructor = _constructor(name)
+    if not inspect.isclass(constructor):
+        return frozenset(inspect.signature(constructor).parameters)
+    names: set[str] = set()
+    for base in constructor.__mro__:
+        if "__init__" in vars(base):
+            parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+            names |= {parameter.name for parameter in parameters if parameter.kind != parameter.VAR_KEYWORD}
+            if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
+                break
+    return frozenset(names)

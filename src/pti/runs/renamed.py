@@ -1,0 +1,65 @@
+"""Names that have changed since older checkpoints were written, and their translation into the present ones.
+
+Whoever renames something that a checkpoint's configuration names adds a line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+FORMAT = 2
+"""Format number that new checkpoints carry (key ``format``); checkpoints without one have format 1."""
+
+TARGETS = {
+    "pti.modules.optimization.Schedule": "pti.modules.optimization.LrSchedule",
+    "pti.modules.callbacks.Checkpointer": "pti.train.callbacks.Checkpointer",
+    "pti.modules.callbacks.MetricsCsv": "pti.train.callbacks.MetricsCsv",
+    "pti.modules.callbacks.Pictures": "pti.train.callbacks.Pictures",
+    "pti.modules.callbacks.TrainingProgress": "pti.train.callbacks.TrainingProgress",
+    "pti.modules.loggers.TensorBoard": "pti.train.loggers.TensorBoard",
+}
+"""Old ``_target_`` -> present one."""
+
+ARGUMENTS: dict[str, dict[str, str]] = {
+    "pti.modules.adversarial_vae.AdversarialVAE": {"terms": "extra_losses", "schedule": "lr_schedule"},
+    "pti.modules.latent_diffusion.LatentDiffusion": {
+        "changed_weight": "change_loss_weight",
+        "schedule": "lr_schedule",
+    },
+    "pti.modules.regression.LatentRegression": {"schedule": "lr_schedule"},
+    "pti.modules.regression.Regression": {"schedule": "lr_schedule"},
+    "pti.modules.optimization.LrSchedule": {"final": "final_factor"},
+    "pti.diffusion.paths.BrownianBridge": {"target": "prediction_type"},
+    "pti.diffusion.paths.Cosine": {"target": "prediction_type"},
+    "pti.diffusion.paths.RectifiedFlow": {"target": "prediction_type"},
+    "pti.diffusion.paths.ScaledLinear": {"target": "prediction_type"},
+    "pti.modules.tif_data.TifDataModule": {"allow_changed_resume": "allow_config_changes"},
+}
+"""Present ``_target_`` -> old name of an argument -> present name."""
+
+KEYS = {"allow_changes": "allow_config_changes", "fresh_sweep": "new_sweep"}
+"""Old top-level key of the configuration -> present one."""
+
+
+def migrate(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint's content in the present format; the argument stays unchanged."""
+    migrated = dict(content)
+    if content.get("format", 1) < FORMAT and isinstance(content.get("config"), dict):
+        migrated["config"] = _rename(content["config"], KEYS)
+        migrated["format"] = FORMAT
+    return migrated
+
+
+def _rename(value: Any, keys: Mapping[str, str]) -> Any:
+    """Rename targets and arguments in nested containers, and ``keys`` in the outermost one."""
+    if isinstance(value, dict):
+        target = value.get("_target_")
+        if isinstance(target, str):
+            target = TARGETS.get(target, target)
+            value = {**value, "_target_": target}
+            keys = ARGUMENTS.get(target, {})
+        return {keys.get(key, key): _rename(item, {}) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rename(item, {}) for item in value]
+    return value
