@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from pti.common.errors import DataError, UsageError
 from pti.modules.tif_data import TifDataModule
 from pti.runs.first_stage import embed_first_stage_config, load_first_stage_weights
+from pti.runs.renamed import FORMAT
 from pti.runs.summary import package_versions
 from pti.train.callbacks import AtomicCheckpointIO, Checkpointer, Interrupted, Randomness, StopSignals
 from pti.train.console import conclude, print_config, print_plan, require_sound_data
@@ -111,7 +112,11 @@ class Training:
     def _checkpointer(self) -> Checkpointer:
         checkpointer = instantiate(self.config.callbacks.checkpointer)
         checkpointer.signals = self.signals
-        checkpointer.provenance = {"config": self.plain, "versions": package_versions()}
+        checkpointer.provenance = {
+            "format": FORMAT,
+            "config": self.plain,
+            "versions": package_versions(),
+        }
         return checkpointer
 
     def _loggers(self) -> list[Logger]:
