@@ -1,5 +1,7 @@
 """The two ways in which a user's input can be wrong; commands turn them into a message and an exit code."""
 
+from collections.abc import Iterator
+
 
 class UsageError(Exception):
     """The command line or the configuration is wrong (exit code 2).
@@ -17,3 +19,13 @@ class DataError(Exception):
     """
 
     exit_code = 1
+
+
+def with_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error, then the errors that it was raised from or while handling, the nearest first."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
