@@ -1,4 +1,4 @@
-"""The command `check`, in processes of its own: exit codes, what it writes, what it prints."""
+"""The command `check`, run in separate processes: exit codes, files and printed output."""
 
 import csv
 import json
@@ -41,7 +41,7 @@ def test_sound_set_exits_0_without_findings(tmp_path):
     assert (tmp_path / "out" / "check.csv").read_text() == "severity,file,fault,what,fix\n"
     assert "Findings" not in done.stdout
     assert "pti.train" in done.stdout
-    assert "It can be trained on" in (tmp_path / "out" / "check.html").read_text()
+    assert "Ready for training" in (tmp_path / "out" / "check.html").read_text()
 
 
 def test_broken_set_is_reported_in_all_three_files(broken):

@@ -1,4 +1,4 @@
-"""Faults that only the pixels or the whole set show; and sets in which nothing must be found."""
+"""The full check: faults that show only in the pixels or the whole set, and sound sets without findings."""
 
 import csv
 import subprocess
@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from helpers.checking import SIZE, check, found, names, replace, source
-from pti.check.full_check import full_check, quick_check, require_sound
+from helpers.checking import SIZE, check, faults, names, replace, source
+from pti.check.full_check import full_check
 from pti.common.errors import DataError
 from pti.data import tif
 from pti.data.checks.findings import WHOLE_SET
+from pti.data.checks.quick import quick_check, require_sound
 from pti.data.phantom import make_phantom
 
 
@@ -22,8 +23,8 @@ def test_a_sound_set_gives_no_finding_and_its_split(phantom):
     assert report.findings == []
     assert report.usable
     assert report.files == 60
-    assert sum(report.slices.values()) == 30
-    assert set(report.slices) == {"train", "val", "test"}
+    assert sum(report.pairs_per_split.values()) == 30
+    assert set(report.pairs_per_split) == {"train", "val", "test"}
     assert quick_check(source(phantom)) == []
 
 
@@ -56,17 +57,17 @@ def test_background_that_is_not_zero(data, value):
     pixels = tif.read(data / "dente" / name).pixels
     replace(data / "dente" / name, np.where(pixels == 0, value, pixels))
     findings = [finding for finding in check(data).findings if finding.fault == "background"]
-    assert found(findings) == {("error", "background", f"dente/{name}")}
+    assert faults(findings) == {("error", "background", f"dente/{name}")}
     assert f"{value:g}" in findings[0].what
 
 
-def test_background_of_a_whole_set_is_said_once(data):
+def test_background_of_a_whole_set_is_reported_once(data):
     for folder in ("dente", "edente"):
         for name in names(data):
             pixels = tif.read(data / folder / name).pixels
             replace(data / folder / name, np.where(pixels == 0, -1000, pixels))
     findings = [finding for finding in check(data).findings if finding.fault == "background"]
-    assert found(findings) == {("error", "background", WHOLE_SET)}
+    assert faults(findings) == {("error", "background", WHOLE_SET)}
 
 
 def test_noisy_background(data):
@@ -74,7 +75,7 @@ def test_noisy_background(data):
     pixels = tif.read(data / "dente" / name).pixels
     noise = np.random.default_rng(0).normal(0, 3, pixels.shape)
     replace(data / "dente" / name, np.where(pixels == 0, noise, pixels))
-    assert ("error", "background", f"dente/{name}") in found(check(data).findings)
+    assert ("error", "background", f"dente/{name}") in faults(check(data).findings)
 
 
 def test_blank_image_and_bone_at_the_border(data):
@@ -86,17 +87,15 @@ def test_blank_image_and_bone_at_the_border(data):
     moved[0][-down:] = 0
     for folder, image in zip(("dente", "edente"), moved, strict=True):
         replace(data / folder / cut, image)
-    faults = found(check(data).findings)
-    assert ("error", "blank", f"edente/{blank}") in faults
-    assert ("warning", "border", f"dente/{cut}") in faults
-    assert {fault for _, fault, _ in faults} == {"blank", "border"}
+    found = faults(check(data).findings)
+    assert found == {("error", "blank", f"edente/{blank}"), ("warning", "border", f"dente/{cut}")}
 
 
 def test_shifted_pair_is_measured_in_pixels_and_millimetres(data):
     name = names(data)[4]
     replace(data / "edente" / name, np.roll(tif.read(data / "edente" / name).pixels, 6, 1))
     findings = check(data).findings
-    assert found(findings) == {("warning", "shifted", f"dente/{name}")}
+    assert faults(findings) == {("warning", "shifted", f"dente/{name}")}
     assert "too far right by 6.0 px = 1.8" in findings[0].what or "by 5.9 px" in findings[0].what
 
 
@@ -153,12 +152,13 @@ def test_memory_stays_small_with_hostile_files(tmp_path):
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from pti.check.full_check import DataSource, full_check\n"
+        "from pti.check.full_check import full_check\n"
+        "from pti.data.checks.source import DataSource\n"
         "from pti.data.layouts import paired_folders\n"
         f"report = full_check(DataSource(Path({str(tmp_path)!r}), paired_folders), workers=1)\n"
         "assert report.count('error') == 40, report.count('error')\n"
         "assert 'torch' not in sys.modules\n"
-        # Not ru_maxrss: a child inherits that of the process that started it.
+        # Not ru_maxrss: a child process inherits the value of its parent.
         "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)

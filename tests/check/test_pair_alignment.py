@@ -1,10 +1,10 @@
-"""The estimates of the pair doctor against movements that are known, on drawn bones in two contrasts."""
+"""Alignment, swaps and copies on drawn bones in two contrasts, against known displacements."""
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from pti.check.near_duplicates import compare, find_copies, portrait
+from pti.check.near_duplicates import compare_details, find_copies, make_portrait
 from pti.check.pair_alignment import GRID, align, reduce_image, shrink_map, structure_map
 from pti.check.swaps import find_exchanged, find_swaps
 
@@ -12,7 +12,7 @@ SIZE = 256
 
 
 def bone(seed: int, contrast: int = 0, tooth: bool = False) -> np.ndarray:
-    """A raw cross-section (SIZE, SIZE): the seed gives outline and texture, the contrast the intensities."""
+    """Draw a raw cross-section (SIZE, SIZE): outline and texture by seed, intensities by contrast."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[:SIZE, :SIZE].astype(float)
     middle = 128 + generator.uniform(-8, 8, 2)
@@ -47,22 +47,22 @@ def test_shift_is_measured_across_contrasts_and_beside_a_tooth(down, right):
     for seed in range(3):
         condition = bone(seed, tooth=True)
         target = np.roll(bone(seed, contrast=1), (down, right), (0, 1))
-        movement = align(edges(condition), edges(target), SIZE / GRID)
-        assert movement is not None
-        assert movement.shift_y_px == pytest.approx(down, abs=1)
-        assert movement.shift_x_px == pytest.approx(right, abs=1)
-        assert movement.rotation_deg == pytest.approx(0, abs=1)
-        assert movement.score >= movement.score_unmoved - 1e-6
-        assert 0 <= movement.confidence <= 1
+        alignment = align(edges(condition), edges(target), SIZE / GRID)
+        assert alignment is not None
+        assert alignment.shift_y_px == pytest.approx(down, abs=1)
+        assert alignment.shift_x_px == pytest.approx(right, abs=1)
+        assert alignment.rotation_deg == pytest.approx(0, abs=1)
+        assert alignment.score >= alignment.score_unmoved - 1e-6
+        assert 0 <= alignment.confidence <= 1
 
 
 @pytest.mark.parametrize("degrees", [3.0, -3.0, 8.0])
 def test_rotation_is_measured_clockwise_positive(degrees):
     condition = bone(1)
     target = ndimage.rotate(bone(1, contrast=1), -degrees, reshape=False, order=0)
-    movement = align(edges(condition), edges(target), SIZE / GRID)
-    assert movement is not None
-    assert movement.rotation_deg == pytest.approx(degrees, abs=0.7)
+    alignment = align(edges(condition), edges(target), SIZE / GRID)
+    assert alignment is not None
+    assert alignment.rotation_deg == pytest.approx(degrees, abs=0.7)
 
 
 def test_an_image_without_structure_has_no_alignment():
@@ -89,35 +89,35 @@ def test_swapped_targets_and_chains_are_found_and_nothing_else():
     assert find_swaps(conditions, targets) == []
     order = [1, 0, 2, 3, 5, 6, 4, 7, 8, 9, 10, 11]
     swaps = find_swaps(conditions, targets[order])
-    assert sorted(sorted(swap.places) for swap in swaps) == [[0, 1], [4, 5, 6]]
+    assert sorted(sorted(swap.pairs) for swap in swaps) == [[0, 1], [4, 5, 6]]
     assert all(swap.certain and swap.closed for swap in swaps)
     for swap in swaps:
-        for place, following in zip(swap.places, swap.places[1:] + swap.places[:1], strict=True):
-            assert order[following] == place
+        for index, following in zip(swap.pairs, swap.pairs[1:] + swap.pairs[:1], strict=True):
+            assert order[following] == index
 
 
-def test_a_target_of_nobody_is_left_to_other_checks_when_no_other_fits():
+def test_a_foreign_target_that_fits_nowhere_is_left_to_other_checks():
     maps = np.stack([small(bone(seed)) for seed in range(6)])
     replaced = maps.copy()
     replaced[2] = small(bone(99))
     assert not [swap for swap in find_swaps(maps, replaced) if swap.certain]
 
 
-def test_exchanged_pairs_are_found_by_what_the_set_teaches():
+def test_exchanged_pairs_are_found_by_the_difference_learnt_from_the_set():
     generator = np.random.default_rng(0)
     differences = np.array([3.0, -1.0, 0.0]) + generator.normal(0, 0.4, (60, 3))
-    patients = [str(place // 4) for place in range(60)]
+    patients = [str(index // 4) for index in range(60)]
     assert find_exchanged(differences, patients) == []
     differences[[7, 30]] *= -1
     assert find_exchanged(differences, patients) == [7, 30]
 
 
-def test_folders_that_look_alike_tell_nothing_about_exchange():
+def test_exchange_cannot_be_decided_if_the_folders_look_alike():
     differences = np.random.default_rng(0).normal(0, 1, (60, 3))
-    assert find_exchanged(differences, [str(place // 4) for place in range(60)]) is None
+    assert find_exchanged(differences, [str(index // 4) for index in range(60)]) is None
 
 
-def changed(pixels: np.ndarray, how: str) -> np.ndarray:
+def modify(pixels: np.ndarray, how: str) -> np.ndarray:
     generator = np.random.default_rng(5)
     noise = generator.normal(0, 40, pixels.shape)
     if how == "scaled":
@@ -134,15 +134,15 @@ def changed(pixels: np.ndarray, how: str) -> np.ndarray:
 @pytest.mark.parametrize("how", ["scaled", "noisy", "shifted", "resized"])
 def test_copies_under_another_patients_name_are_found(how):
     images = [bone(seed) for seed in range(8)]
-    portraits = [portrait(*reduce_image(image)) for image in [*images, changed(images[3], how)]]
-    copies = find_copies(portraits, [str(place) for place in range(9)])
+    portraits = [make_portrait(*reduce_image(image)) for image in [*images, modify(images[3], how)]]
+    copies = find_copies(portraits, [str(index) for index in range(9)])
     assert [(copy.first, copy.second) for copy in copies] == [(3, 8)]
 
 
-def test_different_patients_are_no_copies_and_slices_of_one_patient_are_not_compared():
-    portraits = [portrait(*reduce_image(bone(seed))) for seed in range(8)]
-    assert find_copies(portraits, [str(place) for place in range(8)]) == []
+def test_different_patients_are_not_copies_and_slices_of_one_patient_are_not_compared():
+    portraits = [make_portrait(*reduce_image(bone(seed))) for seed in range(8)]
+    assert find_copies(portraits, [str(index) for index in range(8)]) == []
     assert find_copies([portraits[0], portraits[0], portraits[1]], ["a", "a", "b"]) == []
     assert portraits[0] is not None
-    assert compare(portraits[0], portraits[0]) == pytest.approx(1, abs=1e-3)
+    assert compare_details(portraits[0], portraits[0]) == pytest.approx(1, abs=1e-3)
     assert find_copies([None, None], ["a", "b"]) == []

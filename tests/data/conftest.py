@@ -1,4 +1,4 @@
-"""A small phantom, and a copy of it that a test may break."""
+"""Fixtures: a small phantom, and a linked copy that a test may break."""
 
 from helpers.checking import data, phantom
 

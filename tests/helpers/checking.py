@@ -1,4 +1,4 @@
-"""What the tests of the checks share."""
+"""Data sets and shorthands for the tests of the checks."""
 
 import os
 from pathlib import Path
@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pti.check.full_check import DataSource, Report, full_check
+from pti.check.full_check import Report, full_check
 from pti.data import tif
 from pti.data.checks.findings import Finding
+from pti.data.checks.source import DataSource
 from pti.data.layouts import paired_folders
 from pti.data.phantom import make_phantom
 
@@ -23,7 +24,7 @@ def check(root: Path, **settings) -> Report:
     return full_check(source(root, **settings), workers=1)
 
 
-def found(findings: list[Finding]) -> set[tuple[str, str, str]]:
+def faults(findings: list[Finding]) -> set[tuple[str, str, str]]:
     return {(finding.severity, finding.fault, finding.file) for finding in findings}
 
 
@@ -32,14 +33,14 @@ def names(root: Path) -> list[str]:
 
 
 def replace(path: Path, pixels: np.ndarray, pixel_mm: float | None = 0.3) -> None:
-    """Write anew; the files of `data` are links to the shared phantom, which must stay as it is."""
+    """Replace a file of `data`, a link to the shared phantom, without changing the phantom."""
     path.unlink()
     tif.write(path, pixels, pixel_mm)
 
 
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory) -> Path:
-    """Ten patients with three pairs each."""
+    """Write a phantom of ten patients with three pairs each."""
     folder = tmp_path_factory.mktemp("phantom") / "set"
     make_phantom(folder, patients=10, slices=3, image_size=SIZE, seed=3)
     return folder
@@ -47,7 +48,7 @@ def phantom(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def data(phantom, tmp_path) -> Path:
-    """The phantom's files as links; `checking.replace` breaks one without touching the phantom."""
+    """Link the phantom's files; `checking.replace` breaks one without changing the phantom."""
     for name in ("dente", "edente"):
         (tmp_path / "set" / name).mkdir(parents=True)
         for path in (phantom / name).iterdir():

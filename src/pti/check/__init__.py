@@ -1,0 +1,1 @@
+"""Command ``check``: examine a data set before training."""

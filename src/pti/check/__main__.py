@@ -1,4 +1,4 @@
-"""``python -m pti.check``: examine a data set, write a report, end with 1 when it can't be trained on."""
+"""``python -m pti.check``: check a data set, write a report, exit with 1 if training can't use it."""
 
 import shlex
 from pathlib import Path
@@ -8,11 +8,11 @@ from omegaconf import DictConfig, OmegaConf
 from pti.cli.command import command
 from pti.common.errors import UsageError
 
-_LISTED = 20
+_MAX_FAULTS = 20  # rows of the table on the terminal
 
 
 def preflight(cfg: DictConfig) -> None:
-    """Refuse folders that are not there and settings out of range, before anything heavy is imported."""
+    """Refuse missing folders and settings out of range before anything heavy is imported."""
     from pti.cli.overrides import require_folder
 
     data = cfg.data
@@ -23,26 +23,19 @@ def preflight(cfg: DictConfig) -> None:
         if data[key] is not None:
             require_folder(f"data.{key}", data[key])
     if cfg.workers is not None and (not isinstance(cfg.workers, int) or cfg.workers < 1):
-        raise UsageError(f"workers={cfg.workers}: expected a number of processes, 1 or more, or null.")
+        raise UsageError(f"workers={cfg.workers}: expected a number of processes, at least 1, or null.")
 
 
 @command("check", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> int:
-    """Check, write check.html, check.csv, pairs.csv and summary.json, and print the findings as a table."""
+    """Check the data set, write the report and summary.json, and print the findings as a table."""
     from pti.check.full_check import full_check
-    from pti.check.page import fault_table, write_report
+    from pti.check.page import print_findings, write_report
     from pti.runs.summary import hash_file, print_summary, write_summary
 
     report = full_check(_source(cfg.data), cfg.workers)
     artefacts = write_report(report, output_dir)
-    figures = {
-        "pairs": len(report.facts),
-        "patients": len({facts.pair.patient for facts in report.facts if facts.pair.patient}),
-        "files": report.files,
-        "errors": report.count("error"),
-        "warnings": report.count("warning"),
-        "seconds": round(report.seconds, 1),
-    }
+    figures = {**report.counts, "seconds": round(report.seconds, 1)}
     write_summary(
         output_dir,
         command="check",
@@ -52,30 +45,32 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
         data_fingerprint=hash_file(artefacts["pairs"]),
         status="finished",
     )
-    fault_table(report, _LISTED)
-    ready = shlex.join(["python", "-m", "pti.train", "experiment=vae_baseline", f"data.root={cfg.data.root}"])
-    print_summary(f"Check of {cfg.data.root}", figures, artefacts, ready if report.usable else None)
+    print_findings(report, _MAX_FAULTS)
+    train = shlex.join(["python", "-m", "pti.train", "experiment=vae_baseline", f"data.root={cfg.data.root}"])
+    print_summary(f"Check of {cfg.data.root}", figures, artefacts, train if report.usable else None)
     return 0 if report.usable else 1
 
 
 def _source(data: DictConfig):
     from hydra.utils import instantiate
 
-    from pti.check.full_check import DataSource
+    from pti.data.checks.source import DataSource
 
     root = Path(data.root).expanduser()
     if data.get("generate") is not None and not root.exists():
         root.parent.mkdir(parents=True, exist_ok=True)
         instantiate(data.generate)(root)
+    own_roots = {
+        key: None if data[key] is None else Path(data[key]).expanduser() for key in ("val_root", "test_root")
+    }
     return DataSource(
         root=root,
         layout=instantiate(data.layout),
         fractions=tuple(data.fractions),
         split_seed=data.split_seed,
         pixel_mm=data.pixel_mm,
-        val_root=None if data.val_root is None else Path(data.val_root).expanduser(),
-        test_root=None if data.test_root is None else Path(data.test_root).expanduser(),
         batch_size=data.batch_size,
+        **own_roots,
     )
 
 

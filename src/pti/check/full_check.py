@@ -1,50 +1,45 @@
-"""Can this data set be trained on? All that is wrong with it, in one pass.
+"""Full check of a data set: reports everything that is wrong with it in one pass.
 
-Three looks, each on what the one before left over: names and headers (`pti.data.checks.structure`), the pixels of
-each pair (`pti.check.image_facts`, in parallel), and what only the whole set tells (`pti.check.pair_findings`,
-`find_image_faults`).
+The check has three stages, each on what the previous one left usable: names and headers
+(`pti.data.checks.structure`), the pixels of each pair (`pti.check.image_facts`, in parallel), and the
+comparison of all pairs and images (`pti.check.pair_findings`, `pti.check.image_findings`).
 """
 
 import time
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pti.check.image_facts import PairFacts, examine
+from pti.check.image_facts import PairFacts, collect_pair_facts
 from pti.check.image_findings import find_image_faults
 from pti.check.pair_findings import find_pair_faults
-from pti.common.errors import DataError
 from pti.common.processes import map_in_processes
 from pti.data.checks.findings import Finding, Severity, worst_first
-from pti.data.checks.structure import DataSource, look_at_structure
-
-__all__ = ["DataSource", "Finding", "Report", "full_check", "quick_check", "require_sound"]
-
-_MOST_NAMED = 20
+from pti.data.checks.source import DataSource
+from pti.data.checks.structure import check_structure
 
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`full_check` found.
+    """Result of :func:`full_check`.
 
     Attributes:
-        source: what was checked.
-        findings: errors first, faults together.
-        facts: what is known of each pair.
-        sides: patient -> train, val or test; empty when the split can't be made.
-        files: images that are there.
-        seconds: duration.
+        source: the data set.
+        findings: the problems, errors first, grouped by fault.
+        facts: facts about each pair.
+        splits: patient -> ``train``, ``val`` or ``test``; empty when the patients can't be split.
+        files: number of images, usable or not.
+        seconds: duration of the check.
     """
 
     source: DataSource
     findings: list[Finding]
     facts: list[PairFacts]
-    sides: dict[str, str]
+    splits: dict[str, str]
     files: int
     seconds: float
 
     def count(self, severity: Severity) -> int:
-        """Number of findings of a severity."""
+        """Count the findings of a severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
     @property
@@ -53,57 +48,50 @@ class Report:
         return self.count("error") == 0
 
     @property
-    def slices(self) -> dict[str, int]:
-        """Side -> number of pairs."""
-        return dict(
-            Counter(self.sides[pair.pair.patient] for pair in self.facts if pair.pair.patient in self.sides)
-        )
+    def counts(self) -> dict[str, int]:
+        """Number of pairs, patients, files, errors and warnings."""
+        return {
+            "pairs": len(self.facts),
+            "patients": len({facts.pair.patient for facts in self.facts if facts.pair.patient}),
+            "files": self.files,
+            "errors": self.count("error"),
+            "warnings": self.count("warning"),
+        }
 
-
-def quick_check(source: DataSource) -> list[Finding]:
-    """The cheap part: names, partners, patients, headers, sizes; no pixels, about a millisecond a file."""
-    return worst_first(look_at_structure(source).findings)
-
-
-def require_sound(findings: Iterable[Finding]) -> None:
-    """Stop where a finding is an error.
-
-    Raises:
-        DataError: one message with every error, file by file, and its fix.
-    """
-    errors = [finding for finding in findings if finding.severity == "error"]
-    if errors:
-        lines = [f"{finding.file}: {finding.what}. {finding.fix}" for finding in errors[:_MOST_NAMED]]
-        rest = [f"… and {len(errors) - _MOST_NAMED} more"] if len(errors) > _MOST_NAMED else []
-        listed = "\n  ".join([*lines, *rest])
-        raise DataError(
-            f"{len(errors)} errors in the data set; `python -m pti.check` shows them all:\n  {listed}"
-        )
+    @property
+    def pairs_per_split(self) -> dict[str, int]:
+        """Number of pairs in each split that has any."""
+        patients = [facts.pair.patient for facts in self.facts]
+        return dict(Counter(self.splits[patient] for patient in patients if patient in self.splits))
 
 
 def full_check(source: DataSource, workers: int | None = None) -> Report:
-    """Everything: the quick part, the pixels of every file, and the comparison of all of them.
+    """Check names, headers, the pixels of every file, and all pairs and images against each other.
 
     Args:
         source: the data set.
-        workers: processes; None takes all cores, and 1 works in this process.
+        workers: number of processes; None uses all cores, 1 works in this process.
 
     Raises:
         DataError: a worker process was killed from outside.
     """
     start = time.monotonic()
-    structure = look_at_structure(source)
+    structure = check_structure(source)
     jobs = [(pair, source.root, source.pixel_mm) for pair in structure.pairs]
     fix = "run it again with workers=1"
-    facts = list(map_in_processes(examine, jobs, "Examining pairs", workers, fix=fix))
-    on_pairs = find_pair_faults(facts)
-    wrong = [finding for finding in on_pairs if finding.fault in ("exchanged", "swapped")]
-    misplaced = {image for finding in wrong for image in finding.images}
+    facts = list(map_in_processes(collect_pair_facts, jobs, "Examining pairs", workers, fix=fix))
+    pair_findings = find_pair_faults(facts)
+    misplaced = {
+        image
+        for finding in pair_findings
+        if finding.fault in ("exchanged", "swapped")
+        for image in finding.images
+    }
     findings = [
         *structure.findings,
         *(finding for pair in facts for finding in pair.findings),
-        *on_pairs,
+        *pair_findings,
         *find_image_faults(facts, misplaced),
     ]
     seconds = time.monotonic() - start
-    return Report(source, worst_first(findings), facts, structure.sides, structure.files, seconds)
+    return Report(source, worst_first(findings), facts, structure.splits, structure.files, seconds)

@@ -1,190 +1,183 @@
-"""What only the whole set tells of an image: copies, drift, border, background."""
+"""Faults of images that show in comparison with the whole set: copies, drift, border, background."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Container, Sequence
 
 import numpy as np
 
-from pti.check.image_facts import QUANTILES, ImageFacts, PairFacts
+from pti.check.image_facts import QUANTILES, ImageFacts, PairFacts, patient_quantiles
 from pti.check.near_duplicates import Copy, find_copies, find_same_pixels
-from pti.check.pair_findings import SPREADS, robust_spread
-from pti.data.checks.findings import Finding, Severity, once_for_all
+from pti.check.pair_findings import ROLES
+from pti.check.thresholds import THRESHOLDS, robust_std
+from pti.data.checks.findings import Finding, Severity, merge_widespread
 
-BORDER_FLOOR = 0.01  # part of the outermost pixels that are tissue: about ten of 1020 in a 256 × 256 image
-DRIFT_FLOOR = (
-    0.25  # shift of a patient's median, or change of its range, in units of the tissue's usual range
-)
-DRIFT_PATIENTS = 5  # fewer patients have no usual value
+Owned = tuple[PairFacts, ImageFacts]  # an image and its pair
 
 
 def find_image_faults(facts: Sequence[PairFacts], misplaced: Container[str] = ()) -> list[Finding]:
-    """Findings on all images that could be read; the worst of each fault first.
+    """Check all images that could be read; each fault's worst findings first.
 
     Args:
-        facts: the set.
-        misplaced: images that are known to stand in the wrong place: they tell nothing of their patient.
+        facts: facts about every pair of the set.
+        misplaced: images in a wrong place, which are not representative of their patient.
     """
-    images = [(pair, image) for pair in facts for image in (pair.condition, pair.target) if image is not None]
-    alone = [image for _, image in images]
+    owned = [(pair, image) for pair in facts for image in pair.both if image is not None]
+    images = [image for _, image in owned]
+    in_place = [pair for pair in facts if not any(file in misplaced for file in pair.images)]
     return [
-        *_blanks(alone),
-        *_backgrounds(alone),
-        *_borders(alone),
-        *_same_pixels(images),
+        *_blank(images),
+        *_background(images),
+        *_border(images),
+        *_same_pixels(owned),
         *_copies(facts, misplaced),
-        *_drift([pair for pair in facts if not any(file in misplaced for file in pair.images)]),
+        *(finding for role in ROLES for finding in _drift(in_place, role)),
     ]
 
 
-def _blanks(images: Sequence[ImageFacts]) -> list[Finding]:
-    fix = "Remove it, or export it again: background is exactly 0, so an image of zeros shows nothing."
-    return once_for_all(
-        [
-            Finding("error", image.file, "blank", "holds zeros only", fix, (image.file,))
-            for image in images
-            if image.quantiles is None
-        ],
-        len(images),
-    )
+def _blank(images: Sequence[ImageFacts]) -> list[Finding]:
+    """Report images without tissue."""
+    fix = "Remove it or export it again: the background is exactly 0, so an image of zeros shows nothing."
+    findings = [
+        Finding("error", image.file, "blank", "holds only zeros", fix, (image.file,))
+        for image in images
+        if image.quantiles is None
+    ]
+    return merge_widespread(findings, len(images))
 
 
-def _backgrounds(images: Sequence[ImageFacts]) -> list[Finding]:
-    """Images whose background is not exactly 0: tissue can't be told from it, all statistics are wrong."""
+def _background(images: Sequence[ImageFacts]) -> list[Finding]:
+    """Report images whose background is not exactly 0: it counts as tissue and distorts all statistics."""
     findings = []
     for image in images:
         if image.background is not None:
-            what = f"its background is {image.background:g}, not exactly 0"
-            fix = f"pixels[pixels == {image.background:g}] = 0 before saving; move tissue values off 0 first."
+            what = f"its background is {image.background:g}, expected exactly 0"
+            fix = f"Set pixels[pixels == {image.background:g}] = 0 before saving; "
+            fix += "shift tissue values that are 0 first."
         elif image.faint:
-            what = "its background is faint noise, not exactly 0"
-            fix = "Set everything outside the tissue to 0."
+            what = "its background is faint noise, expected exactly 0"
+            fix = "Set all pixels outside the tissue to 0."
         else:
             continue
         findings.append(Finding("error", image.file, "background", what, fix, (image.file,)))
-    return once_for_all(findings, len(images))
+    return merge_widespread(findings, len(images))
 
 
-def _borders(images: Sequence[ImageFacts]) -> list[Finding]:
-    """Images whose tissue touches the border: the bone may be cut off, and measures of it wrong."""
-    touching = [
-        image
-        for image in sorted(images, key=lambda image: -image.border)
-        if image.border > BORDER_FLOOR and image.background is None and not image.faint
-    ]
+def _border(images: Sequence[ImageFacts]) -> list[Finding]:
+    """Report images whose tissue touches the border: the bone may be cut off, and its measures wrong."""
+    fix = "Crop with a wider margin, or keep it if the bone is complete."
     findings = [
         Finding(
             "warning",
             image.file,
             "border",
-            f"tissue touches the border along {image.border:.0%} of it",
-            "Crop wider, or leave it if the bone is whole.",
+            f"tissue touches {image.border:.0%} of the image border",
+            fix,
             (image.file,),
         )
-        for image in touching
+        for image in sorted(images, key=lambda image: -image.border)
+        if image.border > THRESHOLDS.border_tissue and image.background is None and not image.faint
     ]
-    return once_for_all(findings, len(images))
+    return merge_widespread(findings, len(images))
 
 
-def _same_pixels(images: Sequence[tuple[PairFacts, ImageFacts]]) -> list[Finding]:
-    """The same pixels under several names; across patients an error: a name is wrong, and the split leaks."""
+def _same_pixels(owned: Sequence[Owned]) -> list[Finding]:
+    """Report equal pixels under several names; across patients an error, since the split would leak."""
     findings = []
-    for group in find_same_pixels([image.digest for _, image in images]):
-        members = sorted((images[place] for place in group), key=lambda member: _belongs(member, images))
+    for group in find_same_pixels([image.digest for _, image in owned]):
+        members = sorted((owned[index] for index in group), key=lambda member: _belonging(member, owned))
         patients = sorted({pair.pair.patient for pair, _ in members})
-        one_pair = len({pair.pair.name for pair, _ in members}) < len(members)
-        severity: Severity = "error" if len(patients) > 1 or one_pair else "warning"
+        same_pair = len({pair.pair.name for pair, _ in members}) < len(members)
+        severity: Severity = "error" if len(patients) > 1 or same_pair else "warning"
         files = [image.file for _, image in members]
-        what = f"holds the same pixels as {', '.join(files[1:4])}{' …' if len(files) > 4 else ''}"
+        what = f"has the same pixels as {', '.join(files[1:4])}{' …' if len(files) > 4 else ''}"
         what += f", of another patient ({', '.join(patients)})" if len(patients) > 1 else ""
         fix = "Find out which name is right, and remove the others."
         findings.append(Finding(severity, files[0], "duplicate", what, fix, tuple(files[:4])))
     return findings
 
 
-def _belongs(
-    member: tuple[PairFacts, ImageFacts], images: Sequence[tuple[PairFacts, ImageFacts]]
-) -> tuple[float, float]:
-    """How well an image fits its partner, then the likest other image of its patient: a copy does so less."""
+def _belonging(member: Owned, owned: Sequence[Owned]) -> tuple[float, float]:
+    """Rate how well an image fits its partner and, second, the rest of its patient; a copy fits less well."""
     pair, image = member
-    likeness = [
+    similarities = [
         float(np.dot(image.portrait.form.astype(float), other.portrait.form.astype(float)))
-        for of, other in images
-        if of.pair.patient == pair.pair.patient and of is not pair and image.portrait and other.portrait
+        for other_pair, other in owned
+        if other_pair.pair.patient == pair.pair.patient
+        and other_pair is not pair
+        and image.portrait
+        and other.portrait
     ]
     partner = 1.0 if pair.alignment is None else round(pair.alignment.score, 1)
-    return partner, max(likeness, default=-1.0)
+    return partner, max(similarities, default=-1.0)
 
 
 def _copies(facts: Sequence[PairFacts], misplaced: Container[str]) -> list[Finding]:
-    """Images of different patients that agree in their details; one finding for each copy."""
+    """Report images of different patients that agree in their details; one finding for each copy."""
     findings = []
-    for side in ("condition", "target"):
-        images = [(pair.pair.patient, image) for pair in facts if (image := getattr(pair, side))]
-        same = find_same_pixels([image.digest for _, image in images])
-        # Found already; their neighbours would be accused of resembling them.
-        explained = {place for group in same for place in group}
-        explained |= {place for place, (_, image) in enumerate(images) if image.file in misplaced}
-        images = [found for place, found in enumerate(images) if place not in explained]
+    for role in ROLES:
+        images = [(pair.pair.patient, image) for pair in facts if (image := getattr(pair, role))]
+        # Images with a finding already; their neighbours would be reported for resembling them.
+        reported = {
+            index for group in find_same_pixels([image.digest for _, image in images]) for index in group
+        }
+        reported |= {index for index, (_, image) in enumerate(images) if image.file in misplaced}
+        images = [image for index, image in enumerate(images) if index not in reported]
         copies = find_copies([image.portrait for _, image in images], [patient for patient, _ in images])
         for hub, group in _by_hub(copies):
             others = [images[copy.second if copy.first == hub else copy.first][1].file for copy in group]
-            what = f"looks like {others[0]}, of another patient (details correlate {group[0].likeness:.2f})"
+            what = (
+                f"looks like {others[0]}, of another patient (details correlate {group[0].correlation:.2f})"
+            )
             what += f"; also like {len(others) - 1} of its neighbours" if len(others) > 1 else ""
-            fix = "See whether both show one patient: if so, give them one patient's name."
+            fix = (
+                "Check whether both show the same patient; if so, give them the same patient in their names."
+            )
             file = images[hub][1].file
             findings.append(Finding("warning", file, "near_duplicate", what, fix, (file, others[0])))
     return findings
 
 
 def _by_hub(copies: Sequence[Copy]) -> list[tuple[int, list[Copy]]]:
-    """Copies grouped by the image that they share: it resembles one image and, less, its neighbours."""
-    links = Counter(place for copy in copies for place in (copy.first, copy.second))
+    """Group copies by the image that they share: a copy resembles one image and, less, its neighbours."""
+    links = Counter(index for copy in copies for index in (copy.first, copy.second))
     groups: dict[int, list[Copy]] = {}
     for copy in copies:
-        known = next((place for place in (copy.first, copy.second) if place in groups), None)
-        hub = max((copy.first, copy.second), key=lambda place: links[place]) if known is None else known
+        ends = (copy.first, copy.second)
+        known = next((index for index in ends if index in groups), None)
+        hub = max(ends, key=lambda index: links[index]) if known is None else known
         groups.setdefault(hub, []).append(copy)
     return list(groups.items())
 
 
-def _drift(facts: Sequence[PairFacts]) -> list[Finding]:
-    """Patients whose tissue is darker, brighter, flatter or richer in contrast than everybody else's."""
-    findings = []
-    for side in ("condition", "target"):
-        images: dict[str, list[ImageFacts]] = defaultdict(list)
-        levels: dict[str, list[np.ndarray]] = defaultdict(list)
-        for pair in facts:
-            image = getattr(pair, side)
-            if image is not None and image.quantiles is not None and pair.pair.patient:
-                images[pair.pair.patient].append(image)
-                levels[pair.pair.patient].append(image.quantiles)
-        if len(images) < DRIFT_PATIENTS:
-            continue
-        quantiles = {patient: np.median(np.stack(of), 0) for patient, of in levels.items()}
-        findings += _drifted(side, quantiles, images)
-    return findings
-
-
-def _drifted(
-    name: str, quantiles: dict[str, np.ndarray], images: dict[str, list[ImageFacts]]
-) -> list[Finding]:
+def _drift(facts: Sequence[PairFacts], role: str) -> list[Finding]:
+    """Report patients whose tissue is darker, brighter, or of lower or higher contrast than all others'."""
+    quantiles = patient_quantiles([pair for pair in facts if pair.pair.patient], role)
+    if len(quantiles) < THRESHOLDS.drift_patients:
+        return []
     table = np.stack(list(quantiles.values()))
-    middles, ranges = table[:, QUANTILES.index(50)], table[:, -1] - table[:, 0]
-    usual, reach = float(np.median(middles)), max(float(np.median(ranges)), 1e-12)
-    moved, stretched = (middles - usual) / reach, np.log(np.maximum(ranges, 1e-12) / reach)
-    bars = [max(DRIFT_FLOOR, SPREADS * float(robust_spread(values))) for values in (moved, stretched)]
-    excess = np.maximum(np.abs(moved) / bars[0], np.abs(stretched) / bars[1])
+    medians, ranges = table[:, QUANTILES.index(50)], table[:, -1] - table[:, 0]
+    usual, usual_range = float(np.median(medians)), max(float(np.median(ranges)), 1e-12)
+    shifts = (medians - usual) / usual_range
+    log_ratios = np.log(np.maximum(ranges, 1e-12) / usual_range)
+    excess = np.max(
+        [
+            np.abs(values) / max(THRESHOLDS.drift, THRESHOLDS.outlier_std * float(robust_std(values)))
+            for values in (shifts, log_ratios)
+        ],
+        axis=0,
+    )
     findings = []
-    for place in np.argsort(-excess):
-        if excess[place] <= 1:
+    for index in np.argsort(-excess):
+        if excess[index] <= 1:
             break
-        patient = list(quantiles)[place]
-        files = tuple(image.file for image in images[patient][:4])
+        patient = list(quantiles)[index]
+        images = [getattr(pair, role) for pair in facts if pair.pair.patient == patient]
+        files = tuple(image.file for image in images if image and image.quantiles is not None)[:4]
         what = (
-            f"patient {patient}: the {name} tissue's median is {middles[place]:.4g}, usually {usual:.4g}, "
-            f"and its range {ranges[place]:.4g}, usually {reach:.4g}"
+            f"patient {patient}: the median of the {role} tissue is {medians[index]:.4g}, usually "
+            f"{usual:.4g}; its range is {ranges[index]:.4g}, usually {usual_range:.4g}"
         )
-        fix = "See whether this patient was exported in other units; "
-        fix += "model/normalization=masked_zscore evens it out."
+        fix = "Check whether this patient was exported in other units; "
+        fix += "model/normalization=masked_zscore compensates for it."
         findings.append(Finding("warning", files[0], "drift", what, fix, files))
     return findings

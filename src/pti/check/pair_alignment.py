@@ -1,10 +1,9 @@
-"""Does the target lie where the condition lies, and does it belong to it? Estimates from edges, whatever
-the contrast.
+"""Alignment of the two images of a pair by their edges, independent of their contrast.
 
-Every image is reduced to a *structure map*: the strength of its edges on a coarse grid, saturated so that a
-bright crown or filling counts no more than the outline of the bone. What both images of a pair share
-(cortical shell, canal, outline) then correlates; what only one of them has (the tooth, another contrast)
-adds background and no peak.
+Each image is reduced to a *structure map*: the strength of its edges on a coarse grid, saturated so that a
+bright crown or filling counts no more than the outline of the bone. Structures of both images (cortical
+shell, canal, outline) then correlate, whereas those of only one image (the tooth, another contrast) raise the
+background of the correlation but cause no peak.
 """
 
 from dataclasses import dataclass
@@ -13,24 +12,25 @@ from functools import lru_cache
 import numpy as np
 from scipy import fft, ndimage
 
-GRID = 128  # cells a side of a structure map; a shift is found to about a tenth of a cell
-MAP = 64  # cells a side of the map that is kept to compare pairs with each other
-REACH = 0.2  # largest shift that is looked for, as a part of the image's longer side
-ANGLE = 3.0  # degrees between the rotations that are tried; the parabola through three of them finds the rest
-MOST_TURNS = 5  # rotations up to 15 degrees
-HALF_EDGE = 0.15  # edge strength, as a part of the tissue's range a cell, that saturates to one half
+GRID = 128  # cells along each axis of a structure map; shifts are accurate to about a tenth of a cell
+SMALL_GRID = 64  # cells along each axis of the map that is kept to compare pairs with each other
+MAX_SHIFT = 0.2  # largest shift that is searched, as a fraction of the image's longer axis
+ROTATION_STEP = 3.0  # degrees between the rotations tried; a parabola through three of them refines the best
+MAX_ROTATION_STEPS = 5  # up to 15 degrees
+HALF_EDGE = 0.15  # edge strength that saturates to one half, as a fraction of the tissue's range per cell
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """The movement that lays the target on its condition, about the target's centre of structure.
+    """Displacement of the target against its condition; rotation about the target's centre of structure.
 
     Attributes:
-        shift_y_px, shift_x_px: in pixels of the file; positive = the target stands too low, too far right.
-        rotation_deg: positive = the target is turned clockwise as seen on the screen.
-        score: correlation of the structure maps after the movement, at most 1.
-        score_unmoved: the same without any movement.
-        confidence: 0 to 1: how far the best place stands above the next best one, elsewhere.
+        shift_y_px: shift in pixels of the file; positive if the target is too low.
+        shift_x_px: shift in pixels of the file; positive if the target is too far right.
+        rotation_deg: rotation in degrees; positive if the target is turned clockwise on the screen.
+        score: correlation of the structure maps after the displacement is undone, at most 1.
+        score_unmoved: correlation of the structure maps as they are.
+        confidence: lead of the best shift over the next best one elsewhere, 0 to 1.
     """
 
     shift_y_px: float
@@ -48,7 +48,7 @@ class Alignment:
 
 @lru_cache(maxsize=32)
 def _reduction(length: int, square: int, cells: int) -> np.ndarray:
-    """(cells, length): mean over each cell of an axis of ``length`` pixels, centred in ``square`` pixels."""
+    """Build a (cells, length) matrix that averages ``length`` pixels, centred in ``square``, over cells."""
     offset = (square - length) // 2
     edges = np.arange(cells + 1) * (square / cells) - offset
     pixel = np.arange(length)
@@ -57,9 +57,9 @@ def _reduction(length: int, square: int, cells: int) -> np.ndarray:
 
 
 def _block_means(pixels: np.ndarray) -> np.ndarray:
-    """(GRID, GRID): mean over each cell; what the padding to a square adds counts as 0."""
+    """Average (H, W) pixels, padded with 0 to a square, over each cell of (GRID, GRID)."""
     height, width = pixels.shape
-    if height == width and height % GRID == 0:  # the usual sizes: whole pixels in a cell, four times as fast
+    if height == width and height % GRID == 0:  # usual sizes, whole pixels in a cell: four times as fast
         step = height // GRID
         parts = [pixels[row::step, column::step] for row in range(step) for column in range(step)]
         return np.add.reduce(parts) / step**2
@@ -74,8 +74,8 @@ def reduce_image(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pixels: (H, W) float32, raw, background exactly 0.
 
     Returns:
-        Tissue value and covered part of each cell, both (GRID, GRID) float32; values run from 0 (2nd
-        percentile of the tissue) to 1 (98th), clipped, and are 0 outside the tissue.
+        Tissue value and covered fraction of each cell, both (GRID, GRID) float32. Values are scaled from 0
+        (2nd percentile of the tissue) to 1 (98th percentile), clipped, and 0 outside the tissue.
     """
     covered = _block_means((pixels != 0).astype(np.float32))
     inside = covered > 0.02
@@ -90,8 +90,13 @@ def reduce_image(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def structure_map(scaled: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """Edge strength, saturated to [0, 1), (GRID, GRID) float32, of what :func:`reduce_image` returns."""
-    # A step up to the tissue at its outline, so that dark tissue has an outline as well.
+    """Compute the edge strength, saturated to [0, 1), (GRID, GRID) float32, of a reduced image.
+
+    Args:
+        scaled: tissue value of each cell, from :func:`reduce_image`.
+        covered: covered fraction of each cell, from :func:`reduce_image`.
+    """
+    # Tissue starts at 0.25, so that dark tissue has an outline as well.
     image = covered * (0.25 + 0.75 * scaled)
     smooth = image.copy()
     smooth[1:-1, 1:-1] = (
@@ -106,33 +111,34 @@ def structure_map(scaled: np.ndarray, covered: np.ndarray) -> np.ndarray:
     return strength / (strength + HALF_EDGE / 2)
 
 
-def shrink_map(structure: np.ndarray, cells: int = MAP) -> np.ndarray:
+def shrink_map(structure: np.ndarray, cells: int = SMALL_GRID) -> np.ndarray:
     """Average a square map over blocks: (cells, cells) float32."""
     block = structure.shape[0] // cells
     return structure.reshape(cells, block, cells, block).mean((1, 3))
 
 
-def edge_unit(structure: np.ndarray) -> np.ndarray:
-    """The map without its mean, at unit length: products of two of them are correlations."""
+def centred_unit(structure: np.ndarray) -> np.ndarray:
+    """Centre a map and scale it to unit length, so that the product of two maps is their correlation."""
     centred = structure - structure.mean()
     length = np.linalg.norm(centred)
     return centred / length if length > 0 else centred
 
 
 def spectrum(image: np.ndarray) -> np.ndarray:
-    """Fourier transform of a real image with an even number of columns."""
+    """Compute the Fourier transform of a real image with an even number of columns."""
     return np.asarray(fft.rfft2(image))
 
 
 def correlate(fixed: np.ndarray, moving: np.ndarray, reach: int) -> np.ndarray:
-    """Products of two square images at all shifts up to ``reach`` cells.
+    """Correlate two square images at all shifts up to ``reach`` cells.
 
     Args:
-        fixed, moving: their spectra.
-        reach: largest shift.
+        fixed: spectrum of the fixed image.
+        moving: spectrum of the moving image.
+        reach: largest shift in cells.
 
     Returns:
-        (2 reach + 1, 2 reach + 1): the moving image's own displacement; none in the middle.
+        (2 reach + 1, 2 reach + 1), indexed by the displacement of the moving image; none is in the middle.
     """
     surface = np.asarray(fft.irfft2(np.conj(fixed) * moving, s=(len(fixed), len(fixed))))
     return np.roll(surface, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
@@ -141,48 +147,49 @@ def correlate(fixed: np.ndarray, moving: np.ndarray, reach: int) -> np.ndarray:
 def align(condition: np.ndarray, target: np.ndarray, pixels_per_cell: float = 1.0) -> Alignment | None:
     """Estimate shift and rotation between two structure maps by cross-correlation.
 
-    The correlation is computed for all shifts at once in the Fourier domain; rotations are climbed in steps
-    of ANGLE and refined, like the shifts, by a parabola through the best three.
+    The correlation is computed for all shifts at once in the Fourier domain. Rotations are searched by hill
+    climbing in steps of ROTATION_STEP and refined, like the shifts, by a parabola through the best three.
 
     Args:
-        condition, target: structure maps, square, of equal size.
-        pixels_per_cell: longer side of the images in pixels / cells of the map.
+        condition: structure map, square.
+        target: structure map of the same size.
+        pixels_per_cell: longer axis of the images in pixels / cells along each axis of the map.
 
     Returns:
-        The movement, or None when one of the two has no structure.
+        The displacement; None if one of the two images has no structure.
     """
     if not condition.any() or not target.any():
         return None
     centre = np.array(ndimage.center_of_mass(target))
-    fixed, reach = spectrum(edge_unit(condition)), round(len(condition) * REACH)
-    tried: dict[int, np.ndarray] = {}
+    fixed, reach = spectrum(centred_unit(condition)), round(len(condition) * MAX_SHIFT)
+    windows: dict[int, np.ndarray] = {}
 
-    def score(turn: int) -> float:
-        if turn not in tried:
-            moved = _turned(target, turn * ANGLE, centre) if turn else target
-            tried[turn] = correlate(fixed, spectrum(edge_unit(moved)), reach)
-        return _locate(tried[turn])[0]
+    def score(step: int) -> float:
+        if step not in windows:
+            moved = _rotate_back(target, step * ROTATION_STEP, centre) if step else target
+            windows[step] = correlate(fixed, spectrum(centred_unit(moved)), reach)
+        return _locate_peak(windows[step])[0]
 
     best = 0
-    while abs(best) < MOST_TURNS:
-        turn = max((best, best - 1, best + 1), key=score)
-        if turn == best:
+    while abs(best) < MAX_ROTATION_STEPS:
+        step = max((best, best - 1, best + 1), key=score)
+        if step == best:
             break
-        best = turn
-    bend = _vertex(score(best - 1), score(best), score(best + 1))
-    peak, shift_y, shift_x = _locate(tried[best])
+        best = step
+    refinement = _vertex(score(best - 1), score(best), score(best + 1))
+    peak, shift_y, shift_x = _locate_peak(windows[best])
     return Alignment(
         shift_y_px=shift_y * pixels_per_cell,
         shift_x_px=shift_x * pixels_per_cell,
-        rotation_deg=(best + bend) * ANGLE,
+        rotation_deg=(best + refinement) * ROTATION_STEP,
         score=peak,
-        score_unmoved=float(tried[0][reach, reach]),
-        confidence=_confidence(tried[best]),
+        score_unmoved=float(windows[0][reach, reach]),
+        confidence=_confidence(windows[best]),
     )
 
 
-def _turned(structure: np.ndarray, degrees: float, centre: np.ndarray) -> np.ndarray:
-    """The map turned back by ``degrees`` (a target turned clockwise by as much comes out upright)."""
+def _rotate_back(structure: np.ndarray, degrees: float, centre: np.ndarray) -> np.ndarray:
+    """Rotate a map anticlockwise by ``degrees`` (a target turned clockwise by that angle becomes upright)."""
     sine, cosine = np.sin(np.deg2rad(degrees)), np.cos(np.deg2rad(degrees))
     matrix = np.array([[cosine, sine], [-sine, cosine]])
     offset = centre - matrix @ centre
@@ -190,27 +197,29 @@ def _turned(structure: np.ndarray, degrees: float, centre: np.ndarray) -> np.nda
 
 
 def _vertex(before: float, peak: float, after: float) -> float:
-    """Where the parabola through three equidistant values is highest, in steps from the middle one."""
+    """Locate the maximum of the parabola through three equidistant values, in steps from the middle one."""
     curvature = before - 2 * peak + after
     return 0.5 * (before - after) / curvature if curvature < 0 else 0.0
 
 
-def _locate(window: np.ndarray) -> tuple[float, float, float]:
-    """Height and place (down, right) of a correlation window's peak, to a part of a cell."""
+def _locate_peak(window: np.ndarray) -> tuple[float, float, float]:
+    """Return the height and place (down, right) of a correlation window's peak, to a fraction of a cell."""
     reach = window.shape[0] // 2
-    y, x = (int(place) for place in np.unravel_index(int(window.argmax()), window.shape))
-    peak, up, left, gained = float(window[y, x]), 0.0, 0.0, 0.0
-    if 0 < y < 2 * reach:
-        up = _vertex(window[y - 1, x], peak, window[y + 1, x])
-        gained += 0.25 * (float(window[y + 1, x]) - float(window[y - 1, x])) * up
-    if 0 < x < 2 * reach:
-        left = _vertex(window[y, x - 1], peak, window[y, x + 1])
-        gained += 0.25 * (float(window[y, x + 1]) - float(window[y, x - 1])) * left
-    return peak + gained, float(y - reach + up), float(x - reach + left)
+    y, x = (int(index) for index in np.unravel_index(int(window.argmax()), window.shape))
+    peak, rise = float(window[y, x]), 0.0
+    offsets = []
+    for index, profile in ((y, window[:, x]), (x, window[y])):
+        offset = 0.0
+        if 0 < index < 2 * reach:
+            before, after = profile[index - 1], profile[index + 1]
+            offset = _vertex(before, peak, after)
+            rise += 0.25 * (float(after) - float(before)) * offset
+        offsets.append(float(index - reach + offset))
+    return peak + rise, offsets[0], offsets[1]
 
 
 def _confidence(window: np.ndarray) -> float:
-    """Lead of the peak over everything more than 6 cells away, as a part of it."""
+    """Compute the lead of the peak over everything more than 6 cells away, as a fraction of the peak."""
     y, x = np.unravel_index(int(window.argmax()), window.shape)
     peak = float(window[y, x])
     elsewhere = window.copy()

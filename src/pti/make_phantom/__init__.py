@@ -1,0 +1,1 @@
+"""Command ``make_phantom``: write the phantom data set."""

@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from pti.check.full_check import quick_check, require_sound
-from pti.data.checks.structure import DataSource
+from pti.data.checks.quick import quick_check, require_sound
+from pti.data.checks.source import DataSource
 from pti.drawing.figures import draw_curves
 from pti.modules.tif_data import TifDataModule
 from pti.runs.summary import print_summary, write_summary

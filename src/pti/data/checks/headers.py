@@ -1,94 +1,100 @@
-"""What the headers say of sizes, pixel sizes and types, against each other and against the configuration."""
+"""Checks of image sizes, pixel sizes and types, from the file headers alone."""
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from pti.data.checks.findings import WHOLE_SET, Finding, once_for_all, shown
+from pti.data.checks.findings import WHOLE_SET, Finding, merge_widespread, relative_name
 from pti.data.layouts import Pair
 from pti.data.tif import TifHeader
 
-PIXEL_TOLERANCE = 0.01  # a tag stores pixels per centimetre as a fraction: 0.1 % is lost in rounding
+PIXEL_TOLERANCE = 0.01  # relative; a tag stores pixels per centimetre as a fraction, rounded to about 0.1 %
 
 
-def check_sizes(
+def check_headers(
     pairs: list[Pair], headers: dict[Path, TifHeader], root: Path, pixel_mm: float | None
 ) -> list[Finding]:
-    """Findings on the headers.
+    """Compare the headers within each pair, with each other and with the configuration.
 
     Args:
-        headers: of the usable files.
-        root: what the findings name files relative to.
-        pixel_mm: expected edge of a pixel in millimetres; None expects nothing.
+        pairs: the pairs of the data set.
+        headers: headers of the usable files.
+        root: folder that the findings name files relative to.
+        pixel_mm: expected pixel size in millimetres; None expects nothing.
     """
-    return [*_pairs(pairs, headers, root), *_pixel_sizes(headers, root, pixel_mm), *_types(headers, root)]
+    return [
+        *_check_pairs(pairs, headers, root),
+        *_check_pixel_sizes(headers, root, pixel_mm),
+        *_check_types(headers, root),
+    ]
 
 
-def _pairs(pairs: list[Pair], headers: dict[Path, TifHeader], root: Path) -> list[Finding]:
-    """Pairs of unequal size or pixel size."""
+def _check_pairs(pairs: list[Pair], headers: dict[Path, TifHeader], root: Path) -> list[Finding]:
+    """Report pairs whose two images differ in size or pixel size."""
     findings = []
     for pair in pairs:
         if pair.condition not in headers or pair.target not in headers:
             continue
         condition, target = headers[pair.condition], headers[pair.target]
-        name, other = shown(condition.path, root), shown(target.path, root)
+        names = (relative_name(condition.path, root), relative_name(target.path, root))
         if condition.shape != target.shape:
-            what = f"measures {_by(condition.shape)}, its target {_by(target.shape)} pixels"
-            fix = "Export both on the same grid: nothing tells how one lies on the other."
-            findings.append(Finding("error", name, "size", what, fix, (name, other)))
+            what = f"has {_size(condition.shape)} pixels, its target {_size(target.shape)}"
+            fix = "Export both images on the same grid: their relative position is unknown."
+            findings.append(Finding("error", names[0], "size", what, fix, names))
         elif _differ(condition.pixel_mm, target.pixel_mm):
-            what = f"says {condition.pixel_mm:.4g} mm a pixel, its target {target.pixel_mm:.4g} mm"
-            fix = "Correct the resolution tag, or resample one of the two."
-            findings.append(Finding("error", name, "pixel_size", what, fix, (name, other)))
+            what = f"has {condition.pixel_mm:.4g} mm pixels, its target {target.pixel_mm:.4g} mm"
+            fix = "Correct the resolution tag, or resample one of the two images."
+            findings.append(Finding("error", names[0], "pixel_size", what, fix, names))
     return findings
 
 
-def _pixel_sizes(headers: dict[Path, TifHeader], root: Path, pixel_mm: float | None) -> list[Finding]:
-    """Resolution tags that contradict data.pixel_mm or the rest of the set."""
+def _check_pixel_sizes(headers: dict[Path, TifHeader], root: Path, pixel_mm: float | None) -> list[Finding]:
+    """Report resolution tags that contradict data.pixel_mm or the rest of the set."""
     tagged = {path: header.pixel_mm for path, header in headers.items() if header.pixel_mm is not None}
     if not tagged:
         return []
     usual = Counter(round(size, 4) for size in tagged.values()).most_common(1)[0][0]
     findings = []
     if _differ(usual, pixel_mm):
-        what = f"the files say {usual:.4g} mm a pixel, data.pixel_mm={pixel_mm:.4g}"
-        fix = f"Measures in mm use the files' own; if that is right, set data.pixel_mm={usual:.4g}."
+        what = f"the files have {usual:.4g} mm pixels, but data.pixel_mm={pixel_mm:.4g}"
+        fix = f"Lengths in mm use the value in the files; if it is right, set data.pixel_mm={usual:.4g}."
         findings.append(Finding("warning", WHOLE_SET, "pixel_size", what, fix))
+    fix = "Correct the resolution tag, or resample the image."
     odd = [
         Finding(
             "warning",
-            shown(path, root),
+            relative_name(path, root),
             "pixel_size",
-            f"says {size:.4g} mm a pixel, most others {usual:.4g} mm",
-            "Correct the resolution tag, or resample the image.",
+            f"has {size:.4g} mm pixels, most others {usual:.4g} mm",
+            fix,
         )
         for path, size in tagged.items()
         if _differ(size, usual)
     ]
-    return findings + once_for_all(odd, len(tagged), "Resample all images to one pixel size.")
+    return findings + merge_widespread(odd, len(tagged), "Resample all images to one pixel size.")
 
 
-def _types(headers: dict[Path, TifHeader], root: Path) -> list[Finding]:
-    """A few files stored in another type than the rest: probably in other units."""
+def _check_types(headers: dict[Path, TifHeader], root: Path) -> list[Finding]:
+    """Report files stored in a different type than the rest, which often means different units."""
     types = Counter(header.dtype.name for header in headers.values())
-    if len(types) < 2:
+    if not types:
         return []
-    usual = types.most_common(1)[0][0]
+    usual, fix = types.most_common(1)[0][0], "Export all images in the same units and type."
     odd = [
         Finding(
             "warning",
-            shown(path, root),
+            relative_name(path, root),
             "mixed_types",
             f"is stored as {header.dtype.name}, most others as {usual}",
-            "Export all images in the same units and type.",
+            fix,
         )
         for path, header in headers.items()
         if header.dtype.name != usual
     ]
-    return once_for_all(odd, len(headers))
+    return merge_widespread(odd, len(headers))
 
 
-def _by(shape: Sequence[int]) -> str:
+def _size(shape: Sequence[int]) -> str:
     return " × ".join(map(str, shape))
 
 
