@@ -1,4 +1,4 @@
-# make demo, make test: each makes .venv and installs pti on its first call; a second call starts at once.
+# make demo and make test create .venv and install pti into it on the first call; later calls start at once.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -8,20 +8,21 @@ PYTHON ?= python3
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-# Named relative to this folder, so that a space in the folder's own name does no harm.
+# A relative name, so that this folder's path may contain spaces.
 .venv/installed: pyproject.toml
-	@echo "Making .venv and installing pti into it (once; some minutes) …"
+	@echo "Creating .venv and installing pti into it (once; takes some minutes) …"
 	"$(PYTHON)" -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch .venv/installed
 
-test: .venv/installed ## run the tests (under 6 minutes on 2 cores)
+test: .venv/installed ## run the fast tests (under 6 minutes on 2 cores)
 	.venv/bin/python -m pytest
 
-demo: .venv/installed ## the whole story on the phantom, told on one page (about 15 minutes on two idle cores)
+demo: .venv/installed ## train, translate and evaluate on the phantom, with one report (about 15 minutes on two idle cores)
 	.venv/bin/python -m pti.demo
 
-lint: .venv/installed ## check format, lint and types
+lint: .venv/installed ## check format, lint, spelling and types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
+	.venv/bin/codespell
 	.venv/bin/pyright
