@@ -44,7 +44,7 @@ def test_every_file_of_the_broken_phantom_is_named_with_its_fault_and_no_other(t
 
 
 def test_parallel_and_serial_agree(phantom, monkeypatch):
-    monkeypatch.setattr("pti.common.processes.ALONE", 1)
+    monkeypatch.setattr("pti.common.processes.MIN_PARALLEL_JOBS", 1)
     parallel = full_check(source(phantom), workers=2)
     serial = check(phantom)
     assert [pair.alignment for pair in parallel.facts] == [pair.alignment for pair in serial.facts]

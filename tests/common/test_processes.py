@@ -1,4 +1,4 @@
-"""Worker processes: the same results in the same order, clear errors, and none left behind."""
+"""Worker processes: results in order, clear errors, no process left behind."""
 
 import math
 import os
@@ -20,9 +20,11 @@ def test_results_come_in_order():
     assert list(map_in_processes(math.sqrt, jobs, "Roots", workers=2)) == [math.sqrt(job) for job in jobs]
 
 
-def test_few_jobs_are_done_here():
+def test_few_jobs_run_in_this_process():
     assert set(map_in_processes(_own_number, [None] * 5, "Numbers", workers=2)) == {os.getpid()}
-    assert os.getpid() not in set(map_in_processes(_own_number, [None] * 5, "Numbers", workers=2, alone=5))
+    assert os.getpid() not in set(
+        map_in_processes(_own_number, [None] * 5, "Numbers", workers=2, min_parallel=5)
+    )
     assert set(map_in_processes(_own_number, [None] * 100, "Numbers", workers=1)) == {os.getpid()}
 
 
@@ -30,18 +32,18 @@ def _own_number(job: None) -> int:
     return os.getpid()
 
 
-def test_an_error_keeps_its_kind_and_words(tmp_path):
+def test_an_error_keeps_its_type_and_message(tmp_path):
     missing = [tmp_path / f"{number}.tif" for number in range(70)]
-    told = []
+    errors = []
     for workers in (1, 2):
         with pytest.raises(DataError) as error:
             list(map_in_processes(tif.read, missing, "Reading", workers=workers))
-        told.append((type(error.value), str(error.value)))
-    assert told[0] == told[1]
+        errors.append((type(error.value), str(error.value)))
+    assert errors[0] == errors[1]
 
 
-def test_a_killed_worker_is_told():
-    with pytest.raises(DataError, match=r"Counting: one of the 2 processes at work was killed.*: wait\."):
+def test_a_killed_worker_is_reported():
+    with pytest.raises(DataError, match=r"Counting: one of the 2 worker processes was killed.*: wait\."):
         list(map_in_processes(os._exit, [9] * 70, "Counting", workers=2, fix="wait"))
 
 
@@ -65,7 +67,7 @@ def test_cores():
     assert 1 <= usable_cpus() <= (os.cpu_count() or 1)
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked for in /proc")
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to find processes")
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_process_is_left_behind(tmp_path, end):
     program = (
@@ -85,7 +87,7 @@ def test_no_process_is_left_behind(tmp_path, end):
         assert process.stderr is not None
         assert process.stdout.readline() == b"begun\n"
         assert len(_processes_in(tmp_path)) > 2
-        if end is signal.SIGINT:  # a terminal sends it to all of them
+        if end is signal.SIGINT:  # a terminal sends it to all processes
             os.killpg(process.pid, end)
         else:
             process.send_signal(end)
@@ -100,13 +102,13 @@ def test_no_process_is_left_behind(tmp_path, end):
 
 
 def _processes_in(folder: Path) -> list[int]:
-    found = []
+    processes = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 inside = (entry / "cwd").resolve() == folder.resolve()
-            except OSError:  # ended meanwhile, or another user's
+            except OSError:  # it has ended, or belongs to another user
                 continue
             if inside:
-                found.append(int(entry.name))
-    return found
+                processes.append(int(entry.name))
+    return processes

@@ -1,0 +1,1 @@
+"""Helpers without domain knowledge that every other part uses."""

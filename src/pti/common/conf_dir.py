@@ -1,4 +1,4 @@
-"""Where the configuration lives, the same from a checkout, a wheel or any working directory."""
+"""Location of the YAML configuration, in a checkout or an installed wheel."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The two ways in which a user's input can be wrong; commands turn them into a message and an exit code."""
+"""Errors that a user can fix; commands turn them into a message and an exit code."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ class UsageError(Exception):
 
 
 class DataError(Exception):
-    """The data can't be used, or the work failed for a reason the user can mend (exit code 1).
+    """The data cannot be used, or the work failed for a reason that the user can fix (exit code 1).
 
     The message names the file or folder, what was found, what was expected and the fix.
     """

@@ -1,4 +1,4 @@
-"""Work that keeps one core busy, spread over processes."""
+"""CPU-bound jobs in worker processes."""
 
 import os
 import signal
@@ -18,17 +18,18 @@ from pti.common.progress import track
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-ALONE = 60  # jobs of some milliseconds; starting worker processes takes longer than doing fewer
-_MOST_WORKERS = 16
+MIN_PARALLEL_JOBS = 60
+"""Jobs of a few milliseconds each that are worth the start of worker processes."""
+
+_MAX_WORKERS = 16
 _CHUNK = 8  # jobs sent to a worker at a time
 
 _METHOD = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
-_work: Any = None  # in a worker: what is done to each job
+_work: Any = None  # in a worker: the function of `map_in_processes`
 
 
 def usable_cpus() -> int:
-    """CPUs that this process may run on; a container or a scheduler often grants fewer than the machine
-    has."""
+    """Count the CPUs that this process may run on; a container or a scheduler often grants only some."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on Linux
@@ -36,10 +37,9 @@ def usable_cpus() -> int:
 
 
 def follow_parent() -> None:
-    """To be called in a worker process: leave ending to the parent, and end with it.
+    """Make this worker process ignore Ctrl-C and end with its parent.
 
-    Ctrl-C reaches all processes of a terminal. And a parent that was killed can tell nobody: without this a
-    worker would wait for its next job forever.
+    Ctrl-C reaches all processes of a terminal; the parent alone handles it. A killed parent cannot notify its workers, which would wait for their next job forever.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -53,16 +53,16 @@ def _end_with_parent() -> None:
 
 
 def prepare_workers(*modules: str) -> None:
-    """Begin to import what workers will need, in a process of its own, while this one does something else.
+    """Start importing what workers need in a separate process, while this one continues.
 
-    Without it `map_in_processes` works as well, and waits for these imports. The process ends with this one.
+    `map_in_processes` works without it too, but then waits for these imports. The process ends with this one.
 
     Args:
-        modules: their names.
+        modules: Names of the modules.
     """
     if _METHOD == "forkserver":
         forkserver.set_forkserver_preload(list(modules))
-        # Ctrl-C is for the parent alone also while this begins.
+        # Ctrl-C must reach the parent alone, even while this process starts.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             with _one_thread_each():
@@ -76,25 +76,25 @@ def map_in_processes(
     jobs: Collection[Job],
     description: str,
     workers: int | None = None,
-    alone: int | None = None,
+    min_parallel: int | None = None,
     fix: str = "close what else uses it and run the command again",
 ) -> Iterator[Result]:
-    """``work`` of each job, in their order, with a progress bar.
+    """Yield ``work(job)`` for each job, in order, with a progress bar.
 
     Args:
-        work: a function of a module, or another thing that can be pickled; each worker gets it once.
-        jobs: what can be pickled.
-        description: what is being done, in a few words.
-        workers: processes; None takes all cores, and 1 works in this process.
-        alone: with fewer jobs, this process does them; None = :data:`ALONE`.
-        fix: what to do when memory is short.
+        work: Callable that can be pickled, such as a module's function; each worker receives it once.
+        jobs: Arguments that can be pickled.
+        description: Short description for the progress bar.
+        workers: Number of processes; None uses all cores, 1 works in this process.
+        min_parallel: This process does the work if there are fewer jobs; None = `MIN_PARALLEL_JOBS`.
+        fix: Remedy for a lack of memory, for the message.
 
     Raises:
-        DataError: a worker was killed from outside.
-        Exception: what ``work`` raises.
+        DataError: A worker was killed from outside.
+        Exception: Whatever ``work`` raises, for the first job that fails.
     """
-    workers = workers or min(usable_cpus(), _MOST_WORKERS)
-    if workers == 1 or len(jobs) < (ALONE if alone is None else alone):
+    workers = workers or min(usable_cpus(), _MAX_WORKERS)
+    if workers == 1 or len(jobs) < (MIN_PARALLEL_JOBS if min_parallel is None else min_parallel):
         yield from map(work, track(jobs, description))
         return
     prepare_workers(work.__module__)
@@ -104,11 +104,11 @@ def map_in_processes(
     ):
         try:
             with _no_main_module():
-                done = pool.map(_do, jobs, chunksize=_CHUNK)
-            yield from track(done, description, total=len(jobs))
+                results = pool.map(_do, jobs, chunksize=_CHUNK)
+            yield from track(results, description, total=len(jobs))
         except BrokenProcessPool:
             raise DataError(
-                f"{description}: one of the {workers} processes at work was killed. The machine may be short "
+                f"{description}: one of the {workers} worker processes was killed. The machine may be short "
                 f"of memory: {fix}."
             ) from None
         finally:
@@ -117,10 +117,10 @@ def map_in_processes(
 
 @contextmanager
 def _no_main_module() -> Iterator[None]:
-    """Workers that start inside don't run the program's main module.
+    """Keep workers that start inside from running the program's main module.
 
-    Nothing of it is needed here, and multiprocessing can't run all: a program that came through a pipe is
-    not there any more, and a script without ``if __name__ == "__main__"`` would start everything again.
+    They do not need it, and multiprocessing cannot always run it: a program read from a pipe is gone, and a
+    script without ``if __name__ == "__main__"`` would start everything again.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -131,7 +131,7 @@ def _no_main_module() -> Iterator[None]:
 
 
 def _begin_worker(work: Any) -> None:
-    global _work  # a pool's initializer has no other way to keep something
+    global _work  # a pool's initializer has no other place to store it
     _work = work
     follow_parent()
 
@@ -142,7 +142,7 @@ def _do(job: Any) -> Any:
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Worker processes that start inside use one thread each: together they use all cores already."""
+    """Limit worker processes that start inside to one thread each; together they use all cores already."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))

@@ -1,4 +1,4 @@
-"""One progress bar for every long piece of work outside training, with the time left."""
+"""Progress bar with the remaining time, for every long task outside training."""
 
 import sys
 import time
@@ -11,15 +11,15 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Yield ``items`` while showing how far the work is and how long it will still take.
+    """Yield ``items`` while showing the progress and the remaining time.
 
-    On a terminal this is a bar on stderr; elsewhere (a log file, CI) one line at most every ten seconds, and
-    none for work that is done before the first of them is due.
+    On a terminal this is a bar on stderr. Elsewhere (a log file, CI) it prints at most one line every ten
+    seconds, so none for short tasks.
 
     Args:
-        items: what to go through.
-        description: what is being done, in a few words.
-        total: number of items, when ``items`` can't tell.
+        items: Items to iterate over.
+        description: Short description of the task.
+        total: Number of items, if ``items`` has no length.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
@@ -55,7 +55,7 @@ def _line(description: str, done: int, total: int | None, elapsed: float) -> str
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as ``42 s``, ``3 min 20 s`` or ``2 h 05 min``."""
+    """Format seconds as ``42 s``, ``3 min 20 s`` or ``2 h 05 min``."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"

@@ -1,4 +1,4 @@
-"""Random generators that depend on what they are for, and on nothing that happened before."""
+"""Random generators seeded by their purpose alone, independent of anything drawn before."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 
 
 def keyed_generator(device: torch.device | str, *key: int) -> torch.Generator:
-    """A generator seeded by non-negative integers such as (seed, step, rank): equal keys, equal draws."""
+    """Create a generator seeded by non-negative integers such as (seed, step, rank)."""
     seed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(seed) >> 1)
 
 
 def sample_generator(seed: int, name: str, sample: int) -> torch.Generator:
-    """The generator, on the CPU, of one generated sample: the same on every machine and in every Python.
+    """Create the CPU generator of one generated sample, the same on every machine and in every Python.
 
-    Its own seed (``initial_seed()``) is a hash of the three, so that a sample depends on no other one.
+    Its seed (``initial_seed()``) is a hash of the arguments, so that no sample depends on another.
 
     Args:
-        seed: of the command.
-        name: of the image; é as one or as two characters is the same name.
-        sample: counted from 0.
+        seed: Seed of the command.
+        name: Name of the image; composed and decomposed accents (é) are the same name.
+        sample: Index of the sample, from 0.
     """
     key = f"{seed}/{sample}/{unicodedata.normalize('NFC', name)}"
     digest = hashlib.sha256(key.encode()).digest()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pti.common.errors import DataError
-from pti.common.processes import ALONE, map_in_processes
+from pti.common.processes import MIN_PARALLEL_JOBS, map_in_processes
 from pti.common.progress import track
 from pti.data import tif
 from pti.evaluate.image_baselines import ImageBaseline
@@ -137,7 +137,7 @@ def evaluate_cases(
     baselines = dict(image_baselines or {})
     look = _Comparison(data_range, pixel_mm, baselines)
     images = sum(map(len, cases[0].predictions.values())) + len(baselines)  # of a case: all have as many
-    slices = list(map_in_processes(look, cases, "Measuring", alone=-(-ALONE // images)))
+    slices = list(map_in_processes(look, cases, "Measuring", min_parallel=-(-MIN_PARALLEL_JOBS // images)))
     names, patients = [case.name for case in cases], [case.patient for case in cases]
     sizes = np.array([found.pixel_mm for found in slices])
     true = _columns(found.true for found in slices)
