@@ -1,0 +1,97 @@
+"""Checks that the preflights of several commands share; they import nothing heavy."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from pti.common.errors import UsageError
+from pti.runs.locate import resolve
+
+SPLITS = ("train", "val", "test")
+POSITIVE = (1, None)
+"""Range of whole numbers from 1."""
+
+
+def require_folder(key: str, value: Any, hint: str = "") -> Path:
+    """Return the existing folder that ``key`` names.
+
+    Raises:
+        UsageError: The key is not set or does not name a folder.
+    """
+    hint = f" {hint}" if hint else ""
+    if value in (None, "???"):
+        raise UsageError(f"{key} is not set: expected a folder.{hint}")
+    path = Path(str(value)).expanduser()
+    if not path.is_dir():
+        raise UsageError(
+            f"{key}={value}: expected a folder, found {'a file' if path.exists() else 'nothing'} there.{hint}"
+        )
+    return path
+
+
+def require_file(key: str, value: Any) -> None:
+    """Refuse a value that is set and is not an existing file.
+
+    Raises:
+        UsageError: There is no such file.
+    """
+    if value is not None and not Path(str(value)).expanduser().is_file():
+        raise UsageError(f"{key}={value}: expected a file, found none there.")
+
+
+def require_checkpoint_and_images(config: DictConfig) -> None:
+    """Check the keys of commands that apply a checkpoint: ``ckpt``, and ``input_dir`` or a data set.
+
+    Raises:
+        UsageError: There is no such checkpoint or folder, or both images and a data set are named.
+    """
+    if config.ckpt is None:
+        raise UsageError("ckpt is not set: expected a checkpoint's path, best, last, or best:EXPERIMENT.")
+    resolve(str(config.ckpt))
+    if config.input_dir is not None:
+        require_folder("input_dir", config.input_dir)
+        given = [f"data.{key}" for key, value in config.data.items() if value is not None]
+        if given:
+            raise UsageError(f"input_dir and {', '.join(given)} are set: expected one or the other.")
+    elif config.data.root is not None:
+        require_folder("data.root", config.data.root)
+
+
+def require_one_of(config: DictConfig, choices: Mapping[str, Collection[str]]) -> None:
+    """Check that keys hold one of their choices, or a list of them; null is accepted.
+
+    Raises:
+        UsageError: A value is not among the choices of its key.
+    """
+    for key, allowed in choices.items():
+        value = OmegaConf.select(config, key)
+        for item in value if isinstance(value, ListConfig) else [value]:
+            if item is not None and item not in allowed:
+                raise UsageError(f"{key}={item}: expected one of {', '.join(allowed)}.")
+
+
+def require_in_range(config: DictConfig, ranges: Mapping[str, tuple[float, float | None]]) -> None:
+    """Check that numbers lie in their ranges, both ends included, None for no upper end; null is accepted.
+
+    Raises:
+        UsageError: A number is out of range.
+    """
+    for key, (low, high) in ranges.items():
+        value = OmegaConf.select(config, key)
+        if value is not None and not low <= value <= (float("inf") if high is None else high):
+            expected = f"{low} or more" if high is None else f"{low} to {high}"
+            raise UsageError(f"{key}={value}: expected {expected}.")
+
+
+def require_above_zero(config: DictConfig, *keys: str) -> None:
+    """Check that numbers are larger than 0; null is accepted.
+
+    Raises:
+        UsageError: A number is 0 or less.
+    """
+    for key in keys:
+        value = OmegaConf.select(config, key)
+        if value is not None and value <= 0:
+            raise UsageError(f"{key}={value}: expected more than 0.")
