@@ -1,4 +1,4 @@
-"""Making samples and summing them up: the same files however the work is cut, interrupted or spread."""
+"""Sampling and summarizing: the same files for any batch size, interruption and number of devices."""
 
 import os
 from collections.abc import Callable
@@ -15,9 +15,9 @@ from pti.common.randomness import sample_generator
 from pti.data import tif
 from pti.data.input_images import InputImage, find_images
 from pti.inference.devices import choose_devices
-from pti.inference.sampling import SampleTask, Sampling, Translate
+from pti.inference.sampling import SampleTask, Sampling, TranslateBatch
 from pti.inference.summarize import FOLDERS, SummarizeImage
-from pti.inference.translator import figures_of, translate_all
+from pti.inference.translator import translate_all
 from pti.runs.manifest import Manifest
 
 SHAPES = {"a": (48, 40), "b/c": (32, 32), "d": (24, 32)}
@@ -25,7 +25,7 @@ SHAPES = {"a": (48, 40), "b/c": (32, 32), "d": (24, 32)}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Images of several sizes, the last without a resolution tag."""
+    """Create images of several sizes, the last without a resolution tag."""
     root = tmp_path_factory.mktemp("images")
     for number, (name, shape) in enumerate(SHAPES.items()):
         pixels = np.zeros(shape, np.float32)
@@ -38,7 +38,7 @@ def folder(tmp_path_factory) -> Path:
 
 @dataclass
 class Run:
-    """Translates into a folder."""
+    """One translation of images into a folder."""
 
     output_dir: Path
     images: list[InputImage]
@@ -49,17 +49,17 @@ class Run:
     corrections: dict[float, float] | None = None
 
     @property
-    def finish(self) -> SummarizeImage:
+    def summarize(self) -> SummarizeImage:
         return SummarizeImage(self.output_dir, self.sampling, 0.15, 1500.0, self.targets, self.corrections)
 
     def __call__(self, batch_size: int = 4, devices: int = 1) -> list[dict]:
-        translate = Translate(self.output_dir, 32, self.sampling)
+        translate = TranslateBatch(self.output_dir, 32, self.sampling)
         settings = {"command": "translate", **self.sampling.as_dict()}
         with Manifest(self.output_dir, settings, FOLDERS) as manifest:
             load = self.load or (lambda: self.module)
-            where = choose_devices("cpu", devices)
-            translate_all(load, translate, self.finish, self.images, manifest, batch_size, where)
-            return [figures_of(manifest, self.finish, image) for image in self.images]
+            chosen = choose_devices("cpu", devices)
+            translate_all(load, translate, self.summarize, self.images, manifest, batch_size, chosen)
+            return [self.summarize.recorded(manifest, image) for image in self.images]
 
     def files(self) -> dict[str, bytes]:
         paths = (path for folder in FOLDERS for path in (self.output_dir / folder).rglob("*"))
@@ -78,11 +78,11 @@ def test_each_sample_has_the_size_resolution_and_background_of_its_input(result)
     for image in run.images:
         original = tif.read(image.path)
         for number in range(3):
-            found = tif.read(run.output_dir / "samples" / f"{image.name}_s{number:02d}.tif")
-            assert found.pixels.shape == original.pixels.shape
-            assert found.pixel_mm == (original.pixel_mm and pytest.approx(original.pixel_mm))
-            assert np.all(found.pixels[original.pixels == 0] == 0)
-            assert 700 < np.median(found.pixels[found.pixels != 0]) < 1600
+            sample = tif.read(run.output_dir / "samples" / f"{image.name}_s{number:02d}.tif")
+            assert sample.pixels.shape == original.pixels.shape
+            assert sample.pixel_mm == (original.pixel_mm and pytest.approx(original.pixel_mm))
+            assert np.all(sample.pixels[original.pixels == 0] == 0)
+            assert 700 < np.median(sample.pixels[sample.pixels != 0]) < 1600
 
 
 def test_mean_and_spread_are_those_of_the_samples(result):
@@ -95,7 +95,7 @@ def test_mean_and_spread_are_those_of_the_samples(result):
         assert np.allclose(spread, samples.std(0, ddof=1), rtol=1e-5, atol=1e-3)
 
 
-def test_figures_name_each_sample_and_measure_it_where_the_target_is_known(result):
+def test_metrics_name_each_sample_and_compare_it_with_a_known_target(result):
     _, rows = result
     assert [row["name"] for row in rows] == list(SHAPES)
     for row in rows:
@@ -151,7 +151,7 @@ class Stopped(Exception):
 
 
 class Stopping(TinyTranslator):
-    """Is interrupted in its third batch."""
+    """A translator that is interrupted in its third batch."""
 
     def translate(self, raw, generators, **settings):
         if len(self.calls) == 2:
@@ -159,7 +159,7 @@ class Stopping(TinyTranslator):
         return super().translate(raw, generators, **settings)
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, result, capsys):
+def test_an_interrupted_run_resumes_where_it_stopped(tmp_path, result, capsys):
     run, rows = result
     stopped = Run(tmp_path / "out", run.images, targets=run.targets, module=Stopping())
     with pytest.raises(Stopped):
@@ -168,12 +168,12 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, result, capsys):
     assert sum(name.startswith("samples/") for name in there) == 4
     again = Run(tmp_path / "out", run.images, targets=run.targets)
     assert again(2) == rows
-    assert "4 of 9 samples were made earlier" in capsys.readouterr().out
+    assert "Resuming: 4 of 9 samples are done." in capsys.readouterr().out
     assert again.module.calls == [2, 2, 1]
     assert again.files() == run.files()
 
 
-def test_what_was_made_is_not_made_again(tmp_path, result):
+def test_finished_samples_are_not_computed_again(tmp_path, result):
     run, rows = result
     for changed in (False, True):
         again = Run(tmp_path / "out", run.images, targets=run.targets)
@@ -187,32 +187,31 @@ def test_what_was_made_is_not_made_again(tmp_path, result):
     assert kept.module.calls == []
 
 
-def test_another_calibration_redraws_pictures_and_makes_no_sample_again(tmp_path, result):
-    plain, rows = result
-    folder, known = tmp_path / "out", {"images": plain.images, "targets": plain.targets}
+def test_another_calibration_redraws_pictures_and_keeps_the_samples(tmp_path, result):
+    uncalibrated, rows = result
+    folder, known = tmp_path / "out", {"images": uncalibrated.images, "targets": uncalibrated.targets}
     Run(folder, **known)(4)
     before = {path: path.stat().st_mtime_ns for path in (folder / "samples").rglob("*.tif")}
     for corrections in ({0.9: 1.5}, {0.8: 0.5, 0.9: np.inf}, {0.8: 0.5, 0.9: np.inf}):
         run = Run(folder, corrections=corrections, **known)
-        found = run(4)
         level, moved = next((level, moved) for level, moved in corrections.items() if np.isfinite(moved))
-        for row in found:
+        for row in run(4):
             heights = [sample["bone_height_mm"] for sample in row["samples"]]
             assert row["interval_level"] == level
             assert row["height_low_mm"] == pytest.approx(min(heights) - moved)
             assert row["height_high_mm"] == pytest.approx(max(heights) + moved)
         assert run.module.calls == []
-        assert run.files()["pictures/a.png"] != plain.files()["pictures/a.png"]
+        assert run.files()["pictures/a.png"] != uncalibrated.files()["pictures/a.png"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert Run(folder, **known)(4) == rows
-    assert Run(folder, **known).files() == plain.files()
+    assert Run(folder, **known).files() == uncalibrated.files()
 
 
 def test_other_settings_are_refused(tmp_path, folder):
     images = find_images(folder)
     Run(tmp_path / "out", images)()
     with pytest.raises(UsageError, match="steps was 5, now 6"):
-        Run(tmp_path / "out", images, Sampling(3, TinyTranslator().sampler, 6, 1.0))()
+        Run(tmp_path / "out", images, Sampling(3, steps=6).resolved(TinyTranslator()))()
 
 
 def test_one_sample_has_no_spread(tmp_path, folder):
@@ -228,7 +227,7 @@ def test_a_target_of_another_size_is_named(tmp_path, folder):
         run()
 
 
-def test_sampling_takes_from_the_module_what_is_left_open():
+def test_sampling_takes_missing_settings_from_the_module():
     module = TinyTranslator()
     assert Sampling(2).resolved(module).as_dict() == {
         "samples": 2,
@@ -240,19 +239,9 @@ def test_sampling_takes_from_the_module_what_is_left_open():
     assert Sampling(steps=9).resolved(module).steps == 9
 
 
-@pytest.mark.parametrize(
-    ("sampling", "deterministic", "named"),
-    [
-        (Sampling(steps=1001), False, "steps=1001: this path has 1000 steps"),
-        (Sampling(guidance_scale=2.0), False, "guidance_scale=2.0: found a model that can't be guided"),
-        (Sampling(steps=5, guidance_scale=1.0), True, "steps, guidance_scale: TinyTranslator answers in one"),
-    ],
-)
-def test_sampling_that_the_module_cannot_do_is_refused(sampling, deterministic, named):
-    module = TinyTranslator()
-    module.deterministic = deterministic
-    with pytest.raises(UsageError, match=named):
-        sampling.resolved(module)
+def test_settings_that_the_module_refuses_are_reported():
+    with pytest.raises(UsageError, match="steps=1001"):
+        Sampling(steps=1001).resolved(TinyTranslator())
 
 
 def test_a_deterministic_module_gives_one_sample():
@@ -261,7 +250,7 @@ def test_a_deterministic_module_gives_one_sample():
     assert Sampling(samples=4).resolved(module).as_dict() == {**Sampling().as_dict(), "samples": 1}
 
 
-def test_a_sample_keeps_its_noise():
+def test_the_noise_of_a_sample_never_changes():
     generator = sample_generator(0, "1000_HA_2021_02_545", 3)
     assert generator.initial_seed() == 593053758309861491
     seeds = {

@@ -1,4 +1,4 @@
-"""Images through a VAE with tiny random weights: what is written, going on when interrupted, mistakes."""
+"""The command reconstruct with tiny random weights: its files, resuming, mistakes."""
 
 import json
 import os
@@ -64,7 +64,7 @@ run = partial(run_command, main)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Images of several sizes in subfolders, one of them without a resolution tag."""
+    """Create images of several sizes in subfolders, one of them without a resolution tag."""
     root = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for name, shape, pixel_mm in (
@@ -88,16 +88,19 @@ def result(tmp_path_factory, checkpoint, folder) -> tuple[Path, Done]:
 def test_writes_each_image_at_its_own_size_and_resolution(result, folder):
     output, _ = result
     for image in find_images(folder):
-        original, found = tif.read(image.path), tif.read(output / "reconstructions" / f"{image.name}.tif")
-        assert found.pixels.shape == original.pixels.shape
-        assert (
-            found.pixel_mm == pytest.approx(original.pixel_mm)
-            if original.pixel_mm
-            else found.pixel_mm is None
+        original, reconstructed = (
+            tif.read(image.path),
+            tif.read(output / "reconstructions" / f"{image.name}.tif"),
         )
-        assert found.stored_dtype == "float32"
+        assert reconstructed.pixels.shape == original.pixels.shape
+        assert (
+            reconstructed.pixel_mm == pytest.approx(original.pixel_mm)
+            if original.pixel_mm
+            else reconstructed.pixel_mm is None
+        )
+        assert reconstructed.stored_dtype == "float32"
         beside = tif.read(output / "comparisons" / f"{image.name}.tif").pixels
-        expected = [original.pixels, found.pixels, found.pixels - original.pixels]
+        expected = [original.pixels, reconstructed.pixels, reconstructed.pixels - original.pixels]
         assert np.array_equal(beside, np.concatenate(expected, axis=1))
 
 
@@ -126,13 +129,13 @@ def test_table_and_summary(result):
     assert "worst" in done.stdout
 
 
-def test_a_second_start_does_nothing_again_and_other_settings_are_refused(result, checkpoint, folder):
+def test_a_finished_run_is_not_repeated_and_other_settings_are_refused(result, checkpoint, folder):
     output, _ = result
     settings = (f"ckpt={checkpoint}", f"output_dir={output}")
     image = output / "reconstructions" / "edente" / "small.tif"
     before = image.stat().st_mtime_ns
     done = run(output.parent, *settings, f"input_dir={folder}")
-    assert "3 of 3 images were reconstructed earlier" in done.stdout
+    assert "Resuming: 3 of 3 images are done." in done.stdout
     assert image.stat().st_mtime_ns == before
     done = run(output.parent, *settings, f"input_dir={folder}/edente", code=2)
     assert "results of other settings" in done.stderr
@@ -149,15 +152,15 @@ def test_nothing_of_the_users_is_overwritten(tmp_path, checkpoint, folder):
 def test_the_split_is_the_one_of_training(tmp_path, checkpoint, data):
     run(tmp_path, f"ckpt={checkpoint}", "split=val", "output_dir=out")
     layout = build({"_target_": "pti.data.layouts.paired_folders", "_partial_": True}, "the test")
-    wanted = open_folders(data, layout, (0.5, 0.25, 0.25), 3, {})[0].numbered("val")  # pyright: ignore
+    expected = open_folders(data, layout, (0.5, 0.25, 0.25), 3, {})[0].numbered("val")  # pyright: ignore
     assert [row["name"] for row in rows(tmp_path / "out" / "metrics.csv")] == [
-        pair.name for _, pair in wanted
+        pair.name for _, pair in expected
     ]
 
 
 def test_both_sources_of_another_root_with_a_limit(tmp_path, checkpoint, data):
-    done = ["split=train", f"data.root={data}", "data.sources=both", "num_samples=2", "batch_size=1"]
-    run(tmp_path, f"ckpt={checkpoint}", *done, "output_dir=out")
+    settings = ["split=train", f"data.root={data}", "data.sources=both", "num_samples=2", "batch_size=1"]
+    run(tmp_path, f"ckpt={checkpoint}", *settings, "output_dir=out")
     table = rows(tmp_path / "out" / "metrics.csv")
     assert len(table) == 2
     assert all(row["name"].startswith("dente/") and row["patient"] for row in table)
@@ -178,7 +181,7 @@ def test_two_processes_write_the_same_images(tmp_path, result, checkpoint, folde
 
 
 @pytest.mark.slow
-def test_ctrl_c_and_then_on(tmp_path, checkpoint, data):
+def test_a_run_that_ctrl_c_ended_resumes(tmp_path, checkpoint, data):
     settings = (f"ckpt={checkpoint}", f"input_dir={data}", "output_dir=out", "batch_size=1")
     process = subprocess.Popen(command(*settings), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     manifest = tmp_path / "out" / "manifest.jsonl"
@@ -187,7 +190,7 @@ def test_ctrl_c_and_then_on(tmp_path, checkpoint, data):
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130, process.communicate()[1]
     done = run(tmp_path, *settings)
-    assert "of 12 images were reconstructed earlier" in done.stdout
+    assert "of 12 images are done" in done.stdout
     assert len(rows(tmp_path / "out" / "metrics.csv")) == 12
 
 

@@ -1,4 +1,4 @@
-"""Images through a second stage with tiny random weights: what is written, going on, mistakes."""
+"""The command translate with tiny random weights: its files, resuming, mistakes."""
 
 import json
 import os
@@ -58,8 +58,8 @@ def result(tmp_path_factory, checkpoint) -> tuple[Path, Done]:
 
 def test_a_split_is_translated_and_measured_against_its_targets(result, data):
     output, done = result
-    wanted = open_folders(data, build(LAYOUT, "the test"), (0.5, 0.25, 0.25), 3, {})[0].numbered("train")  # pyright: ignore
-    names = [pair.name for _, pair in wanted]
+    expected = open_folders(data, build(LAYOUT, "the test"), (0.5, 0.25, 0.25), 3, {})[0].numbered("train")  # pyright: ignore
+    names = [pair.name for _, pair in expected]
     images = rows(output / "images.csv")
     assert [row["name"] for row in images] == names
     assert all(row["patient"] and float(row["target_height_mm"]) > 0 for row in images)
@@ -81,10 +81,10 @@ def test_a_row_and_a_file_for_each_sample(result, data):
     assert len({row["seed"] for row in samples}) == len(samples)
     for row in samples:
         original = tif.read(data / "dente" / f"{row['name']}.tif")
-        found = tif.read(output / row["file"])
-        assert found.pixels.shape == original.pixels.shape
-        assert found.pixel_mm == pytest.approx(original.pixel_mm)
-        assert found.pixels[0, 0] == 0 or (found.pixels == 0).any()
+        sample = tif.read(output / row["file"])
+        assert sample.pixels.shape == original.pixels.shape
+        assert sample.pixel_mm == pytest.approx(original.pixel_mm)
+        assert sample.pixels[0, 0] == 0 or (sample.pixels == 0).any()
 
 
 def test_samples_of_an_image_differ_and_a_repeated_command_gives_the_same_bytes(result, tmp_path, checkpoint):
@@ -122,23 +122,23 @@ def test_a_folder_without_targets(tmp_path, checkpoint, data):
     figures = json.loads((tmp_path / "out" / "summary.json").read_text())["figures"]
     assert (figures["images"], figures["steps"]) == (2, 1)
     assert "error" not in done.stdout
-    # The same image by way of the folder or of a split has the same name, so the same noise.
+    # An image has the same name in a folder and in a split, and therefore the same noise.
     assert all("/" not in row["name"] for row in rows(tmp_path / "out" / "images.csv"))
 
 
-def test_a_second_start_does_nothing_again_and_other_settings_are_refused(result, checkpoint):
+def test_a_finished_run_is_not_repeated_and_other_settings_are_refused(result, checkpoint):
     output, _ = result
     before = {path: path.stat().st_mtime_ns for path in (output / "samples").iterdir()}
     settings = (f"ckpt={checkpoint}", "split=train", "samples=3", f"output_dir={output}")
     done = run(output.parent, *settings, "batch_size=2")
-    assert f"{len(before)} of {len(before)} samples were made earlier" in done.stdout
+    assert f"Resuming: {len(before)} of {len(before)} samples are done." in done.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
     done = run(output.parent, *settings, "seed=1", code=2)
     assert "seed was 0, now 1" in done.stderr
 
 
 def calibration(path: Path, samples: int, checkpoint: Path) -> Path:
-    """What `evaluate` writes, of too few patients for 90 %."""
+    """Write a file like those of `evaluate`, from too few patients for 90 % intervals."""
     corrections = {measure: {"0.5": 0.1, "0.8": 0.75, "0.9": None} for measure in MEASURES}
     content = {"method": "ldm", "checkpoint": hash_file(checkpoint), "samples": samples, "slices": 12}
     content |= {"found_on": "validation side of DATA", "patients": 6, "corrections_mm": corrections}
@@ -150,7 +150,7 @@ def test_a_calibration_gives_each_height_an_interval(tmp_path, checkpoint):
     file = calibration(tmp_path / "calibration.json", 3, Path(checkpoint))
     settings = ("split=train", "samples=3", f"calibration={file}", "output_dir=out")
     done = run(tmp_path, f"ckpt={checkpoint}", *settings)
-    assert "no corrected 90 % interval: it takes 9 validation patients" in done.stdout
+    assert "no corrected 90 % interval: it needs at least 9 validation patients" in done.stdout
     assert "mm, 80 %: " in done.stdout
     samples = rows(tmp_path / "out" / "manifest.csv")
     for image in rows(tmp_path / "out" / "images.csv"):
@@ -163,7 +163,7 @@ def test_a_calibration_gives_each_height_an_interval(tmp_path, checkpoint):
     assert figures["interval_level"] == 0.8
     assert figures["calibration"] == "validation side of DATA (6 patients)"
     done = run(tmp_path, f"ckpt={checkpoint}", "samples=2", f"calibration={file}", "output_dir=new", code=1)
-    assert "found on 3 samples a slice, but there are 2 now" in done.stderr
+    assert "fitted on 3 samples per slice, but there are 2 now" in done.stderr
     assert not (tmp_path / "new" / "samples").exists()
 
 
@@ -177,7 +177,7 @@ def test_nothing_of_the_users_is_overwritten(tmp_path, checkpoint):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_ended_by_a_signal_it_goes_on_to_the_same_bytes(tmp_path, result, checkpoint, signum):
+def test_a_run_that_a_signal_ended_resumes_to_the_same_bytes(tmp_path, result, checkpoint, signum):
     output, _ = result
     settings = (f"ckpt={checkpoint}", "split=train", "samples=3", "batch_size=4", "output_dir=out")
     process = subprocess.Popen(command(*settings), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
@@ -187,7 +187,7 @@ def test_ended_by_a_signal_it_goes_on_to_the_same_bytes(tmp_path, result, checkp
     process.send_signal(signum)
     assert process.wait(30) == (130 if signum == signal.SIGINT else -signum), process.communicate()[1]
     done = run(tmp_path, *settings)
-    assert "samples were made earlier: going on" in done.stdout
+    assert "samples are done" in done.stdout
     assert results(tmp_path / "out") == results(output)
 
 
@@ -217,7 +217,7 @@ def test_mistakes(tmp_path, checkpoint, data, arguments, named):
     assert not (tmp_path / "out" / "manifest.jsonl").exists()
 
 
-def test_a_regression_has_one_answer_and_no_sampler(tmp_path, data):
+def test_a_regression_has_one_sample_and_no_sampler(tmp_path, data):
     network = {**TRANSLATOR["network"], "latent_channels": 1, "conditioning": "none"}
     model = {"_target_": "pti.modules.regression.Regression", "network": network}
     model |= {
@@ -229,10 +229,10 @@ def test_a_regression_has_one_answer_and_no_sampler(tmp_path, data):
     save(tmp_path / "regression.ckpt", module, model, data)
     settings = ("ckpt=regression.ckpt", "samples=3", "num_samples=1", "output_dir=out")
     done = run(tmp_path, *settings)
-    assert "Regression has one answer to each image: samples=1, not 3." in done.stdout
+    assert "Regression is deterministic: samples=1 instead of 3 per image." in done.stdout
     assert len(rows(tmp_path / "out" / "manifest.csv")) == 1
     done = run(tmp_path, "ckpt=regression.ckpt", "steps=5", code=2)
-    assert "steps: Regression answers in one pass" in done.stderr
+    assert "steps: Regression translates in one pass" in done.stderr
 
 
 def test_a_checkpoint_of_another_kind_is_named(tmp_path, data):

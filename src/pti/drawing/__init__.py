@@ -1,0 +1,1 @@
+"""Pictures, charts and HTML pages, from plain values."""

@@ -1,4 +1,4 @@
-"""Pictures of a training run: images beside their reconstructions, and the curves of its metrics."""
+"""Draw the pictures of a training run: images side by side, and curves of its metrics."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from PIL import Image
 
 from pti.drawing.panels import diverging, grey, tissue_window, titled_row
 
-_COLORS = {"train": "#2a6fb0", "val": "#d9622b"}
+_SPLIT_COLORS = {"train": "#2a6fb0", "val": "#d9622b"}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Raw images of the same things side by side.
+    """Raw images to show side by side.
 
     Attributes:
         columns: title -> (N, H, W) raw images, from left to right.
-        captions: what each of the N rows shows.
-        difference: titles (a, b) of two columns; b - a is shown as a last column. None = no such column.
+        captions: one caption for each of the N rows.
+        difference: titles (a, b) of two columns; b - a becomes the last column. None = no such column.
     """
 
     columns: Mapping[str, np.ndarray]
@@ -33,10 +33,10 @@ class Comparison:
 
 
 def draw_comparison(comparison: Comparison) -> Image.Image:
-    """One row an item, all columns of a row in one window of grey.
+    """Draw one row for each caption.
 
-    The window comes from the tissue of the first column, so that it is never black; the difference is shown
-    in two colours around 0, on one scale for all rows, with the scale below.
+    All images of a row share the grey window of its first image's tissue, so that no row is black.
+    Differences are blue below 0 and orange above, with one colour scale for all rows.
     """
     differences, limit = _differences(comparison)
     rows = []
@@ -44,38 +44,34 @@ def draw_comparison(comparison: Comparison) -> Image.Image:
         images = {title: column[index] for title, column in comparison.columns.items()}
         window = tissue_window(next(iter(images.values())))
         panels = [(title, grey(image, window)) for title, image in images.items()]
+        color_bar = None
         if differences is not None:
             panels.append(("difference", diverging(differences[index], limit)))
-        shown = f"{float(f'{limit:.3g}'):g}"
-        scale = (len(panels) - 1, f"-{shown}", shown) if differences is not None else None
-        rows.append(titled_row(panels, caption, scale))
-    sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)))
-    top = 0
-    for row in rows:
-        sheet.paste(row, (0, top))
-        top += row.height
-    return sheet
+            end = f"{float(f'{limit:.3g}'):g}"
+            color_bar = (len(panels) - 1, f"-{end}", end)
+        rows.append(np.asarray(titled_row(panels, caption, color_bar)))
+    return Image.fromarray(np.concatenate(rows))
 
 
 def _differences(comparison: Comparison) -> tuple[np.ndarray | None, float]:
-    """(N, H, W) differences, and the value that gets the full colour: 99.5 % of them are smaller."""
+    """Return (N, H, W) differences, and the 99.5th percentile of their absolute values in the tissue."""
     if comparison.difference is None:
         return None, 1.0
     first, second = (np.asarray(comparison.columns[name], np.float64) for name in comparison.difference)
-    found = second - first
-    tissue = np.abs(found[(first != 0) | (second != 0)])
+    difference = second - first
+    tissue = np.abs(difference[(first != 0) | (second != 0)])
     limit = float(np.percentile(tissue, 99.5)) if tissue.size else 0.0
-    return found, limit or 1.0
+    return difference, limit or 1.0
 
 
 def draw_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Write a PNG with a panel for each metric of ``metrics.csv``: training beside validation, by epoch.
+    """Write a PNG with one panel per metric: training and validation over epochs.
 
-    Metrics whose names differ by a number at the end (``latent_std_0``, …) share a panel.
+    Metrics whose names differ in a final number (``latent_std_0``, …) share a panel.
 
     Args:
-        rows: one mapping an epoch, with ``epoch``, ``train/NAME`` and ``val/NAME``.
-        path: the PNG.
+        rows: one mapping per epoch, with ``epoch``, ``train/NAME`` and ``val/NAME``.
+        path: the PNG file to write; without any metric, nothing is written.
     """
     from matplotlib.figure import Figure
 
@@ -103,10 +99,10 @@ def _draw_panel(axis: Any, title: str, keys: Sequence[str], rows: Sequence[Mappi
 
     several = len(keys) > 2
     for index, key in enumerate(keys):
-        side, name = key.split("/", 1)
+        split, name = key.split("/", 1)
         points = [(row["epoch"] + 1, row[key]) for row in rows if key in row]
-        color = f"C{index}" if several else _COLORS.get(side)
-        label = name.removeprefix(f"{title}_") if several else side
+        color = f"C{index}" if several else _SPLIT_COLORS.get(split)
+        label = name.removeprefix(f"{title}_") if several else split
         marker = "o" if len(points) < 20 else None
         axis.plot(*zip(*points, strict=True), color=color, label=label, marker=marker, markersize=3)
     values = [row[key] for row in rows for key in keys if key in row]

@@ -1,28 +1,21 @@
-"""A predicted height in words, with as much of an interval as is known to be valid."""
+"""Format a predicted ridge height with its interval."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from pti.metrics.calibration import INTERVAL, ValidInterval
+from collections.abc import Sequence
 
 
-def height_text(answer: float, heights: Sequence[float], interval: ValidInterval | None) -> str:
-    """``21.4 mm, 90 %: 20.1–22.9``; without a valid interval ``21.4 mm, samples 20.3–22.5``.
+def height_text(
+    height: float, sample_heights: Sequence[float], interval: tuple[float, float, float] | None = None
+) -> str:
+    """Format as ``21.4 mm, 90 %: 20.1–22.9``, or ``21.4 mm, samples 20.3–22.5`` without an interval.
 
     Args:
-        answer: the height as one number, mm.
-        heights: of the samples, mm.
-        interval: of the height, mm; None where nothing is known to hold what it promises.
+        height: the predicted height, mm.
+        sample_heights: the heights of the samples, mm.
+        interval: nominal level (0 to 1), lower and upper bound (mm) of a calibrated interval; None = unknown.
     """
-    words = f"{answer:.1f} mm"
+    text = f"{height:.1f} mm"
     if interval is not None:
-        return f"{words}, {100 * interval.level:.0f} %: {interval.low:.1f}–{interval.high:.1f}"
-    return f"{words}, samples {min(heights):.1f}–{max(heights):.1f}" if len(heights) > 1 else words
-
-
-def height_in_words(figures: Mapping[str, Any]) -> str:
-    """The same of an image's figures, see `pti.metrics.translation`."""
-    heights = [sample["bone_height_mm"] for sample in figures["samples"]]
-    known = INTERVAL[0] in figures
-    interval = ValidInterval(*(figures[key] for key in INTERVAL)) if known else None
-    return height_text(figures["bone_height_mm"], heights, interval)
+        level, low, high = interval
+        return f"{text}, {100 * level:.0f} %: {low:.1f}–{high:.1f}"
+    several = len(sample_heights) > 1
+    return f"{text}, samples {min(sample_heights):.1f}–{max(sample_heights):.1f}" if several else text

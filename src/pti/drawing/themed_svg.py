@@ -1,4 +1,4 @@
-"""matplotlib figures as inline SVG in the colours of the page around them: one picture for light and dark."""
+"""Render matplotlib figures as inline SVG in the page's colours, so that one picture suits light and dark."""
 
 import io
 import re
@@ -12,14 +12,33 @@ from matplotlib.figure import Figure
 
 TEXT, LINE = "#010101", "#020202"
 SERIES = ("#030303", "#040404", "#050505", "#060606", "#070707", "#080808")
-"""Stand-ins, which the page's own colours replace: ``--series-1`` … ``--series-6``, ``--line``, text."""
+"""Placeholders, replaced by the page's text colour, ``--line`` and ``--series-1`` … ``--series-6``."""
 
-_PAGE = {TEXT: "currentColor", LINE: "var(--line)"}
-_PAGE |= {color: f"var(--series-{number})" for number, color in enumerate(SERIES, start=1)}
+_PAGE_COLORS = {TEXT: "currentColor", LINE: "var(--line)"}
+_PAGE_COLORS |= {color: f"var(--series-{number})" for number, color in enumerate(SERIES, start=1)}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "pti",
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.linewidth": 0.6,
+    "grid.alpha": 0.6,
+    "legend.frameon": False,
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor"), TEXT
+    ),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), LINE),
+}
 
 
 class Drawing:
-    """A figure to draw on, and its SVG once it is done."""
+    """A matplotlib figure, and its SVG once the `drawing` block has ended."""
 
     def __init__(self, width: float, height: float) -> None:
         self.figure = Figure(figsize=(width, height), layout="constrained")
@@ -28,22 +47,14 @@ class Drawing:
 
 @contextmanager
 def drawing(width: float, height: float, label: str) -> Iterator[Drawing]:
-    """A figure of ``width`` × ``height`` inches; its ``svg`` is there when the block ends.
+    """Provide a figure to draw on; render it to ``svg`` when the block ends.
 
     Args:
         width: inches; text is 10 points high.
         height: inches.
-        label: what it shows, for those who can't see it.
+        label: accessible description of the figure.
     """
-    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "pti", "font.size": 10}
-    style |= {"axes.titlesize": 10, "axes.titlelocation": "left", "axes.titleweight": "bold"}
-    style |= dict.fromkeys(
-        ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor"), TEXT
-    )
-    style |= dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), LINE)
-    style |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
-    style |= {"axes.grid": True, "axes.axisbelow": True, "grid.linewidth": 0.6, "grid.alpha": 0.6}
-    with rc_context(style):
+    with rc_context(_STYLE):
         canvas = Drawing(width, height)
         yield canvas
         buffer = io.StringIO()
@@ -51,12 +62,12 @@ def drawing(width: float, height: float, label: str) -> Iterator[Drawing]:
     canvas.svg = Markup(_inline(buffer.getvalue(), label, round(118 * width)))
 
 
-def _inline(svg: str, label: str, most: int) -> str:
+def _inline(svg: str, label: str, max_width: int) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    # matplotlib writes its own font; the page's is what readers have.
+    # Remove matplotlib's font family, so that the text takes the page's font.
     svg = re.sub(r"font: ([\d.]+)px '[^;\"]*", r"font-size: \1px", svg)
     svg = re.sub(r"font: (bold|700) ([\d.]+)px '[^;\"]*", r"font-weight: 600; font-size: \2px", svg)
-    for color, own in _PAGE.items():
-        svg = svg.replace(color, own)
-    attributes = f'role="img" aria-label="{label}" class="plot" style="max-width: {most}px"'
+    for placeholder, color in _PAGE_COLORS.items():
+        svg = svg.replace(placeholder, color)
+    attributes = f'role="img" aria-label="{label}" class="plot" style="max-width: {max_width}px"'
     return svg.replace("<svg ", f"<svg {attributes} ", 1)

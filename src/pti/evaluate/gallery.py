@@ -75,7 +75,8 @@ def _case(evaluation: Evaluation, index: int) -> dict[str, Any]:
     pictures[words] = outlined(predicted, window, both, crop, f"prediction of {case.name}", (_SCALE_MM, edge))
     rows = evaluation.intervals.get("height", ())
     corrections = {row.level: row.correction for row in rows if row.correction is not None}
-    interval = valid_interval(heights, corrections)
+    valid = valid_interval(heights, corrections)
+    interval = None if valid is None else (valid.level, valid.low, valid.high)
     return {
         "name": case.name,
         "patient": case.patient,

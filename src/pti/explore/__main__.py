@@ -1,31 +1,32 @@
-"""``python -m pti.explore``: walk through a VAE's latent space on a page that this machine alone can open."""
+"""``python -m pti.explore``: explore a VAE's latent space on a page that only this machine can open."""
 
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from pti.cli.command import command
+from pti.cli.preflight import require_checkpoint_and_images, require_in_range, require_one_of
 from pti.common.errors import UsageError
 from pti.explore.server import is_loopback, listen, serve
-from pti.latent_study.study import check_ranges, check_study, components_of, open_study, project_all
+from pti.latent_study.options import COLORS, METHODS, RANGES, SPLIT_CHOICES
 from pti.runs.locate import checkpoint_names
 
 if TYPE_CHECKING:
-    from pti.explore.app import Page
-    from pti.latent_study.study import LatentStudy
+    from pti.explore.layout import Page
+    from pti.latent_study.study import LatentStudy, StudySettings
 
 
 def preflight(cfg: DictConfig) -> None:
-    """Refuse what can't be, before anything heavy is imported."""
-    from importlib.util import find_spec
-
-    check_study(cfg, "methods")
-    check_ranges(cfg, {"port": (0, 65535)})
+    """Refuse invalid settings before anything heavy is imported."""
+    require_checkpoint_and_images(cfg)
+    require_one_of(cfg, {"split": SPLIT_CHOICES, "color_by": COLORS, "method": METHODS, "methods": METHODS})
+    require_in_range(cfg, {**RANGES, "port": (0, 65535)})
     if not is_loopback(str(cfg.host)):
         raise UsageError(
-            f"host={cfg.host}: expected 127.0.0.1, localhost or ::1, because the page shows patients' images "
-            "to whoever can reach it. From another machine: ssh -L 8050:127.0.0.1:8050 THIS_MACHINE."
+            f"host={cfg.host}: expected 127.0.0.1, localhost or ::1, because everyone who can reach the page "
+            "sees patients' images. From another machine: ssh -L 8050:127.0.0.1:8050 THIS_MACHINE."
         )
     if find_spec("dash") is None:
         raise UsageError("explore needs the package dash: python -m pip install 'pti[explore]'.")
@@ -33,60 +34,53 @@ def preflight(cfg: DictConfig) -> None:
 
 @command("explore", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> None:
-    """Encode and project, write the summary, serve until Ctrl-C."""
+    """Encode and project the images, write the summary, and serve the page until Ctrl-C."""
     from pti.explore.app import build_app
+    from pti.latent_study.study import StudySettings, open_study
     from pti.runs.summary import write_summary
 
-    listening = listen(str(cfg.host), cfg.port)
-    port = listening.getsockname()[1]
+    listener = listen(str(cfg.host), cfg.port)
+    port = listener.getsockname()[1]
     if cfg.port not in (0, port):
-        print(f"Port {cfg.port} is taken: using {port}.")
-    study = open_study(cfg, output_dir)
-    page = page_of(cfg, study)
-    app = build_app(page)
+        print(f"Port {cfg.port} is taken; using {port} instead.")
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    settings = StudySettings.from_config(config)
+    study = open_study(settings, output_dir)
+    page = page_of(study, settings, cfg.methods)
     write_summary(
         output_dir,
         command="explore",
         figures={"images": len(study.images), "images are": study.origin, "methods": list(page.projections)},
         artefacts={},
-        config=OmegaConf.to_container(cfg, resolve=True),  # type: ignore[arg-type]
+        config=config,
         data_fingerprint=study.fingerprint,
-        checkpoint=study.checkpoint,
+        checkpoint=study.checkpoint.path,
         seed=cfg.seed,
     )
-    told = f"{page.title}: {{}}   (Ctrl-C ends it)"
-    serve(app.server, listening, str(cfg.host), lambda address: print(told.format(address), flush=True))
+    serve(build_app(page).server, listener, page.title)
     print("Stopped.")
 
 
-def page_of(cfg: DictConfig, study: "LatentStudy") -> "Page":
-    """All that the page shows."""
+def page_of(study: "LatentStudy", settings: "StudySettings", methods: list[str]) -> "Page":
+    """Project the latents and collect everything that the page shows."""
     from pti.data.input_images import survey
-    from pti.explore.app import Page
     from pti.explore.explorer import Explorer
+    from pti.explore.layout import Page
     from pti.inference.devices import choose_devices
-    from pti.inference.reconstructions import DIFFERENCE_SHARE, fixed_data_range
+    from pti.inference.pictures import DIFFERENCE_SHARE
+    from pti.inference.reconstructions import fixed_data_range
+    from pti.latent_study.projection import principal_components
+    from pti.latent_study.study import project_all
 
-    module = study.module.to(choose_devices(cfg.accelerator, 1)[0]).eval()
-    data = study.trained["data"]
-    explorer = Explorer(
-        module,
-        study.first_stage,
-        study.latents,
-        study.images,
-        image_size=data["image_size"],
-        pixel_mm=data["pixel_mm"],
-        seed=cfg.seed,
-    )
-    data_range, _ = fixed_data_range(
-        study.first_stage.get_submodule("normalization"), survey(study.images).tissue
-    )
-    projections = project_all(cfg, components_of(study, cfg.seed), list(cfg.methods))
+    module = study.module.to(choose_devices(settings.accelerator, 1)[0]).eval()
+    data = study.checkpoint.config["data"]
+    data_range, _ = fixed_data_range(study.autoencoder.normalization, survey(study.images).tissue)
+    components = principal_components(study.latents.flat, settings.seed)
     return Page(
-        explorer,
-        projections,
-        cfg.color_by,
-        title=f"Latent space of {checkpoint_names([study.checkpoint])[0]}",
+        Explorer(module, study.latents, study.images, data["image_size"], data["pixel_mm"], settings.seed),
+        project_all(settings, components, methods),
+        settings.color_by,
+        title=f"Latent space of {checkpoint_names([study.checkpoint.path])[0]}",
         subtitle=f"{len(study.images)} images: {study.origin}",
         difference_limit=DIFFERENCE_SHARE * data_range,
     )

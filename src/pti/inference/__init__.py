@@ -1,0 +1,1 @@
+"""Apply trained modules to images: from Python (`pti.load`) and for the commands."""

@@ -1,4 +1,4 @@
-"""Trained models for other Python programs: NumPy arrays in raw units, in and out."""
+"""Trained models for other Python programs: NumPy arrays of raw values in and out. See `pti.load`."""
 
 from __future__ import annotations
 
@@ -13,74 +13,117 @@ from torch import Tensor, nn
 from pti.common.errors import UsageError
 from pti.common.randomness import sample_generator
 from pti.data import resize
-from pti.data.normalization import Normalization
+from pti.data.normalization import RangeNormalization
 from pti.inference.devices import choose_devices
-from pti.runs import checkpoint
+from pti.modules.protocols import Autoencoder, Translator, autoencoder_of
+from pti.runs.checkpoint import open_checkpoint
 
 Images = np.ndarray | Sequence[np.ndarray]
 """Raw images: one (H, W), several (N, H, W), or a sequence of (H, W) of any sizes; background exactly 0."""
 
 
 class Model:
-    """A trained module; `pti.load` makes one.
+    """A trained model for arrays; `pti.load` opens one.
 
     Attributes:
         module: the LightningModule, in evaluation mode.
-        image_size: side of the square that the networks see, pixels; other images are padded and resized.
-        config: the resolved configuration of the training, plain.
+        config: the resolved configuration of its training, as plain dicts and lists.
+        image_size: edge of the square that the networks work on, pixels. Images of other sizes are padded,
+            resized, and restored afterwards.
     """
 
     def __init__(self, module: nn.Module, config: dict[str, Any]) -> None:
         self.module = module
         self.config = config
         self.image_size = int(config["data"]["image_size"])
-        self._autoencoder: Any = getattr(module, "first_stage", module)
 
     @classmethod
     def load(cls, ckpt: str | Path, device: str = "auto") -> Model:
-        """See `pti.load`."""
-        path = checkpoint.resolve(str(ckpt))
-        chosen = choose_devices()[0] if device == "auto" else _device(device)
-        return cls(checkpoint.load(path, chosen), checkpoint.read(path)["config"])
+        """Open a checkpoint; see `pti.load`."""
+        chosen = choose_devices()[0] if device == "auto" else _usable_device(device)
+        opened = open_checkpoint(str(ckpt))
+        return cls(opened.load_module(chosen), opened.config)
 
-    def encode(self, images: Images) -> np.ndarray:
-        """Latents (N, C, h, w) float32: the means of the posteriors, not scaled."""
-        squares = self._squares(_listed(images))
-        return _array(self._needs("encode")(squares).mean)
-
-    def decode(self, latents: np.ndarray, like: Images | None = None) -> np.ndarray:
-        """Raw images (N, S, S), S = ``image_size``, of latents (N, C, h, w).
-
-        Args:
-            latents: as `encode` gives them, or anything between.
-            like: the images that set the scale, for a normalisation by each image's own statistics; else
-                unused.
+    @property
+    def autoencoder(self) -> Autoencoder:
+        """The model's autoencoder: stage 1 itself, or the one that stage 2 works in.
 
         Raises:
-            UsageError: ``like`` is needed and missing.
+            UsageError: the model has none, because it works on pixels.
         """
-        decode = self._needs("decode")
-        normalization: Normalization = self._autoencoder.normalization
-        if like is None and not hasattr(normalization, "bounds"):
-            raise UsageError(
-                "like: this model normalises each image by itself; give the images that were encoded."
-            )
-        given = torch.zeros(len(latents), 1, 1, 1) if like is None else self._squares(_listed(like))
-        statistics = normalization.statistics(given.to(self._device))
-        return _array(decode(torch.from_numpy(np.asarray(latents, np.float32)).to(self._device), statistics))[
-            :, 0
-        ]
+        autoencoder = autoencoder_of(self.module)
+        if autoencoder is None:
+            raise UsageError(f"found {type(self.module).__name__}, expected a model with an autoencoder.")
+        return autoencoder
 
+    @torch.inference_mode()
+    def encode(self, images: Images) -> np.ndarray:
+        """Encode images as latents.
+
+        Args:
+            images: raw images.
+
+        Returns:
+            (N, C, h, w) float32: the means of the posteriors, not scaled.
+
+        Raises:
+            UsageError: the model has no autoencoder.
+            ValueError: an array has another shape, or values that are not finite.
+        """
+        return _to_numpy(self.autoencoder.encode(self._squares(_image_list(images))).mean)
+
+    @torch.inference_mode()
+    def decode(self, latents: np.ndarray, like: Images | None = None) -> np.ndarray:
+        """Decode latents to images.
+
+        Args:
+            latents: (N, C, h, w), from `encode` or anything between such latents.
+            like: the N images that were encoded. Needed only by a model that normalises each image by its
+                own statistics.
+
+        Returns:
+            (N, S, S) float32 raw images with S = ``image_size``.
+
+        Raises:
+            UsageError: ``like`` is needed and missing, or the model has no autoencoder.
+            ValueError: an array of ``like`` has another shape, or values that are not finite.
+        """
+        autoencoder = self.autoencoder
+        if like is None and not isinstance(autoencoder.normalization, RangeNormalization):
+            raise UsageError(
+                "like: this model normalises each image by its own statistics; pass the images that were "
+                "encoded."
+            )
+        raw = torch.zeros(len(latents), 1, 1, 1) if like is None else self._squares(_image_list(like))
+        statistics = autoencoder.normalization.statistics(raw.to(self._device))
+        tensor = torch.from_numpy(np.asarray(latents, np.float32)).to(self._device)
+        return _to_numpy(autoencoder.decode(tensor, statistics))[:, 0]
+
+    @torch.inference_mode()
     def reconstruct(self, images: Images) -> np.ndarray | list[np.ndarray]:
-        """The images through the autoencoder and back, in the shape that they came in."""
-        listed = _listed(images)
-        squares = self._squares(listed)
-        statistics = self._autoencoder.normalization.statistics(squares)
-        found = self._needs("decode")(self._needs("encode")(squares).mean, statistics)
-        return _as_given(
-            [self._back(pixels, image) for pixels, image in zip(_array(found), listed, strict=True)], images
+        """Encode images and decode them again.
+
+        Args:
+            images: raw images.
+
+        Returns:
+            Raw images in the shape of ``images``: (H, W), (N, H, W), or a list of (H, W).
+
+        Raises:
+            UsageError: the model has no autoencoder.
+            ValueError: an array has another shape, or values that are not finite.
+        """
+        listed = _image_list(images)
+        squares, autoencoder = self._squares(listed), self.autoencoder
+        statistics = autoencoder.normalization.statistics(squares)
+        decoded = _to_numpy(autoencoder.decode(autoencoder.encode(squares).mean, statistics))[:, 0]
+        shapes = [(image.shape[0], image.shape[1]) for image in listed]
+        return _shaped_like(
+            [resize.restore_size(square, shape) for square, shape in zip(decoded, shapes, strict=True)],
+            images,
         )
 
+    @torch.inference_mode()
     def translate(
         self,
         images: Images,
@@ -90,93 +133,83 @@ class Model:
         names: Sequence[str] | None = None,
         guidance_scale: float | None = None,
     ) -> np.ndarray | list[np.ndarray]:
-        """Dente images to edente images, one batch for each sample.
+        """Sample edente images for dente images.
 
         Args:
-            images: raw.
-            samples: for each image.
-            steps: of the sampler; None = the checkpoint's own.
-            seed: of the noise.
-            names: of the images: with the same names and seed, the samples of the command ``translate``; None
-                = their numbers.
-            guidance_scale: 1 = none; None = the checkpoint's own.
+            images: raw dente images.
+            samples: number of samples per image.
+            steps: number of sampler steps; None = the checkpoint's own.
+            seed: seed of the noise.
+            names: names of the images; the command ``translate`` draws the same samples for the same names
+                and seed. None = ``"0"``, ``"1"``, ….
+            guidance_scale: 1 = no guidance; None = the checkpoint's own.
 
         Returns:
-            (samples, H, W) for one image, (N, samples, H, W) for an array, a list of (samples, H, W) for a
-            sequence.
+            Raw edente images: (samples, H, W) for one image, (N, samples, H, W) for an array, a list of
+            (samples, H, W) for a sequence.
 
         Raises:
-            UsageError: the checkpoint isn't one of stage 2.
+            UsageError: the checkpoint isn't one of stage 2, or does not support a setting.
+            ValueError: an array has another shape, or values that are not finite.
         """
-        if not hasattr(self.module, "translate"):
+        module = self.module
+        if not isinstance(module, Translator):
             raise UsageError(
-                f"found {type(self.module).__name__}, expected a checkpoint of stage 2, such as "
-                "best:ldm_demo."
+                f"found {type(module).__name__}, expected a checkpoint of stage 2, such as best:ldm_demo."
             )
-        listed = _listed(images)
+        listed = _image_list(images)
         names = [str(number) for number in range(len(listed))] if names is None else names
         squares = self._squares(listed)
-        drawn = []
-        with torch.inference_mode():
-            for sample in range(samples):
-                generators = [sample_generator(seed, name, sample) for name in names]
-                found: Tensor = self.module.translate(  # pyright: ignore[reportCallIssue]
-                    squares, generators, steps=steps, guidance_scale=guidance_scale
-                )
-                drawn.append(_array(found))
-        own_size: Any = self.module.at_own_size
-        stacks = [
-            own_size(image, np.stack([sample[index, 0] for sample in drawn]))
-            for index, image in enumerate(listed)
-        ]
-        return _as_given(stacks, images)
+        batches = []
+        for sample in range(samples):
+            generators = [sample_generator(seed, name, sample) for name in names]
+            batches.append(
+                _to_numpy(module.translate(squares, generators, steps=steps, guidance_scale=guidance_scale))[
+                    :, 0
+                ]
+            )
+        by_image = np.stack(batches, axis=1)
+        return _shaped_like(
+            [module.at_own_size(image, raws) for image, raws in zip(listed, by_image, strict=True)], images
+        )
 
     @property
     def _device(self) -> torch.device:
         return next(self.module.parameters()).device
 
-    def _needs(self, method: str) -> Any:
-        found = getattr(self._autoencoder, method, None)
-        if found is None:
-            raise UsageError(
-                f"found {type(self.module).__name__}, expected a model with an autoencoder to {method}."
-            )
-        return torch.inference_mode()(found)
-
     def _squares(self, images: Sequence[np.ndarray]) -> Tensor:
         squares = np.stack([resize.pad_and_resize(image, self.image_size) for image in images])
         return torch.from_numpy(squares)[:, None].to(self._device)
 
-    @staticmethod
-    def _back(pixels: np.ndarray, image: np.ndarray) -> np.ndarray:
-        height, width = image.shape
-        return resize.restore_size(pixels[0], (height, width))
 
+def _image_list(images: Images) -> list[np.ndarray]:
+    """Return a list of (H, W) float32 arrays.
 
-def _listed(images: Images) -> list[np.ndarray]:
-    """Each (H, W) float32. Raises ``ValueError`` for other shapes and values that aren't finite."""
-    listed = [images] if isinstance(images, np.ndarray) and images.ndim == 2 else list(images)
-    found = [np.asarray(image, np.float32) for image in listed]
-    if not found or any(image.ndim != 2 for image in found):
+    Raises:
+        ValueError: an array has another shape, or values that are not finite.
+    """
+    single = isinstance(images, np.ndarray) and images.ndim == 2
+    listed = [np.asarray(image, np.float32) for image in ([images] if single else images)]
+    if not listed or any(image.ndim != 2 for image in listed):
         raise ValueError(
-            f"raw images (H, W) or (N, H, W) are expected; found {[image.shape for image in found]}"
+            f"expected raw images (H, W) or (N, H, W), found {[image.shape for image in listed]}"
         )
-    if not all(np.isfinite(image).all() for image in found):
-        raise ValueError("raw images with finite values are expected; found NaN or infinity")
-    return found
+    if not all(np.isfinite(image).all() for image in listed):
+        raise ValueError("expected raw images with finite values, found NaN or infinity")
+    return listed
 
 
-def _as_given(results: list[np.ndarray], images: Images) -> np.ndarray | list[np.ndarray]:
+def _shaped_like(results: list[np.ndarray], images: Images) -> np.ndarray | list[np.ndarray]:
     if not isinstance(images, np.ndarray):
         return results
     return results[0] if images.ndim == 2 else np.stack(results)
 
 
-def _array(found: Tensor) -> np.ndarray:
-    return found.float().cpu().numpy()
+def _to_numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.float().cpu().numpy()
 
 
-def _device(name: str) -> torch.device:
+def _usable_device(name: str) -> torch.device:
     try:
         torch.empty(0, device=name)
         return torch.device(name)

@@ -1,4 +1,4 @@
-"""``calibration.json``: the conformal corrections that one evaluation found, for use by others."""
+"""``calibration.json``: read the conformal corrections that an evaluation fitted on validation patients."""
 
 import json
 import math
@@ -8,35 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from pti.common.errors import DataError
-from pti.evaluate.scores import Scores
-from pti.metrics.calibration import LEVELS, conformal_correction, patients_needed
+from pti.metrics.calibration import LEVELS, patients_needed
 
 MEASURES = ("height", "width_quarter", "width_half", "width_three_quarters")
-"""The measures that get intervals."""
+"""The lengths that get intervals."""
 
 Corrections = Mapping[str, Mapping[float, float]]
-"""Measure -> level -> correction, mm; infinite where there were too few patients."""
-
-
-def fit_corrections(scores: Scores) -> dict[str, dict[float, float]]:
-    """The corrections that make a method's intervals valid, found on these slices."""
-    return {
-        measure: {
-            level: conformal_correction(
-                scores.predicted[measure], scores.true[measure], scores.patients, level
-            )
-            for level in LEVELS
-        }
-        for measure in MEASURES
-    }
+"""Measure -> level -> correction, mm; infinite if there were too few patients."""
 
 
 def missing_calibration(corrections: Corrections, origin: str) -> list[str]:
-    """Why intervals have no finite correction, in words; empty where all have one.
+    """Explain which intervals have no finite correction, a note for each level; empty if all have one.
 
     Args:
         corrections: mm.
-        origin: what they were found on, in words.
+        origin: text that names the patients of the fit.
     """
     notes = []
     for level in LEVELS:
@@ -44,49 +30,25 @@ def missing_calibration(corrections: Corrections, origin: str) -> list[str]:
         if lacking:
             of = "" if len(lacking) == len(corrections) else f" of {', '.join(lacking)}"
             notes.append(
-                f"there is no corrected {level * 100:.0f} % interval{of}: it takes {patients_needed(level)} "
-                "validation patients at least, since what is found on P patients can't promise more than "
-                f"P / (P + 1); found on the {origin}"
+                f"there is no corrected {level * 100:.0f} % interval{of}: it needs at least "
+                f"{patients_needed(level)} validation patients, because a correction fitted on P patients "
+                f"guarantees a coverage of at most P / (P + 1); it was fitted on the {origin}"
             )
     return notes
-
-
-def calibration_text(scores: Scores, corrections: Corrections, origin: str, checkpoint: str) -> str:
-    """The file's text.
-
-    Args:
-        scores: that the corrections were found on.
-        corrections: mm.
-        origin: which patients these are, in words.
-        checkpoint: SHA-256 of the model's file.
-    """
-    content = {
-        "method": scores.method,
-        "checkpoint": checkpoint,
-        "samples": scores.samples,
-        "found_on": origin,
-        "slices": len(scores.names),
-        "patients": len(set(scores.patients)),
-        "corrections_mm": {
-            measure: {str(level): value if math.isfinite(value) else None for level, value in levels.items()}
-            for measure, levels in corrections.items()
-        },
-    }
-    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def read_calibration(
     path: Path, samples: int, checkpoint: str | None = None
 ) -> tuple[dict[str, dict[float, float]], str]:
-    """The corrections of a file, and in words where they come from.
+    """Read the corrections of a file, and the text that names the patients they were fitted on.
 
     Args:
         path: a ``calibration.json``.
-        samples: of each slice now; a correction is only valid for intervals from as many.
-        checkpoint: SHA-256 of the file of the model that is at work; None = not known.
+        samples: samples per slice now; a correction is only valid for the number it was fitted on.
+        checkpoint: SHA-256 of the checkpoint that made the samples; None = unknown.
 
     Raises:
-        DataError: it is no such file, or was found with another number of samples or another model.
+        DataError: The file isn't a calibration, or was fitted on another number of samples or another model.
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -97,31 +59,31 @@ def read_calibration(
             }
             for measure in MEASURES
         }
-        found, model = content["samples"], content["checkpoint"]
+        fitted_samples, model = content["samples"], content["checkpoint"]
         origin = f"{content['found_on']} ({content['patients']} patients)"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise DataError(f"{path}: expected a calibration.json that an evaluate command wrote.") from None
-    if found != samples:
+        raise DataError(f"{path}: expected a calibration.json written by pti evaluate.") from None
+    if fitted_samples != samples:
         raise DataError(
-            f"{path}: found on {found} samples a slice, but there are {samples} now. Use as many, or "
-            "calibrate anew."
+            f"{path}: fitted on {fitted_samples} samples per slice, but there are {samples} now. Use "
+            f"{fitted_samples} samples, or write a new calibration.json with pti evaluate."
         )
     if checkpoint is not None and checkpoint != model:
         raise DataError(
-            f"{path}: found with the checkpoint of SHA-256 {model[:12]}… ({content['method']}), but this one "
-            f"has {checkpoint[:12]}…. An evaluate command with it writes its own calibration.json."
+            f"{path}: fitted with the checkpoint of SHA-256 {model[:12]}… ({content['method']}), but this "
+            f"one has {checkpoint[:12]}…. Write a calibration.json for it with pti evaluate."
         )
     return corrections, origin
 
 
 @dataclass(frozen=True)
 class HeightCalibration:
-    """What makes intervals of the bone height valid.
+    """Calibration of the intervals of the bone height.
 
     Attributes:
-        corrections: level -> mm; infinite where there were too few patients.
-        origin: where they come from, in words.
-        notes: what the reader must know.
+        corrections: level -> mm; infinite if there were too few patients.
+        origin: text that names the patients of the fit.
+        notes: notes for the user.
     """
 
     corrections: Mapping[float, float]
@@ -130,7 +92,7 @@ class HeightCalibration:
 
 
 def read_height_calibration(path: Path, samples: int, checkpoint: str) -> HeightCalibration:
-    """What a file says of the height; arguments and errors as `read_calibration`."""
+    """Read the corrections of the height; arguments and errors as `read_calibration`."""
     corrections, origin = read_calibration(path, samples, checkpoint)
-    heights = corrections[MEASURES[0]]
-    return HeightCalibration(heights, origin, missing_calibration({MEASURES[0]: heights}, origin))
+    heights = corrections["height"]
+    return HeightCalibration(heights, origin, missing_calibration({"height": heights}, origin))

@@ -1,4 +1,4 @@
-"""A trained module's work on many images, in batches, on any number of devices."""
+"""Run a trained module on batches of images, on any number of devices."""
 
 import multiprocessing
 import os
@@ -13,23 +13,26 @@ from torch import nn
 
 from pti.common.errors import DataError, UsageError
 from pti.common.processes import follow_parent
+from pti.modules.protocols import Autoencoder, Translator
 
 Batch = TypeVar("Batch")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
-Load = Callable[[], nn.Module]
+Load = Callable[[], Any]
+"""Builds a module on the CPU."""
 
-_AHEAD = 2  # batches handed out for each device: one at work, one waiting
+_BATCHES_PER_DEVICE = 2  # one being computed, one waiting
 
 
 def choose_devices(accelerator: str = "auto", devices: int | str = "auto") -> list[torch.device]:
-    """The devices to work on.
+    """Choose the devices to run on.
 
     Args:
-        accelerator: ``cpu``, ``cuda`` (or ``gpu``), ``mps``, or ``auto``: the best that there is.
-        devices: how many; ``auto``: all GPUs, or one CPU process. Of the CPU: that many processes.
+        accelerator: ``cpu``, ``cuda`` (or ``gpu``), ``mps``, or ``auto``: the best available.
+        devices: number of devices, or of processes on the CPU; ``auto``: all GPUs, or one CPU process.
 
     Raises:
-        UsageError: there are none of that kind, or not that many.
+        UsageError: this machine has no such devices, or not that many.
     """
     kind = {"gpu": "cuda"}.get(accelerator, accelerator)
     available = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
@@ -40,63 +43,75 @@ def choose_devices(accelerator: str = "auto", devices: int | str = "auto") -> li
     most = os.cpu_count() or 1 if kind == "cpu" else available[kind]
     count = (1 if kind == "cpu" else most) if devices == "auto" else devices
     if not isinstance(count, int) or not 1 <= count <= most:
-        raise UsageError(f"devices={devices}: found {most} of the kind {kind}, expected auto or 1 to {most}.")
+        raise UsageError(
+            f"devices={devices}: this machine has {most} of kind {kind}, expected auto or 1 to {most}."
+        )
     return [torch.device(kind, index) if kind == "cuda" else torch.device(kind) for index in range(count)]
+
+
+def device_of(module: Autoencoder | Translator) -> torch.device:
+    """Return the device that a trained module is on."""
+    return next(module.normalization.buffers()).device
+
+
+def batched(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """Cut a sequence into batches; the last one may be smaller."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def run_batches(
     load: Load,
-    work: Callable[[nn.Module, Batch], Result],
+    work: Callable[[Any, Batch], Result],
     batches: Iterable[Batch],
     devices: Sequence[torch.device],
 ) -> Iterator[Result]:
-    """Yield ``work(module, batch)`` for each batch, as they get done; the order is open with several devices.
+    """Yield ``work(module, batch)`` for each batch as it completes; in order only on a single device.
 
-    One device works in this process, several in a process each, which takes the next batch when it is free.
-    ``load``, ``work``, batches and results must be picklable then.
+    A single device is used from this process. Several devices get one process each, which takes the next
+    batch when it is free; ``load``, ``work``, batches and results must then be picklable.
 
     Args:
-        load: builds the module, on the CPU, once for each device.
-        work: gets the module on its device in evaluation mode; gradients are off.
-        batches: what to work on.
+        load: builds the module on the CPU; called once per device.
+        work: receives the module on its device, in evaluation mode and with gradients off.
+        batches: the batches to process.
         devices: from :func:`choose_devices`.
 
     Raises:
-        DataError: a process was killed from outside, for lack of memory for example.
+        DataError: a process was killed, for example because memory ran out.
     """
     if len(devices) == 1:
-        module = _prepared(load, devices[0])
+        module = _prepare(load, devices[0])
         for batch in batches:
-            # Entered for each batch: a generator would leave the mode on between its yields.
+            # Entered for each batch: around the loop, it would stay active between the yields.
             with torch.inference_mode():
                 result = work(module, batch)
             yield result
         return
     context = multiprocessing.get_context("spawn")
-    waiting = context.Queue()
+    free = context.Queue()
     for device in devices:
-        waiting.put(str(device))
-    arguments = (load, waiting, max(1, torch.get_num_threads() // len(devices)))
-    pool = ProcessPoolExecutor(len(devices), context, _start, arguments)
+        free.put(str(device))
+    arguments = (load, free, max(1, torch.get_num_threads() // len(devices)))
+    pool = ProcessPoolExecutor(len(devices), context, _start_worker, arguments)
     try:
-        yield from _in_pool(pool, work, iter(batches), _AHEAD * len(devices))
+        yield from _run_in_pool(pool, work, iter(batches), _BATCHES_PER_DEVICE * len(devices))
     except BrokenProcessPool:
         raise DataError(
-            "A process was ended from outside, perhaps for lack of memory. What it had done is kept: run the "
-            "same command again, with a smaller batch_size or fewer devices."
+            "A process was killed, perhaps because memory ran out. Finished results are kept: run the same "
+            "command again with a smaller batch_size or fewer devices."
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_pool(
+def _run_in_pool(
     pool: ProcessPoolExecutor,
-    work: Callable[[nn.Module, Batch], Result],
+    work: Callable[[Any, Batch], Result],
     batches: Iterator[Batch],
-    ahead: int,
+    limit: int,
 ) -> Iterator[Result]:
-    """Hand out batches as results come in, so that an endless number of them needs little memory."""
-    running = {pool.submit(_work, work, batch) for batch in islice(batches, ahead)}
+    """Keep at most ``limit`` batches submitted, so that any number of them needs little memory."""
+    running = {pool.submit(_work, work, batch) for batch in islice(batches, limit)}
     while running:
         done, running = wait(running, return_when=FIRST_COMPLETED)
         running |= {pool.submit(_work, work, batch) for batch in islice(batches, len(done))}
@@ -107,20 +122,19 @@ def _in_pool(
 _module: nn.Module | None = None  # of a worker process
 
 
-def _start(load: Load, waiting: Any, threads: int) -> None:
+def _start_worker(load: Load, free: Any, threads: int) -> None:
     follow_parent()
-    global _module  # a pool's initializer has no other way to keep something
+    global _module  # the initializer of a pool can't hand over anything in another way
     torch.set_num_threads(threads)
-    _module = _prepared(load, torch.device(waiting.get()))
+    _module = _prepare(load, torch.device(free.get()))
 
 
-def _work(work: Callable[[nn.Module, Batch], Result], batch: Batch) -> Result:
-    assert _module is not None
+def _work(work: Callable[[Any, Batch], Result], batch: Batch) -> Result:
     with torch.inference_mode():
         return work(_module, batch)
 
 
-def _prepared(load: Load, device: torch.device) -> nn.Module:
+def _prepare(load: Load, device: torch.device) -> nn.Module:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return load().to(device).eval()

@@ -1,57 +1,102 @@
-"""A picture of one image's translation: condition, target, samples, their mean and how they vary."""
+"""Draw the picture of a translated or reconstructed image, with its main values."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from pti.drawing.height_text import height_in_words
-from pti.drawing.panels import grey, sequential, tissue_window, titled_row
+from pti.drawing.height_text import height_text
+from pti.drawing.panels import diverging, grey, sequential, tissue_window, titled_row
+from pti.metrics.calibration import INTERVAL
 from pti.metrics.translation import mean_image, spread_image
 
-MOST_SAMPLES = 4
+MAX_SAMPLES = 4
 SPREAD_SHARE = 0.1
-"""Share of the data range at which a standard deviation gets its full colour; one scale for all images."""
+"""Share of the data range at which a standard deviation has its full colour: one scale for all images."""
+DIFFERENCE_SHARE = 0.1
+"""Share of the data range at which a difference has its full colour."""
 
 
 def draw_translation(
     name: str,
     condition: np.ndarray,
     samples: Sequence[np.ndarray],
-    figures: Mapping[str, Any],
+    metrics: Mapping[str, Any],
     data_range: float,
     target: np.ndarray | None = None,
 ) -> Image.Image:
-    """Condition | target | up to 4 samples | mean | standard deviation, the last two of several samples only.
+    """Draw condition | target | up to 4 samples | mean | standard deviation.
+
+    Mean and standard deviation are drawn for two samples or more.
 
     Args:
-        name: of the image.
-        condition: (H, W) raw image; its tissue makes the window of grey of all panels.
+        name: name of the image.
+        condition: (H, W) raw image; the grey window of all panels comes from its tissue.
         samples: (H, W) raw images.
-        figures: from `pti.metrics.translation`: `translation_figures`, and `height_interval` if known.
-        data_range: of the data set, raw units.
-        target: (H, W) raw image; None leaves its panel out.
+        metrics: from `translation_metrics` and `height_interval` of `pti.metrics.translation`.
+        data_range: data range of the set, raw units.
+        target: (H, W) raw image; None = no target panel.
     """
     window = tissue_window(condition)
     panels = [("condition", grey(condition, window))]
     if target is not None:
         panels.append(("target", grey(target, window)))
-    shown = samples[:MOST_SAMPLES]
-    panels += [(f"sample {number}", grey(sample, window)) for number, sample in enumerate(shown)]
-    bar = None
+    panels += [(f"sample {number}", grey(raw, window)) for number, raw in enumerate(samples[:MAX_SAMPLES])]
+    color_bar = None
     if len(samples) > 1:
         limit = SPREAD_SHARE * data_range
         panels.append((f"mean of {len(samples)}", grey(mean_image(samples), window)))
         panels.append(("standard deviation", sequential(spread_image(samples), limit)))
-        bar = (len(panels) - 1, "0", f"{limit:.3g}")
-    return titled_row(panels, f"{name}\n{_in_words(figures)}", bar, lambda place: sequential(place, 1))
+        color_bar = (len(panels) - 1, "0", f"{limit:.3g}")
+    text = f"bone height {metrics['condition_height_mm']:.1f} → {predicted_height(metrics)}"
+    if target is not None:
+        image = "mean: " if len(samples) > 1 else ""
+        text += f"; target {metrics['target_height_mm']:.1f} mm"
+        text += f"; {image}PSNR {metrics['psnr']:.1f} dB, SSIM {metrics['ssim']:.3f}"
+    return titled_row(panels, f"{name}\n{text}", color_bar, lambda place: sequential(place, 1))
 
 
-def _in_words(figures: Mapping[str, Any]) -> str:
-    words = f"bone height {figures['condition_height_mm']:.1f} → {height_in_words(figures)}"
-    if "target_height_mm" not in figures:
-        return words
-    words += f"; target {figures['target_height_mm']:.1f} mm"
-    of_what = "mean: " if len(figures["samples"]) > 1 else ""
-    return words + f"; {of_what}PSNR {figures['psnr']:.1f} dB, SSIM {figures['ssim']:.3f}"
+def predicted_height(metrics: Mapping[str, Any]) -> str:
+    """Format the predicted height of an image, with its interval or the range of its samples."""
+    heights = [sample["bone_height_mm"] for sample in metrics["samples"]]
+    level, low, high = (metrics.get(key) for key in INTERVAL)
+    calibrated = level is not None and low is not None and high is not None
+    return height_text(metrics["bone_height_mm"], heights, (level, low, high) if calibrated else None)
+
+
+def draw_reconstruction(
+    name: str,
+    original: np.ndarray,
+    reconstruction: np.ndarray,
+    metrics: Mapping[str, Any],
+    data_range: float,
+) -> Image.Image:
+    """Draw original | reconstruction | reconstruction − original.
+
+    Args:
+        name: name of the image.
+        original: (H, W) raw image; the grey window of both images comes from its tissue.
+        reconstruction: (H, W) raw image.
+        metrics: ``psnr``, ``ssim``, ``bone_height_mm`` and ``reconstructed_bone_height_mm``.
+        data_range: data range of the set, raw units.
+    """
+    window = tissue_window(original)
+    limit = DIFFERENCE_SHARE * data_range
+    panels = [
+        ("original", grey(original, window)),
+        ("reconstruction", grey(reconstruction, window)),
+        ("reconstruction − original", diverging(reconstruction - original, limit)),
+    ]
+    heights = "{bone_height_mm:.2f} → {reconstructed_bone_height_mm:.2f} mm".format(**metrics)
+    text = f"PSNR {metrics['psnr']:.1f} dB, SSIM {metrics['ssim']:.3f}, bone height {heights}"
+    return titled_row(panels, f"{name}\n{text}", (2, f"−{limit:.3g}", f"+{limit:.3g}"))
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG beside ``path`` and rename it into place, so that no reader sees a partial file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    picture.save(partial, "PNG")
+    partial.replace(path)

@@ -1,4 +1,4 @@
-"""Images through a trained autoencoder and back to files: raw reconstructions, comparisons, figures."""
+"""Reconstruct images with a trained autoencoder, and write raw images, comparisons and metrics."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,43 +8,45 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
+from pti.common.progress import track
 from pti.data import resize, tif
 from pti.data.input_images import InputImage
-from pti.drawing.panels import diverging, grey, tissue_window, titled_row
+from pti.data.normalization import Normalization, RangeNormalization
+from pti.inference.devices import Load, batched, device_of, run_batches
+from pti.inference.pictures import draw_reconstruction, save_picture
 from pti.metrics.image import reconstruction_metrics
 from pti.metrics.morphometry import bone_mask, measure
+from pti.modules.protocols import Autoencoder, reconstruct
+from pti.runs.manifest import Manifest
 
 RAW, COMPARISONS = "reconstructions", "comparisons"
-DIFFERENCE_SHARE = 0.1
-"""Share of the data range at which a difference gets its full colour."""
 
-_WRITERS = 4
+_IO_THREADS = 4
 
 
 @dataclass(frozen=True)
-class Reconstructed:
-    """One image's results: what was written, and the figures of ``metrics.csv``."""
+class ReconstructedImage:
+    """The files written for one image, and its row of ``metrics.csv``."""
 
     source: InputImage
     files: list[Path]
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Reconstruct:
-    """Reconstructs a batch of images and writes what belongs to each.
+class ReconstructBatch:
+    """Reconstruct a batch of images and write the results of each, at the input's own size and resolution.
 
-    Below ``output_dir``: ``reconstructions/NAME.tif`` in raw units, ``comparisons/NAME.tif`` (original |
-    reconstruction | reconstruction - original, side by side, raw units) and ``comparisons/NAME.png``, the
-    same to look at. All at the input's own size and resolution.
+    Writes below ``output_dir``: ``reconstructions/NAME.tif`` in raw units, ``comparisons/NAME.tif``
+    (original | reconstruction | reconstruction - original, side by side, raw units) and
+    ``comparisons/NAME.png``, the same as a picture.
 
     Attributes:
-        output_dir: existing folder.
-        image_size: side of the square that the network sees, pixels.
-        pixel_mm: edge of a pixel in mm, for files that don't say.
-        data_range: of the data set, raw units, for PSNR and SSIM and the colours of differences.
+        output_dir: an existing folder.
+        image_size: edge of the square that the network works on, pixels.
+        pixel_mm: edge of a pixel in mm, for files without a resolution.
+        data_range: data range of the set, raw units, for PSNR, SSIM and the colours of differences.
     """
 
     output_dir: Path
@@ -52,16 +54,20 @@ class Reconstruct:
     pixel_mm: float
     data_range: float
 
-    def __call__(self, module: nn.Module, sources: Sequence[InputImage]) -> list[Reconstructed]:
-        """The results of a batch, in its order."""
-        with ThreadPoolExecutor(_WRITERS) as threads:
+    def __call__(self, module: Autoencoder, sources: Sequence[InputImage]) -> list[ReconstructedImage]:
+        """Return the results of a batch, in its order."""
+        with ThreadPoolExecutor(_IO_THREADS) as threads:
             images = list(threads.map(lambda source: tif.read(source.path), sources))
-            found = reconstruct_images(module, [image.pixels for image in images], self.image_size)
-            return list(threads.map(self._finish, sources, images, found))
+            reconstructed = reconstruct_images(module, [image.pixels for image in images], self.image_size)
+            return list(threads.map(self._finish, sources, images, reconstructed))
 
-    def _finish(self, source: InputImage, image: tif.TifImage, reconstruction: np.ndarray) -> Reconstructed:
+    def _finish(
+        self, source: InputImage, image: tif.TifImage, reconstruction: np.ndarray
+    ) -> ReconstructedImage:
         original, pixel_mm = image.pixels, image.pixel_mm or self.pixel_mm
-        figures = {
+        metrics = {
+            "patient": source.patient,
+            "pixel_mm": pixel_mm,
             **reconstruction_metrics(original, reconstruction, pixel_mm, self.data_range),
             "bone_height_mm": measure(bone_mask(original), pixel_mm).height * pixel_mm,
             "reconstructed_bone_height_mm": measure(bone_mask(reconstruction), pixel_mm).height * pixel_mm,
@@ -73,54 +79,62 @@ class Reconstruct:
         ]
         for file in files:
             file.parent.mkdir(parents=True, exist_ok=True)
-        difference = reconstruction - original
+        comparison = np.concatenate([original, reconstruction, reconstruction - original], axis=1)
         tif.write(files[0], reconstruction, image.pixel_mm)
-        tif.write(files[1], np.concatenate([original, reconstruction, difference], axis=1), image.pixel_mm)
-        self._draw(files[2], source, original, reconstruction, figures)
-        figures = {"patient": source.patient, "pixel_mm": pixel_mm, **figures}
-        return Reconstructed(source, files, figures)
-
-    def _draw(
-        self,
-        path: Path,
-        source: InputImage,
-        original: np.ndarray,
-        reconstruction: np.ndarray,
-        figures: dict[str, float],
-    ) -> None:
-        window = tissue_window(original)  # the image's own: never dark, whatever the other images hold
-        limit = DIFFERENCE_SHARE * self.data_range
-        panels = [
-            ("original", grey(original, window)),
-            ("reconstruction", grey(reconstruction, window)),
-            ("reconstruction − original", diverging(reconstruction - original, limit)),
-        ]
-        heights = "{bone_height_mm:.2f} → {reconstructed_bone_height_mm:.2f} mm".format(**figures)
-        words = f"PSNR {figures['psnr']:.1f} dB, SSIM {figures['ssim']:.3f}, bone height {heights}"
-        picture = titled_row(panels, f"{source.name}\n{words}", (2, f"−{limit:.3g}", f"+{limit:.3g}"))
-        beside = path.with_name(f".{path.name}.part")
-        picture.save(beside, "PNG")
-        beside.replace(path)
+        tif.write(files[1], comparison, image.pixel_mm)
+        picture = draw_reconstruction(source.name, original, reconstruction, metrics, self.data_range)
+        save_picture(picture, files[2])
+        return ReconstructedImage(source, files, metrics)
 
 
-def reconstruct_images(module: nn.Module, images: Sequence[np.ndarray], image_size: int) -> list[np.ndarray]:
-    """Raw images (H, W) of any sizes through ``module.reconstruct``, each back at its own size."""
-    device = next(module.parameters()).device
+def reconstruct_all(
+    load: Load,
+    work: ReconstructBatch,
+    images: Sequence[InputImage],
+    manifest: Manifest,
+    batch_size: int,
+    devices: Sequence[torch.device],
+) -> None:
+    """Reconstruct the images that the manifest doesn't list yet, and note them there.
+
+    Args:
+        load: builds the module on the CPU; called once per device.
+        work: reconstructs a batch; picklable if there are several devices.
+        images: the images to reconstruct.
+        manifest: manifest of the output folder.
+        batch_size: images at a time on each device.
+        devices: from `choose_devices`.
+    """
+    waiting = [image for image in images if not manifest.is_done(image.name, image.path)]
+    if len(waiting) < len(images):
+        print(f"Resuming: {len(images) - len(waiting)} of {len(images)} images are done.")
+    batches = batched(waiting, batch_size)
+    results = (result for batch in run_batches(load, work, batches, devices) for result in batch)
+    for result in track(results, "Reconstructing", total=len(waiting)):
+        manifest.add(result.source.name, result.source.path, result.files, result.metrics)
+
+
+def reconstruct_images(
+    module: Autoencoder, images: Sequence[np.ndarray], image_size: int
+) -> list[np.ndarray]:
+    """Reconstruct raw images (H, W) of any sizes, each at its own size."""
     squares = np.stack([resize.pad_and_resize(image, image_size) for image in images])[:, None]
-    found: Tensor = module.reconstruct(torch.from_numpy(squares).to(device))  # pyright: ignore[reportCallIssue]
-    pixels = found.float().cpu().numpy()[:, 0]
-    return [resize.restore_size(pixels[index], image.shape) for index, image in enumerate(images)]  # pyright: ignore[reportArgumentType]
+    raw = torch.from_numpy(squares).to(device_of(module))
+    pixels = reconstruct(module, raw).float().cpu().numpy()[:, 0]
+    shapes = [(image.shape[0], image.shape[1]) for image in images]
+    return [resize.restore_size(square, shape) for square, shape in zip(pixels, shapes, strict=True)]
 
 
-def fixed_data_range(normalization: nn.Module, tissue: tuple[float, float]) -> tuple[float, str]:
-    """The data range of a whole set in raw units, and where it comes from.
+def fixed_data_range(normalization: Normalization, tissue: tuple[float, float]) -> tuple[float, str]:
+    """Return one data range for a whole set in raw units, and how it was chosen.
 
     Args:
         normalization: the checkpoint's.
-        tissue: lowest and highest tissue of the images; used where the normalisation keeps no statistics of
-            a set.
+        tissue: lowest and highest tissue value of the images; used if the normalisation has no statistics of
+            its training set.
     """
-    bounds = getattr(normalization, "bounds", None)
-    low, high = tissue if bounds is None else bounds[:2].tolist()
-    origin = "the images' tissue" if bounds is None else "the training set's tissue (percentiles)"
+    if isinstance(normalization, RangeNormalization):
+        (low, high), origin = normalization.bounds[:2].tolist(), "the training set's tissue (percentiles)"
+    else:
+        (low, high), origin = tissue, "the images' tissue"
     return float(high - min(low, 0.0)), f"from background to the top of {origin}"

@@ -1,6 +1,6 @@
-"""Summarize the samples of one image: mean, standard deviation, picture, measurements."""
+"""Summarize the samples of one image: mean, standard deviation, picture and measurements."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from pti.common.errors import DataError
 from pti.common.randomness import sample_generator
 from pti.data import tif
 from pti.data.input_images import InputImage
-from pti.inference.pictures import draw_translation
+from pti.inference.pictures import draw_translation, save_picture
 from pti.inference.sampling import SAMPLES, SampleTask, Sampling
-from pti.metrics.translation import height_interval, mean_image, spread_image, translation_figures
+from pti.metrics.calibration import INTERVAL
+from pti.metrics.translation import height_interval, mean_image, spread_image, translation_metrics
+from pti.runs.manifest import Manifest
 
 MEAN, SPREAD, PICTURES = "mean", "spread", "pictures"
 FOLDERS = (SAMPLES, MEAN, SPREAD, PICTURES)
@@ -21,17 +23,17 @@ FOLDERS = (SAMPLES, MEAN, SPREAD, PICTURES)
 
 @dataclass(frozen=True)
 class SummarizeImage:
-    """Sums up an image whose samples are all written: mean, spread, picture, figures.
+    """Summarize an image once all its samples are written.
 
-    It reads the samples' files, so that it doesn't matter when and where they were made.
+    It reads the samples from their files, so that it doesn't matter when and where they were computed.
 
     Attributes:
-        output_dir: the folder of the samples.
-        sampling: how they were made.
-        pixel_mm: edge of a pixel in mm, for files that don't say.
-        data_range: of the data set, raw units.
+        output_dir: the folder with the samples.
+        sampling: settings of the samples.
+        pixel_mm: edge of a pixel in mm, for files without a resolution.
+        data_range: data range of the set, raw units.
         targets: name -> file of the target, where it is known.
-        corrections: of the heights' intervals, level -> mm; None = not known.
+        corrections: corrections of the height intervals, level -> mm; None = no intervals.
     """
 
     output_dir: Path
@@ -42,55 +44,72 @@ class SummarizeImage:
     corrections: Mapping[float, float] | None = None
 
     def files(self, source: InputImage) -> list[Path]:
-        """What is written for an image; the standard deviation only of several samples."""
+        """List the files of an image; a single sample has no standard deviation."""
         names = {MEAN: ".tif", SPREAD: ".tif", PICTURES: ".png"}
         if self.sampling.samples == 1:
             del names[SPREAD]
-        return [self.output_dir / folder / f"{source.name}{end}" for folder, end in names.items()]
+        return [self.output_dir / folder / f"{source.name}{suffix}" for folder, suffix in names.items()]
+
+    def tasks(self, source: InputImage) -> list[SampleTask]:
+        """List the samples of an image."""
+        return [SampleTask(source, number) for number in range(self.sampling.samples)]
 
     def __call__(self, source: InputImage) -> dict[str, Any]:
-        """Write the image's files; its figures, as `translation_figures` and `height_interval`, with names
-        and seeds."""
+        """Write the files of an image and measure it.
+
+        Returns:
+            The values of `translation_metrics` and `height_interval`, the patient, the resolution, and the
+            number, seed and file of each sample.
+        """
         image = tif.read(source.path)
-        items = [SampleTask(source, number) for number in range(self.sampling.samples)]
-        samples = [tif.read(self.output_dir / item.file).pixels for item in items]
-        target = self._target(source, image.pixels)
+        tasks = self.tasks(source)
+        samples = [tif.read(self.output_dir / task.file).pixels for task in tasks]
+        target = self._read_target(source, image.pixels)
         pixel_mm = image.pixel_mm or self.pixel_mm
-        figures = translation_figures(image.pixels, samples, pixel_mm, self.data_range, target)
-        figures |= height_interval(figures, self.corrections)
-        for item, of_sample in zip(items, figures["samples"], strict=True):
-            generator = sample_generator(self.sampling.seed, source.name, item.sample)
-            of_sample.update(sample=item.sample, seed=generator.initial_seed(), file=item.file)
-        self._write(source, image, samples, target, figures)
-        return {"patient": source.patient, "pixel_mm": pixel_mm, **figures}
-
-    def _target(self, source: InputImage, condition: np.ndarray) -> np.ndarray | None:
-        if source.name not in self.targets:
-            return None
-        path = self.targets[source.name]
-        target = tif.read(path).pixels
-        if target.shape != condition.shape:
-            raise DataError(
-                f"{path}: found {target.shape[0]} × {target.shape[1]} pixels, expected as many as in its "
-                f"condition {source.path}, {condition.shape[0]} × {condition.shape[1]}. Run pti check."
-            )
-        return target
-
-    def _write(
-        self,
-        source: InputImage,
-        image: tif.TifImage,
-        samples: Sequence[np.ndarray],
-        target: np.ndarray | None,
-        figures: Mapping[str, Any],
-    ) -> None:
-        mean, *spread_files, picture = self.files(source)
-        for file in (mean, *spread_files, picture):
+        metrics = translation_metrics(image.pixels, samples, pixel_mm, self.data_range, target)
+        metrics |= height_interval(metrics, self.corrections)
+        for task, row in zip(tasks, metrics["samples"], strict=True):
+            generator = sample_generator(self.sampling.seed, source.name, task.sample)
+            row.update(sample=task.sample, seed=generator.initial_seed(), file=task.file)
+        mean, *spread, picture = self.files(source)
+        for file in (mean, *spread):
             file.parent.mkdir(parents=True, exist_ok=True)
         tif.write(mean, mean_image(samples), image.pixel_mm)
-        for file in spread_files:
+        for file in spread:
             tif.write(file, spread_image(samples), image.pixel_mm)
-        drawn = draw_translation(source.name, image.pixels, samples, figures, self.data_range, target)
-        beside = picture.with_name(f".{picture.name}.part")
-        drawn.save(beside, "PNG")
-        beside.replace(picture)
+        drawn = draw_translation(source.name, image.pixels, samples, metrics, self.data_range, target)
+        save_picture(drawn, picture)
+        return {"patient": source.patient, "pixel_mm": pixel_mm, **metrics}
+
+    def record(self, manifest: Manifest, source: InputImage, metrics: Mapping[str, Any]) -> None:
+        """Note in the manifest that an image is summarized."""
+        manifest.add(self._row_name(source), source.path, self.files(source), metrics)
+
+    def recorded(self, manifest: Manifest, source: InputImage) -> dict[str, Any]:
+        """Return the name and the measurements of an image that is summarized."""
+        return {"name": source.name, **manifest.rows[self._row_name(source)]["figures"]}
+
+    def is_done(self, manifest: Manifest, source: InputImage) -> bool:
+        """Test whether an earlier run summarized the image with the same calibration."""
+        if not manifest.is_done(self._row_name(source), source.path):
+            return False
+        metrics = self.recorded(manifest, source)
+        interval = {key: metrics[key] for key in INTERVAL if key in metrics}
+        return interval == height_interval(metrics, self.corrections)
+
+    def _row_name(self, source: InputImage) -> str:
+        """Name the manifest's row after the first file, because an image may be called like a sample."""
+        return self.files(source)[0].relative_to(self.output_dir).as_posix()
+
+    def _read_target(self, source: InputImage, condition: np.ndarray) -> np.ndarray | None:
+        path = self.targets.get(source.name)
+        if path is None:
+            return None
+        target = tif.read(path).pixels
+        if target.shape != condition.shape:
+            height, width = target.shape
+            raise DataError(
+                f"{path}: found {height} × {width} pixels, expected the size of its condition {source.path}, "
+                f"{condition.shape[0]} × {condition.shape[1]}. Run pti check."
+            )
+        return target

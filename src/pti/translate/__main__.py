@@ -1,13 +1,13 @@
 """``python -m pti.translate``: sample edente images from dente images, and show how certain the model is."""
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from pti.cli.command import command
 from pti.cli.overrides import require_checkpoint_and_images
 from pti.common.errors import UsageError
-from pti.runs.locate import resolve
 
 SPLITS = ("train", "val", "test")
 
@@ -39,23 +39,23 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     """Find the images, translate those that aren't done yet, and summarize."""
     from hydra.utils import instantiate
 
+    from pti.inference.bone_sizes import mean_height_loss_mm
     from pti.inference.calibration_file import read_height_calibration
     from pti.inference.devices import choose_devices
     from pti.inference.inputs import find_inputs
     from pti.inference.sampling import Sampling
-    from pti.inference.tables import finish
     from pti.inference.translator import open_translator, translate_images
-    from pti.metrics.translation import mean_height_loss_mm
-    from pti.runs.summary import hash_file
+    from pti.translate.tables import finish
 
     devices = choose_devices(cfg.accelerator, cfg.devices)
-    translator = open_translator(resolve(str(cfg.ckpt)))
+    translator = open_translator(str(cfg.ckpt))
+    overrides: Any = OmegaConf.to_container(cfg.data)
     inputs = find_inputs(
         translator.data,
         cfg.split,
         str(cfg.ckpt),
         input_dir=cfg.input_dir,
-        overrides=OmegaConf.to_container(cfg.data),  # pyright: ignore[reportArgumentType]
+        overrides=overrides,
         num_samples=cfg.num_samples,
         skip=output_dir,
         with_targets=True,
@@ -64,9 +64,8 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     calibration = None
     if cfg.calibration is not None:
         count = 1 if translator.module.deterministic else cfg.samples
-        calibration = read_height_calibration(
-            Path(str(cfg.calibration)).expanduser(), count, hash_file(translator.path)
-        )
+        path = Path(str(cfg.calibration)).expanduser()
+        calibration = read_height_calibration(path, count, translator.sha256)
         for note in calibration.notes:
             print(f"Note: {note}.")
     translations = translate_images(

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pti.inference.pictures import draw_translation
-from pti.inference.tables import Translations, finish
+from pti.inference.pictures import draw_translation, predicted_height
+from pti.inference.translator import Translations
+from pti.translate.tables import finish
 
 
 def row(name: str, target: float | None, heights: list[float]) -> dict[str, Any]:
@@ -22,21 +23,21 @@ def row(name: str, target: float | None, heights: list[float]) -> dict[str, Any]
         }
         for number, h in enumerate(heights)
     ]
-    found: dict[str, Any] = {"name": name, "patient": name[0], "pixel_mm": 0.2, "samples": samples}
-    found |= {"condition_height_mm": 20.0, "median_sample": 0, "bone_height_mm": heights[0]}
-    found["height_spread_mm"] = float(np.std(heights))
+    metrics: dict[str, Any] = {"name": name, "patient": name[0], "pixel_mm": 0.2, "samples": samples}
+    metrics |= {"condition_height_mm": 20.0, "median_sample": 0, "bone_height_mm": heights[0]}
+    metrics["height_spread_mm"] = float(np.std(heights))
     if target is not None:
         likeness = {"psnr": float("inf"), "ssim": 0.9, "bone_dice": float("nan")}
         for sample in samples:
             sample |= {"height_error_mm": abs(sample["bone_height_mm"] - target), **likeness}
-        found |= {"target_height_mm": target, "height_error_mm": samples[0]["height_error_mm"], **likeness}
-    return found
+        metrics |= {"target_height_mm": target, "height_error_mm": samples[0]["height_error_mm"], **likeness}
+    return metrics
 
 
 def written(
     folder: Path, rows: list[dict], samples: int, loss: float | None, calibration: str | None = None
 ) -> tuple[dict, list[dict]]:
-    """The summary's figures, and the images' table."""
+    """Write tables and summary; return the summary's metrics and the rows of the images' table."""
     checkpoint = folder / "best.ckpt"
     checkpoint.write_text("weights")
     settings = {"samples": samples, "sampler": None, "steps": None, "guidance_scale": None, "seed": 3}
@@ -86,7 +87,7 @@ def test_intervals_stand_in_the_tables_the_summary_and_the_terminal(tmp_path, ca
     assert "a: height 12.5 mm, 90 %: 11.0–13.5\n" in capsys.readouterr().out
 
 
-def test_uncalibrated_samples_promise_nothing(tmp_path, capsys):
+def test_uncalibrated_samples_have_no_intervals(tmp_path, capsys):
     figures, images = written(tmp_path, [row("a", 12.0, [12.5, 11.0])], 2, None)
     assert not any("interval" in key or "calibration" in key for key in (*figures, *images[0]))
     printed = capsys.readouterr().out
@@ -106,7 +107,7 @@ def test_without_targets_there_is_nothing_to_compare(tmp_path):
     assert "psnr" not in images[0]
 
 
-def test_the_spread_has_colours_of_its_own():
+def test_only_the_standard_deviation_is_coloured():
     condition = np.zeros((32, 32), np.float32)
     condition[8:28, 8:24] = 1000
     samples = [condition * factor for factor in (0.8, 1.0, 1.2)]
@@ -116,3 +117,10 @@ def test_the_spread_has_colours_of_its_own():
     colourful = np.abs(picture[..., 0] - picture[..., 2]) > 60
     assert not colourful[:, : 5 * width].any()
     assert colourful[:, 5 * width :].mean() > 0.1
+
+
+def test_the_predicted_height_of_an_image_as_text():
+    metrics = {"bone_height_mm": 21.4, "samples": [{"bone_height_mm": 21.4}, {"bone_height_mm": 22.0}]}
+    assert predicted_height(metrics) == "21.4 mm, samples 21.4–22.0"
+    interval = {"interval_level": 0.8, "height_low_mm": 20.0, "height_high_mm": 23.04}
+    assert predicted_height(metrics | interval) == "21.4 mm, 80 %: 20.0–23.0"

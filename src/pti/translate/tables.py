@@ -1,0 +1,126 @@
+"""Write the tables and the summary of translated images."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pti.common.tables import write_csv
+from pti.inference.pictures import predicted_height
+from pti.inference.tables import Rows, count_images, extreme, mean
+from pti.inference.translator import IMAGE_TABLE, SAMPLE_TABLE, Translations
+from pti.metrics.calibration import INTERVAL
+from pti.metrics.translation import TARGET_METRICS
+from pti.runs.summary import print_summary, write_summary
+
+_SAMPLE_COLUMNS = ("name", "patient", "sample", "seed", "file", "is_median", "bone_height_mm")
+_SAMPLE_TARGET_COLUMNS = ("height_error_mm", *TARGET_METRICS)
+_IMAGE_COLUMNS = ("name", "patient", "pixel_mm", "condition_height_mm", "median_sample", "bone_height_mm")
+_IMAGE_COLUMNS += ("height_spread_mm",)
+_IMAGE_TARGET_COLUMNS = ("target_height_mm", "height_error_mm", "offset_height_error_mm", *TARGET_METRICS)
+
+_MAX_LINES = 20  # images listed in the terminal
+
+
+def finish(
+    output_dir: Path, translations: Translations, checkpoint: Path, mean_loss_mm: float | None
+) -> None:
+    """Write ``manifest.csv``, ``images.csv`` and ``summary.json``; print the means and the worst image.
+
+    Args:
+        output_dir: the command's output folder.
+        translations: the measurements.
+        checkpoint: the checkpoint that translated the images.
+        mean_loss_mm: mean height loss from condition to target in the training split; None = unknown.
+    """
+    rows = [_with_offset_error(row, mean_loss_mm) for row in translations.rows]
+    known = [row for row in rows if "target_height_mm" in row]
+    interval = INTERVAL if translations.calibration is not None else ()
+    columns = (*_SAMPLE_COLUMNS, *interval, *(_SAMPLE_TARGET_COLUMNS if known else ()))
+    write_csv(output_dir / SAMPLE_TABLE, columns, _sample_rows(rows, interval))
+    columns = (*_IMAGE_COLUMNS, *interval, *(_IMAGE_TARGET_COLUMNS if known else ()))
+    write_csv(output_dir / IMAGE_TABLE, columns, rows)
+    metrics: dict[str, Any] = dict(count_images(rows))
+    metrics |= {
+        key: value for key, value in translations.sampling.items() if value is not None and key != "seed"
+    }
+    metrics |= {key: mean(rows, key) for key in ("condition_height_mm", "bone_height_mm")}
+    if translations.sampling["samples"] > 1:
+        metrics["height_spread_mm"] = mean(rows, "height_spread_mm")
+    if translations.calibration is not None:
+        metrics |= {"calibration": translations.calibration, **_interval_metrics(rows)}
+    artefacts: dict[str, Path] = {
+        "samples": output_dir / "samples",
+        "pictures": output_dir / "pictures",
+        "manifest": output_dir / SAMPLE_TABLE,
+        "images": output_dir / IMAGE_TABLE,
+    }
+    if known:
+        metrics |= _target_metrics(known, translations, mean_loss_mm)
+    if (worst := extreme(known, "height_error_mm", max)) is not None:
+        metrics["worst bone height"] = f"{worst['height_error_mm']:.3f} mm off, {worst['name']}"
+        artefacts["worst bone height"] = output_dir / "pictures" / f"{worst['name']}.png"
+    write_summary(
+        output_dir,
+        command="translate",
+        figures=metrics,
+        artefacts=artefacts,
+        data_fingerprint=translations.data_fingerprint,
+        checkpoint=checkpoint,
+        seed=translations.sampling["seed"],
+    )
+    for row in rows[:_MAX_LINES]:
+        print(f"{row['name']}: height {predicted_height(row)}")
+    if len(rows) > _MAX_LINES:
+        print(f"… and {len(rows) - _MAX_LINES} more in {IMAGE_TABLE}")
+    print_summary("Translation (means over the images)", metrics, artefacts)
+
+
+def _with_offset_error(row: dict[str, Any], mean_loss_mm: float | None) -> dict[str, Any]:
+    """Add the error of the offset baseline: the condition's height minus the mean loss."""
+    if mean_loss_mm is None or "target_height_mm" not in row:
+        return row
+    predicted = row["condition_height_mm"] - mean_loss_mm
+    return {**row, "offset_height_error_mm": abs(predicted - row["target_height_mm"])}
+
+
+def _target_metrics(rows: Rows, translations: Translations, mean_loss_mm: float | None) -> dict[str, Any]:
+    """Average everything that is measured against targets."""
+    metrics: dict[str, Any] = {key: mean(rows, key) for key in ("target_height_mm", "height_error_mm")}
+    if mean_loss_mm is not None:
+        metrics["offset_height_error_mm"] = mean(rows, "offset_height_error_mm")
+        metrics["training_height_loss_mm"] = mean_loss_mm
+    several = translations.sampling["samples"] > 1
+    metrics |= {f"{key}_of_mean" if several else key: mean(rows, key) for key in TARGET_METRICS}
+    if several:
+        samples = [sample for row in rows for sample in row["samples"]]
+        metrics |= {f"{key}_of_sample": mean(samples, key) for key in ("height_error_mm", *TARGET_METRICS)}
+    return metrics | {
+        "data_range": translations.data_range,
+        "data_range is": translations.data_range_meaning,
+    }
+
+
+def _interval_metrics(rows: Rows) -> dict[str, Any]:
+    """Return level and mean width of the intervals, and the share of known targets that they contain."""
+    level, low, high = INTERVAL
+    rows = [row for row in rows if level in row]
+    if not rows:
+        return {}
+    metrics = {level: rows[0][level]}
+    metrics["height_interval_width_mm"] = sum(row[high] - row[low] for row in rows) / len(rows)
+    contained = [
+        # The tolerance covers a bound that equals the target but was rounded differently.
+        row[low] - 1e-9 <= row["target_height_mm"] <= row[high] + 1e-9
+        for row in rows
+        if "target_height_mm" in row
+    ]
+    return metrics | ({"height_interval_holds": sum(contained) / len(contained)} if contained else {})
+
+
+def _sample_rows(rows: Rows, interval: Sequence[str]) -> list[Mapping[str, Any]]:
+    return [
+        {key: row[key] for key in ("name", "patient", *interval) if key in row}
+        | {**sample, "is_median": int(sample["sample"] == row["median_sample"])}
+        for row in rows
+        for sample in row["samples"]
+    ]
