@@ -6,15 +6,13 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from pti.cli.command import command
-from pti.common.errors import UsageError
+from pti.cli.preflight import POSITIVE, require_folder, require_in_range
 
 _MAX_FAULTS = 20  # rows of the table on the terminal
 
 
 def preflight(cfg: DictConfig) -> None:
     """Refuse missing folders and settings out of range before anything heavy is imported."""
-    from pti.cli.overrides import require_folder
-
     data = cfg.data
     root = None if OmegaConf.is_missing(data, "root") else data.root
     if root is None or data.get("generate") is None:
@@ -22,8 +20,7 @@ def preflight(cfg: DictConfig) -> None:
     for key in ("val_root", "test_root"):
         if data[key] is not None:
             require_folder(f"data.{key}", data[key])
-    if cfg.workers is not None and (not isinstance(cfg.workers, int) or cfg.workers < 1):
-        raise UsageError(f"workers={cfg.workers}: expected a number of processes, at least 1, or null.")
+    require_in_range(cfg, {"workers": POSITIVE})
 
 
 @command("check", preflight=preflight)

@@ -4,7 +4,6 @@ import difflib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -18,7 +17,6 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from pti.cli.value_types import expected_type, raw_value
 from pti.common.conf_dir import CONF_DIR
 from pti.common.errors import UsageError
-from pti.runs.locate import resolve
 
 
 @dataclass(frozen=True)
@@ -236,36 +234,3 @@ def _check_types(name: str, job: list[str], config: DictConfig) -> None:
         if expected:
             shown = OmegaConf.to_container(new) if isinstance(new, (DictConfig, ListConfig)) else repr(new)
             raise UsageError(f"{key}={shown}: expected {expected}, such as the default {old!r}.")
-
-
-def require_folder(key: str, value: Any, hint: str = "") -> Path:
-    """The existing folder that ``key`` names.
-
-    Raises:
-        UsageError: it isn't set or isn't a folder.
-    """
-    if value in (None, "???"):
-        raise UsageError(f"{key} is not set: expected a folder.{hint and ' ' + hint}")
-    path = Path(str(value)).expanduser()
-    if not path.is_dir():
-        found = "a file" if path.exists() else "nothing"
-        raise UsageError(f"{key}={value}: expected a folder, found {found} there.{hint and ' ' + hint}")
-    return path
-
-
-def require_checkpoint_and_images(config: DictConfig) -> None:
-    """What commands that apply a checkpoint share: ``ckpt``, and ``input_dir`` or a data set.
-
-    Raises:
-        UsageError: there is no such checkpoint or folder, or both images and a data set are named.
-    """
-    if config.ckpt is None:
-        raise UsageError("ckpt is not set: expected a checkpoint's path, best, last, or best:EXPERIMENT.")
-    resolve(str(config.ckpt))
-    if config.input_dir is not None:
-        require_folder("input_dir", config.input_dir)
-        given = [f"data.{key}" for key, value in config.data.items() if value is not None]
-        if given:
-            raise UsageError(f"input_dir and {', '.join(given)} are set: expected one or the other.")
-    elif config.data.root is not None:
-        require_folder("data.root", config.data.root)

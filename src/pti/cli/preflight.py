@@ -59,8 +59,8 @@ def require_checkpoint_and_images(config: DictConfig) -> None:
         require_folder("data.root", config.data.root)
 
 
-def require_one_of(config: DictConfig, choices: Mapping[str, Collection[str]]) -> None:
-    """Check that keys hold one of their choices, or a list of them; null is accepted.
+def require_one_of(config: DictConfig, choices: Mapping[str, Collection[str | None]]) -> None:
+    """Check that keys hold one of their choices, or a list of them.
 
     Raises:
         UsageError: A value is not among the choices of its key.
@@ -68,8 +68,9 @@ def require_one_of(config: DictConfig, choices: Mapping[str, Collection[str]]) -
     for key, allowed in choices.items():
         value = OmegaConf.select(config, key)
         for item in value if isinstance(value, ListConfig) else [value]:
-            if item is not None and item not in allowed:
-                raise UsageError(f"{key}={item}: expected one of {', '.join(allowed)}.")
+            if item not in allowed:
+                names = ", ".join("null" if name is None else name for name in allowed)
+                raise UsageError(f"{key}={'null' if item is None else item}: expected one of {names}.")
 
 
 def require_in_range(config: DictConfig, ranges: Mapping[str, tuple[float, float | None]]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from pti.cli.command import command
-from pti.cli.overrides import require_folder
+from pti.cli.preflight import POSITIVE, require_folder, require_in_range
 from pti.common.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ def preflight(cfg: DictConfig) -> list[str]:
     """Refuse what can't be; find the demo that was interrupted."""
     if cfg.data.root is not None:
         require_folder("data.root", cfg.data.root)
-    for key, least in (("minutes", 1), ("samples", 1), ("seed", 0)):
-        if cfg[key] < least:
-            raise UsageError(f"{key}={cfg[key]}: expected {least} or more.")
+    require_in_range(cfg, {"minutes": POSITIVE, "samples": POSITIVE, "seed": (0, None)})
     given = Path(cfg.output_dir)
     state = _state(given)
     if state is not None and state["settings"] != settings(cfg):

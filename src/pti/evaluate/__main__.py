@@ -6,12 +6,18 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from pti.cli.command import command
-from pti.cli.overrides import require_folder
+from pti.cli.preflight import (
+    POSITIVE,
+    SPLITS,
+    require_above_zero,
+    require_file,
+    require_folder,
+    require_in_range,
+    require_one_of,
+)
 from pti.common.errors import UsageError
 from pti.common.processes import prepare_workers
 from pti.runs.locate import resolve
-
-SPLITS = ("train", "val", "test")
 
 
 def preflight(cfg: DictConfig) -> None:
@@ -32,16 +38,10 @@ def preflight(cfg: DictConfig) -> None:
             resolve(name)
         if cfg.data.root is not None:
             require_folder("data.root", cfg.data.root)
-    if cfg.split not in SPLITS:
-        raise UsageError(f"split={cfg.split}: expected one of {', '.join(SPLITS)}.")
-    for key in ("samples", "steps", "batch_size", "num_samples"):
-        if cfg[key] is not None and cfg[key] < 1:
-            raise UsageError(f"{key}={cfg[key]}: expected 1 or more.")
-    for key in ("pixel_mm", "data_range"):
-        if cfg[key] is not None and cfg[key] <= 0:
-            raise UsageError(f"{key}={cfg[key]}: expected more than 0.")
-    if cfg.calibration is not None and not Path(str(cfg.calibration)).is_file():
-        raise UsageError(f"calibration={cfg.calibration}: expected a file, found none there.")
+    require_one_of(cfg, {"split": SPLITS})
+    require_in_range(cfg, dict.fromkeys(("samples", "steps", "batch_size", "num_samples"), POSITIVE))
+    require_above_zero(cfg, "pixel_mm", "data_range")
+    require_file("calibration", cfg.calibration)
 
 
 @command("evaluate", preflight=preflight)

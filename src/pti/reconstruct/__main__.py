@@ -6,22 +6,21 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pti.cli.command import command
-from pti.cli.overrides import require_checkpoint_and_images
+from pti.cli.preflight import (
+    POSITIVE,
+    SPLITS,
+    require_checkpoint_and_images,
+    require_in_range,
+    require_one_of,
+)
 from pti.common.errors import UsageError
-
-CHOICES = {"split": ("train", "val", "test"), "data.sources": ("target", "condition", "both")}
 
 
 def preflight(cfg: DictConfig) -> None:
     """Check the checkpoint, the folders and the numbers before anything heavy is imported."""
     require_checkpoint_and_images(cfg)
-    for key, allowed in CHOICES.items():
-        value = OmegaConf.select(cfg, key)
-        if value is not None and value not in allowed:
-            raise UsageError(f"{key}={value}: expected one of {', '.join(allowed)}.")
-    for key in ("batch_size", "num_samples"):
-        if cfg[key] is not None and cfg[key] < 1:
-            raise UsageError(f"{key}={cfg[key]}: expected 1 or more.")
+    require_one_of(cfg, {"split": SPLITS, "data.sources": ("target", "condition", "both", None)})
+    require_in_range(cfg, dict.fromkeys(("batch_size", "num_samples"), POSITIVE))
 
 
 @command("reconstruct", preflight=preflight)

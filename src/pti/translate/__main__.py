@@ -6,10 +6,15 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pti.cli.command import command
-from pti.cli.overrides import require_checkpoint_and_images
+from pti.cli.preflight import (
+    POSITIVE,
+    SPLITS,
+    require_checkpoint_and_images,
+    require_file,
+    require_in_range,
+    require_one_of,
+)
 from pti.common.errors import UsageError
-
-SPLITS = ("train", "val", "test")
 
 
 def preflight(cfg: DictConfig) -> None:
@@ -17,13 +22,9 @@ def preflight(cfg: DictConfig) -> None:
     require_checkpoint_and_images(cfg)
     if cfg.input_dir is not None:
         _require_dente_images_only(Path(str(cfg.input_dir)).expanduser(), cfg)
-    if cfg.split not in SPLITS:
-        raise UsageError(f"split={cfg.split}: expected one of {', '.join(SPLITS)}.")
-    for key in ("samples", "steps", "batch_size", "num_samples"):
-        if cfg[key] is not None and cfg[key] < 1:
-            raise UsageError(f"{key}={cfg[key]}: expected 1 or more.")
-    if cfg.calibration is not None and not Path(str(cfg.calibration)).expanduser().is_file():
-        raise UsageError(f"calibration={cfg.calibration}: expected a file, found none there.")
+    require_one_of(cfg, {"split": SPLITS})
+    require_in_range(cfg, dict.fromkeys(("samples", "steps", "batch_size", "num_samples"), POSITIVE))
+    require_file("calibration", cfg.calibration)
 
 
 def _require_dente_images_only(folder: Path, cfg: DictConfig) -> None:
