@@ -20,7 +20,7 @@ def preflight(cfg: DictConfig) -> None:
     for key in ("val_root", "test_root"):
         if data[key] is not None:
             require_folder(f"data.{key}", data[key])
-    require_in_range(cfg, {"workers": POSITIVE})
+    require_in_range(cfg, {"workers": POSITIVE}, whole=True)
 
 
 @command("check", preflight=preflight)

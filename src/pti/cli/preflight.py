@@ -1,5 +1,6 @@
 """Checks that the preflights of several commands share; they import nothing heavy."""
 
+import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -73,17 +74,25 @@ def require_one_of(config: DictConfig, choices: Mapping[str, Collection[str | No
                 raise UsageError(f"{key}={'null' if item is None else item}: expected one of {names}.")
 
 
-def require_in_range(config: DictConfig, ranges: Mapping[str, tuple[float, float | None]]) -> None:
+def require_in_range(
+    config: DictConfig, ranges: Mapping[str, tuple[float, float | None]], whole: bool = False
+) -> None:
     """Check that numbers lie in their ranges, both ends included, None for no upper end; null is accepted.
 
+    Args:
+        config: The configuration.
+        ranges: Key -> lowest and highest number.
+        whole: Accept whole numbers only.
+
     Raises:
-        UsageError: A number is out of range.
+        UsageError: A value is not a number, or out of range.
     """
     for key, (low, high) in ranges.items():
         value = OmegaConf.select(config, key)
-        if value is not None and not low <= value <= (float("inf") if high is None else high):
+        number = isinstance(value, int if whole else (int, float))
+        if value is not None and not (number and low <= value <= (math.inf if high is None else high)):
             expected = f"{low} or more" if high is None else f"{low} to {high}"
-            raise UsageError(f"{key}={value}: expected {expected}.")
+            raise UsageError(f"{key}={value}: expected {'a whole number, ' if whole else ''}{expected}.")
 
 
 def require_above_zero(config: DictConfig, *keys: str) -> None:
