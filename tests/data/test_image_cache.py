@@ -1,6 +1,5 @@
-"""The cache: same images, rebuilt on change, whole after a kill, built once by two at once."""
+"""The image cache: equal images, rebuilt after changes, complete after a kill, built by one process."""
 
-import os
 import pickle
 import signal
 import subprocess
@@ -18,26 +17,31 @@ from pti.data.image_cache import FileImages, open_cache
 from pti.data.layouts import paired_folders, single_folder
 
 
+def files_below(folder: Path) -> list[str]:
+    """Names of all files except locks."""
+    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+
+
 def test_same_images_as_the_files(write_set: WriteSet, tmp_path: Path) -> None:
     pairs = paired_folders(write_set(patients=3, slices=2, size=40))
-    cache, plain = open_cache(pairs, 32, tmp_path / "cache"), FileImages(pairs, 32)
+    cache, files = open_cache(pairs, 32, tmp_path / "cache"), FileImages(pairs, 32)
     for index in range(len(pairs)):
-        assert np.array_equal(cache.condition(index), plain.condition(index))
-        assert np.array_equal(cache.target(index), plain.target(index))
-        assert cache.pixel_mm(index, 9.0) == plain.pixel_mm(index, 9.0) == pytest.approx(0.15 * 40 / 32)
-    assert cache.fingerprint == plain.fingerprint
+        for role in ("condition", "target"):
+            assert np.array_equal(cache.image(index, role), files.image(index, role))
+        assert cache.pixel_mm(index, 9.0) == files.pixel_mm(index, 9.0) == pytest.approx(0.15 * 40 / 32)
+    assert cache.fingerprint == files.fingerprint
     assert cache.stored_dtypes == {"float32": 12}
-    assert not cache.target(0).flags.writeable
+    assert not cache.image(0, "target").flags.writeable
 
 
-def test_default_pixel_size_and_missing_sides(write_set: WriteSet, tmp_path: Path) -> None:
+def test_default_pixel_size_and_missing_roles(write_set: WriteSet, tmp_path: Path) -> None:
     root = write_set(patients=2, slices=1) / "edente"
     for path in root.iterdir():
         tif.write(path, disc(1, 64))
     cache = open_cache(single_folder(root), 32, tmp_path / "cache")
     assert cache.pixel_mm(0, 0.2) == pytest.approx(0.4)
     with pytest.raises(IndexError, match="no condition"):
-        cache.condition(0)
+        cache.image(0, "condition")
 
 
 def test_any_change_makes_another_cache(write_set: WriteSet, tmp_path: Path) -> None:
@@ -48,7 +52,7 @@ def test_any_change_makes_another_cache(write_set: WriteSet, tmp_path: Path) -> 
     changed = root / "edente" / f"{pairs[0].name}.tif"
     tif.write(changed, np.full((32, 32), 7))  # same size, other content: the time of change differs
     cache = open_cache(pairs, 32, tmp_path / "cache")
-    assert (cache.target(0) == 7).all()
+    assert (cache.image(0, "target") == 7).all()
     seen.append(cache.fingerprint)
     seen.append(open_cache(pairs, 16, tmp_path / "cache").fingerprint)
     changed.rename(changed.with_name("x_HA_2021_02_000.tif"))
@@ -56,13 +60,13 @@ def test_any_change_makes_another_cache(write_set: WriteSet, tmp_path: Path) -> 
     assert len(set(seen)) == len(seen)
 
 
-def test_workers_open_it_for_themselves(write_set: WriteSet, tmp_path: Path) -> None:
+def test_each_process_maps_the_file_itself(write_set: WriteSet, tmp_path: Path) -> None:
     pairs = paired_folders(write_set(patients=2, slices=1, size=64))
     cache = open_cache(pairs, 64, tmp_path / "cache")
-    first = cache.target(0)
+    first = cache.image(0, "target")
     sent = pickle.dumps(cache)
     assert len(sent) < 10_000
-    assert np.array_equal(pickle.loads(sent).target(0), first)
+    assert np.array_equal(pickle.loads(sent).image(0, "target"), first)
 
 
 def test_every_bad_file_is_named(write_set: WriteSet, tmp_path: Path) -> None:
@@ -74,7 +78,7 @@ def test_every_bad_file_is_named(write_set: WriteSet, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         open_cache(pairs, 32, tmp_path / "cache")
     assert all(f"{pair.target}: is truncated" in str(caught.value) for pair in pairs[:2])
-    assert not [name for name in os.listdir(tmp_path / "cache") if not name.endswith(".lock")]
+    assert files_below(tmp_path / "cache") == []
     (root / "edente" / f"{pairs[0].name}.tif").unlink()
     with pytest.raises(DataError, match=rf"{pairs[0].name}.*can't be found"):
         open_cache(pairs, 32, tmp_path / "cache")
@@ -97,7 +101,7 @@ BUILD = """if True:
         return read(path)
     cache.read = slow
     opened = cache.open_cache(paired_folders(Path(sys.argv[1])), 32, Path(sys.argv[2]), workers=1)
-    print(opened.target(0).sum())
+    print(opened.image(0, "target").sum())
 """
 
 
@@ -113,16 +117,17 @@ def test_killed_builder_leaves_no_cache(write_set: WriteSet, tmp_path: Path) -> 
         assert process.stdout.readline() == "read\n"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert any(name.endswith(".part") for name in os.listdir(tmp_path / "cache"))
+    assert files_below(tmp_path / "cache") == ["images.part"]
     pairs = paired_folders(root)
     start = time.monotonic()
     cache = open_cache(pairs, 32, tmp_path / "cache")
     assert time.monotonic() - start < 10
-    assert all(np.array_equal(cache.target(i), FileImages(pairs, 32).target(i)) for i in range(len(pairs)))
-    assert not any(name.endswith(".part") for name in os.listdir(tmp_path / "cache"))
+    files = FileImages(pairs, 32)
+    assert all(np.array_equal(cache.row(row), files.row(row)) for row in range(len(files.files)))
+    assert files_below(tmp_path / "cache") == ["images.npy", "rows.json"]
 
 
-def test_of_two_builders_one_waits(write_set: WriteSet, tmp_path: Path) -> None:
+def test_one_of_two_builders_waits(write_set: WriteSet, tmp_path: Path) -> None:
     root = write_set(patients=4, slices=2)
     processes = [_builder(root, tmp_path / "cache") for _ in range(2)]
     outputs = [process.communicate(timeout=60)[0].split() for process in processes]

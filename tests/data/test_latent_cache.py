@@ -1,4 +1,4 @@
-"""The latent cache: what it holds, when it is another one, and what an interruption leaves."""
+"""The latent cache: its content, the ingredients of its key, and its state after an interruption."""
 
 import pickle
 import resource
@@ -34,7 +34,7 @@ def pairs_of(root: Path, augmentation: Augmentation | None = None, seed: int = 0
 
 
 def encode(batch: dict[str, Any]) -> Tensor:
-    """Half the size: means as they are, a standard deviation of its own."""
+    """Halve the size; return both images as means, and a standard deviation."""
     condition, target = (batch[name][..., ::2, ::2] for name in ("condition", "target"))
     return torch.stack([condition, target, target.abs() + 1], dim=1)
 
@@ -67,7 +67,7 @@ def test_epochs_are_served_from_the_views_in_turn(dataset: TifDataset, tmp_path:
     )
 
 
-def test_samples_of_one_batch_may_be_of_several_epochs(dataset: TifDataset, tmp_path: Path):
+def test_a_batch_may_mix_epochs(dataset: TifDataset, tmp_path: Path):
     cache = LatentCache(tmp_path / "key", dataset, views=2)
     build(cache)
     latents = LatentDataset(cache)
@@ -81,13 +81,13 @@ def test_views_are_mapped_not_read(dataset: TifDataset, tmp_path: Path):
     build(cache)
     latents = LatentDataset(cache)
     first = latents[(0, 2)]["target_mean"]
-    assert all(isinstance(view, np.memmap) for view in latents._views.values())
+    assert all(isinstance(view.values, np.memmap) for view in latents.views)
     sent = pickle.dumps(latents)
     assert len(sent) < 20_000
     assert torch.equal(pickle.loads(sent)[(0, 2)]["target_mean"], first)
 
 
-def test_an_interrupted_build_goes_on_with_the_view_it_was_at(dataset: TifDataset, tmp_path: Path):
+def test_an_interrupted_build_continues_with_the_incomplete_view(dataset: TifDataset, tmp_path: Path):
     cache = LatentCache(tmp_path / "key", dataset, views=3)
 
     def interrupted() -> Iterator[list[int]]:
@@ -101,23 +101,23 @@ def test_an_interrupted_build_goes_on_with_the_view_it_was_at(dataset: TifDatase
     with pytest.raises(KeyboardInterrupt):
         cache.write(1, interrupted(), encode)
     assert cache.missing() == [1, 2]
-    whole = cache.path(0).stat()
+    complete = cache.array(0).path.stat()
     build(cache)
     assert cache.missing() == []
-    assert cache.path(0).stat().st_mtime_ns == whole.st_mtime_ns
-    rows = np.load(cache.path(1))
+    assert cache.array(0).path.stat().st_mtime_ns == complete.st_mtime_ns
+    rows = np.load(cache.array(1).path)
     assert np.array_equal(rows, encode(dataset.__getitems__([(1, i) for i in range(6)])).numpy())
     assert sorted(path.name for path in cache.folder.iterdir()) == [f"view_00{view}.npy" for view in range(3)]
 
 
-def test_each_process_writes_its_share(dataset: TifDataset, tmp_path: Path):
+def test_processes_write_different_rows(dataset: TifDataset, tmp_path: Path):
     shared, alone = (LatentCache(tmp_path / name, dataset, views=1) for name in ("shared", "alone"))
     build(alone)
     shared.create(0, SHAPE)
     for rank in (0, 1):
         shared.write(0, [list(range(rank, 6, 2))], encode)
     shared.finish(0)
-    assert shared.path(0).read_bytes() == alone.path(0).read_bytes()
+    assert shared.array(0).path.read_bytes() == alone.array(0).path.read_bytes()
 
 
 def test_the_key_changes_with_every_ingredient(write_set: WriteSet):
@@ -126,7 +126,9 @@ def test_the_key_changes_with_every_ingredient(write_set: WriteSet):
     plain, augmented = pairs_of(root), pairs_of(root, Augmentation(**numbers))
     key = cache_key(plain, "autoencoder", "data")
     assert cache_key(pairs_of(root), "autoencoder", "data") == key
-    assert cache_key(pairs_of(root, seed=1), "autoencoder", "data") == key  # it changes no image
+    assert (
+        cache_key(pairs_of(root, seed=1), "autoencoder", "data") == key
+    )  # without an augmentation, the seed changes no image
     fewer = pairs_of(root)
     fewer.samples = fewer.samples[1:]
     other_order = pairs_of(root)
@@ -147,7 +149,7 @@ def test_the_key_changes_with_every_ingredient(write_set: WriteSet):
     assert len(set(keys)) == len(keys)
 
 
-def test_a_full_disk_is_told_with_what_to_turn(dataset: TifDataset, tmp_path: Path):
+def test_the_message_of_a_full_disk_names_the_settings_that_help(dataset: TifDataset, tmp_path: Path):
     cache = LatentCache(tmp_path / "key", dataset, views=1)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -87,7 +87,7 @@ def test_csv_table(tmp_path: Path) -> None:
     [
         (None, "can't be read"),
         ("a,b\n1,2\n", "columns condition, patient, target are missing"),
-        ("condition,target,patient\na.tif,b.tif,1\nc.tif,b.tif,2\n", "b stand in more than one row"),
+        ("condition,target,patient\na.tif,b.tif,1\nc.tif,b.tif,2\n", "more than one row contains b"),
         ("condition,target,patient\n,,1\n", "line 2"),
         ("condition,target,patient,split\na.tif,b.tif,1,dev\n", "'dev' is unknown"),
         (b"\xff\xfe\x00bad", "can't be read"),

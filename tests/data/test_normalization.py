@@ -131,7 +131,7 @@ def test_autocast_changes_nothing(kind: type[Normalization]) -> None:
 def test_percentiles_of_many_pixels_are_close_to_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     images = _images(0.1, 1.0, count=40)
     exact = np.percentile(np.concatenate([image[image != 0] for image in images]), (0.5, 99.5))
-    monkeypatch.setattr("pti.data.normalization._MAX_SAMPLES", 4096)
+    monkeypatch.setattr("pti.data.normalization.MAX_SAMPLES", 4096)
     normalization = RangeNormalization()
     normalization.fit(iter(images))
     np.testing.assert_allclose(normalization.bounds[:2].numpy(), exact, atol=0.01)

@@ -69,7 +69,7 @@ def _pair(patient: str, split: str | None = None, name: str = "n") -> Pair:
 def test_what_the_table_says_wins() -> None:
     pairs = [_pair("a", "test"), _pair("b", "train"), _pair("a"), _pair("c", "val")]
     assert splits_of(pairs, 0, FRACTIONS) == ["test", "train", "test", "val"]
-    with pytest.raises(DataError, match="sides test and train"):
+    with pytest.raises(DataError, match="splits test and train"):
         splits_of([_pair("a", "test"), _pair("a", "train")], 0, FRACTIONS)
     with pytest.raises(DataError, match="odd: no patient"):
         splits_of([_pair("", name="odd")], 0, FRACTIONS)

@@ -51,7 +51,7 @@ def test_ranks_share_the_samples_and_their_augmentation(
     for found, world, batch_size in ((one, 1, 4), (two, 2, 2)):
         for rank in range(world):
             data = _ready(paired_set, augmentation=augmentation, batch_size=batch_size)
-            monkeypatch.setattr(data, "_place", lambda place=(rank, world): place)
+            monkeypatch.setattr(data, "rank_and_world_size", lambda place=(rank, world): place)
             for number, batch in enumerate(data.train_dataloader()):
                 for name, image in zip(batch["name"], batch["target"], strict=True):
                     assert name not in found
@@ -112,7 +112,7 @@ def test_own_roots_for_val_and_test(write_set: WriteSet, tmp_path: Path) -> None
     data = _ready(root, val_root=val, fractions=(0.8, 0.1, 0.1))
     assert data.split_counts()["val"] == {"patients": 1, "images": 2}
     assert sum(counts["patients"] for counts in data.split_counts().values()) == 5
-    with pytest.raises(DataError, match="stand on the side"):
+    with pytest.raises(DataError, match=r"in the split .* of another root"):
         _ready(root, val_root=root)
 
 

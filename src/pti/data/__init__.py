@@ -1,0 +1,1 @@
+"""Data sets of TIF images: layouts, splits, caches, normalization and batches."""

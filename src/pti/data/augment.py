@@ -1,78 +1,76 @@
-"""Random changes to raw images, the same for both images of a pair, with MONAI's transforms.
+"""Random changes to raw images, equal for both images of a pair, using MONAI's transforms.
 
-Every draw depends on (seed, epoch, name) alone: not on the worker, the rank, the batch or what was drawn
-before.
+Every draw depends only on (seed, epoch, name): not on the worker, the rank, the batch or earlier draws.
 """
 
 import hashlib
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from monai.transforms.spatial.array import Rand2DElastic, RandAffine
 
 
+@dataclass
 class Augmentation:
-    """Flips, quarter turns, and a small affine change and a mild elastic one in a single interpolation.
+    """Flips and quarter turns, and an affine and an elastic deformation in a single interpolation.
 
-    Background stays exactly 0: the tissue mask is warped along, values are divided by it, and a pixel is
-    tissue when at least half of it is.
+    Background stays exactly 0: the tissue mask is deformed together with the image, values are divided by it,
+    and a pixel is tissue if at least half of it is.
 
-    Args:
-        horizontal_flip: probability of a left-right flip.
-        vertical_flip: probability of an up-down flip.
-        quarter_turn: probability of a turn by 90, 180 or 270 degrees (square images only).
-        affine: probability of an affine change.
-        rotation: its largest rotation, in degrees, either way.
-        scaling: its largest change of size, as a share, either way, for each axis.
-        shear: its largest shear, as a share, either way.
-        translation: its largest shift, as a share of the side, either way.
-        elastic: probability of an elastic change.
-        elastic_spacing: distance of the points that are moved, as a share of the side.
-        elastic_magnitude: largest standard deviation of their movement, as a share of the side.
+    Attributes:
+        horizontal_flip: Probability of a left-right flip.
+        vertical_flip: Probability of an up-down flip.
+        quarter_turn: Probability of a turn by 90, 180 or 270 degrees (square images only).
+        affine: Probability of an affine deformation.
+        rotation: Largest rotation in degrees, in either direction.
+        scaling: Largest change of scale as a fraction, in either direction, for each axis.
+        shear: Largest shear as a fraction, in either direction.
+        translation: Largest shift as a fraction of the image size, in either direction.
+        elastic: Probability of an elastic deformation.
+        elastic_spacing: Distance of its control points as a fraction of the image size.
+        elastic_magnitude: Largest standard deviation of their displacement as a fraction of the image size.
     """
 
-    def __init__(
-        self,
-        horizontal_flip: float = 0.0,
-        vertical_flip: float = 0.0,
-        quarter_turn: float = 0.0,
-        affine: float = 0.0,
-        rotation: float = 5.0,
-        scaling: float = 0.05,
-        shear: float = 0.03,
-        translation: float = 0.03,
-        elastic: float = 0.0,
-        elastic_spacing: float = 0.2,
-        elastic_magnitude: float = 0.01,
-    ) -> None:
-        probabilities = (horizontal_flip, vertical_flip, quarter_turn, affine, elastic)
-        if not all(0 <= probability <= 1 for probability in probabilities):
-            raise ValueError(f"data.augmentation: {probabilities} should be probabilities from 0 to 1")
-        self.horizontal_flip, self.vertical_flip, self.quarter_turn = probabilities[:3]
-        self.affine, self.elastic = affine, elastic
-        self.rotation, self.scaling, self.shear, self.translation = rotation, scaling, shear, translation
-        self.elastic_spacing, self.elastic_magnitude = elastic_spacing, elastic_magnitude
+    horizontal_flip: float = 0.0
+    vertical_flip: float = 0.0
+    quarter_turn: float = 0.0
+    affine: float = 0.0
+    rotation: float = 5.0
+    scaling: float = 0.05
+    shear: float = 0.03
+    translation: float = 0.03
+    elastic: float = 0.0
+    elastic_spacing: float = 0.2
+    elastic_magnitude: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("horizontal_flip", "vertical_flip", "quarter_turn", "affine", "elastic"):
+            if not 0 <= (probability := getattr(self, name)) <= 1:
+                raise ValueError(f"{name}={probability}: expected a probability from 0 to 1.")
 
     def __call__(self, images: np.ndarray, seed: int, epoch: int, name: str) -> np.ndarray:
-        """Change the images of one pair alike.
+        """Apply the same changes to all images of one pair.
 
         Args:
             images: (C, H, W) float32 raw images, background exactly 0.
-            seed: of the run.
-            epoch: counted from 0.
-            name: of the pair.
+            seed: Seed of the run.
+            epoch: Epoch, counted from 0.
+            name: Name of the pair.
 
         Returns:
             (C, H, W) float32 raw images.
         """
         digest = hashlib.sha256(f"{seed}/{epoch}/{name}".encode()).digest()
         random = np.random.RandomState(int.from_bytes(digest[:4], "big"))
-        # Always drawn, used or not: raising one probability doesn't reshuffle what the others do.
+        # Draw all numbers, used or not: raising one probability does not alter the other changes.
         horizontal, vertical, turn, affine, elastic = random.uniform(size=5)
-        turns, warp_seed = random.randint(1, 4), random.randint(2**31)
+        turns, deformation_seed = random.randint(1, 4), random.randint(2**31)
         if affine < self.affine or elastic < self.elastic:
-            images = self._warp(images, affine < self.affine, elastic < self.elastic, warp_seed)
+            deform = self._deformation(images.shape, affine < self.affine, elastic < self.elastic)
+            deform.set_random_state(deformation_seed)
+            images = _apply_to_tissue(deform, images)
         if horizontal < self.horizontal_flip:
             images = images[:, :, ::-1]
         if vertical < self.vertical_flip:
@@ -81,30 +79,17 @@ class Augmentation:
             images = np.rot90(images, turns, axes=(1, 2))
         return np.ascontiguousarray(images)
 
-    def _warp(self, images: np.ndarray, affine: bool, elastic: bool, seed: int) -> np.ndarray:
-        tissue = images != 0
-        transform = self._warper(images.shape[1], images.shape[2], affine, elastic)
-        transform.set_random_state(seed)
-        warped = transform(torch.from_numpy(np.concatenate([images, tissue.astype(np.float32)])))
-        values, share = np.split(np.asarray(warped, dtype=np.float32), 2)
-        inside = share >= 0.5
-        result = np.divide(values, share, out=np.zeros_like(values), where=inside)
-        # Tissue of both signs can average to 0, which would mean background.
-        result[inside & (result == 0)] = np.finfo(np.float32).tiny
-        return result
-
-    def _warper(self, height: int, width: int, affine: bool, elastic: bool) -> RandAffine | Rand2DElastic:
-        side = max(height, width)
-        shift = self.translation * side
+    def _deformation(self, shape: tuple[int, ...], affine: bool, elastic: bool) -> RandAffine | Rand2DElastic:
+        size = max(shape[1:])
         ranges = {
             "rotate_range": math.radians(self.rotation),
             "scale_range": (self.scaling, self.scaling),
             "shear_range": (self.shear, self.shear),
-            "translate_range": (shift, shift),
+            "translate_range": (self.translation * size, self.translation * size),
         }
         if not elastic:
             return RandAffine(prob=1, padding_mode="zeros", **ranges)
-        spacing, magnitude = round(self.elastic_spacing * side), self.elastic_magnitude * side
+        spacing, magnitude = round(self.elastic_spacing * size), self.elastic_magnitude * size
         return Rand2DElastic(
             spacing=(spacing, spacing),
             magnitude_range=(0.3 * magnitude, magnitude),
@@ -112,3 +97,13 @@ class Augmentation:
             padding_mode="zeros",
             **(ranges if affine else {}),
         )
+
+
+def _apply_to_tissue(deform: RandAffine | Rand2DElastic, images: np.ndarray) -> np.ndarray:
+    deformed = deform(torch.from_numpy(np.concatenate([images, (images != 0).astype(np.float32)])))
+    values, coverage = np.split(np.asarray(deformed, dtype=np.float32), 2)
+    inside = coverage >= 0.5
+    result = np.divide(values, coverage, out=np.zeros_like(values), where=inside)
+    # Tissue of both signs can average to 0, which would mean background.
+    result[inside & (result == 0)] = np.finfo(np.float32).tiny
+    return result

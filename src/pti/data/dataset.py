@@ -1,4 +1,4 @@
-"""Samples of a data set as batches of tensors."""
+"""Batches of tensors from the samples of a data set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,14 @@ from torch.utils.data import Dataset
 from pti.common.errors import DataError
 from pti.data.augment import Augmentation
 from pti.data.image_cache import FileImages
-from pti.data.layouts import Pair, abbreviate
+from pti.data.layouts import ROLES, Pair, abbreviate
 from pti.data.tif import TifError
 
 Key = tuple[int, int]
-"""(epoch, index of the sample): all that a worker needs to know."""
+"""(epoch, index of the sample): everything that a loader process needs to know."""
 
 SOURCES = ("target", "condition", "both", "pairs")
+_PREFIXES = {"condition": "dente", "target": "edente"}
 
 
 @dataclass(frozen=True)
@@ -25,63 +26,61 @@ class Sample:
     """One element of a batch.
 
     Attributes:
-        name: of the pair; with a folder before it when both of its images are samples of their own.
-        patient: who it belongs to.
-        pair: index into the images.
-        sides: what it holds, ``condition``, ``target`` or both.
+        name: Name of the pair, after ``dente/`` or ``edente/`` if its two images are separate samples.
+        patient: Patient identifier.
+        pair: Index of the pair in the images.
+        roles: Roles of its images: ``condition``, ``target`` or both.
     """
 
     name: str
     patient: str
     pair: int
-    sides: tuple[str, ...]
+    roles: tuple[str, ...]
 
 
 def samples_of(pairs: Sequence[tuple[int, Pair]], sources: str) -> list[Sample]:
-    """Samples of numbered pairs, for ``target``, ``condition``, ``both`` (each its own sample) or ``pairs``.
+    """Make samples of numbered pairs.
+
+    Args:
+        pairs: Pairs with their indices in the images.
+        sources: ``target``, ``condition``, ``both`` (each image is a sample) or ``pairs``.
 
     Raises:
-        DataError: a pair lacks what is asked for.
+        DataError: A pair lacks an image that ``sources`` requires.
     """
     if sources == "both":
-        folders = {"condition": "dente", "target": "edente"}
         return [
-            Sample(f"{folder}/{pair.name}", pair.patient, index, (side,))
+            Sample(f"{_PREFIXES[role]}/{pair.name}", pair.patient, index, (role,))
             for index, pair in pairs
-            for side, folder in folders.items()
-            if getattr(pair, side) is not None
+            for role in pair.files
         ]
-    sides = ("condition", "target") if sources == "pairs" else (sources,)
-    if lacking := [pair.name for _, pair in pairs if any(getattr(pair, side) is None for side in sides)]:
+    roles = ROLES if sources == "pairs" else (sources,)
+    if incomplete := [pair.name for _, pair in pairs if not set(roles) <= pair.files.keys()]:
         fix = "Add the missing images, or remove their partners."
-        raise DataError(f"{abbreviate(lacking)}: {' or '.join(sides)} image missing. {fix}")
-    return [Sample(pair.name, pair.patient, index, sides) for index, pair in pairs]
+        raise DataError(f"{abbreviate(incomplete)}: {' or '.join(roles)} image missing. {fix}")
+    return [Sample(pair.name, pair.patient, index, roles) for index, pair in pairs]
 
 
+@dataclass(eq=False)
 class TifDataset(Dataset):
     """Batches of raw images.
 
-    A batch holds ``condition`` and ``target``, or ``image`` for samples with one image, (B, 1, S, S) float32
-    raw images; ``pixel_mm`` (B,) float32; ``name`` and ``patient``, lists of str.
+    A batch contains ``condition`` and ``target``, or ``image`` for samples with one image, each
+    (B, 1, size, size) float32 raw images; ``pixel_mm``, (B,) float32; ``name`` and ``patient``, lists of str.
 
-    Args:
-        images: where they come from.
-        samples: what is served.
-        augmentation: applied to the images of a sample alike; None for none.
-        seed: of the augmentation.
-        pixel_mm: edge of a pixel in millimetres, before resizing, for files that don't say.
+    Attributes:
+        images: Images of all pairs.
+        samples: Samples to serve.
+        augmentation: Transform applied equally to all images of a sample; None applies none.
+        seed: Seed of the augmentation.
+        pixel_mm: Edge of a pixel in millimetres before resizing, for files without a resolution tag.
     """
 
-    def __init__(
-        self,
-        images: FileImages,
-        samples: Sequence[Sample],
-        augmentation: Augmentation | None = None,
-        seed: int = 0,
-        pixel_mm: float = 0.15,
-    ) -> None:
-        self.images, self.samples = images, samples
-        self.augmentation, self.seed, self.pixel_mm = augmentation, seed, pixel_mm
+    images: FileImages
+    samples: Sequence[Sample]
+    augmentation: Augmentation | None = None
+    seed: int = 0
+    pixel_mm: float = 0.15
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -90,20 +89,18 @@ class TifDataset(Dataset):
         return self.__getitems__([key])
 
     def __getitems__(self, keys: Sequence[Key]) -> dict[str, Any]:
-        """The batch of these keys. The DataLoader calls this where it exists, and copies are made only
-        once."""
+        """Return the batch of these keys; the DataLoader prefers this method, which copies images once."""
         samples = [self.samples[index] for _, index in keys]
-        sides = samples[0].sides
-        size = self.images.image_size
-        stacked = np.empty((len(sides), len(keys), 1, size, size), np.float32)
+        roles, size = samples[0].roles, self.images.image_size
+        stacked = np.empty((len(roles), len(keys), 1, size, size), np.float32)
         try:
             for position, ((epoch, _), sample) in enumerate(zip(keys, samples, strict=True)):
-                stacked[:, position, 0] = self._raw(sample, epoch)
+                stacked[:, position, 0] = self._raw_images(sample, epoch)
             pixel_mm = [self.images.pixel_mm(sample.pair, self.pixel_mm) for sample in samples]
         except TifError as error:
-            # A worker's exception is built anew from its message alone, which a TifError can't be.
+            # The DataLoader recreates a worker's exception from its message alone: impossible for a TifError.
             raise DataError(str(error)) from None
-        names = ("image",) if len(sides) == 1 else sides
+        names = ("image",) if len(roles) == 1 else roles
         return {
             **{name: torch.from_numpy(images) for name, images in zip(names, stacked, strict=True)},
             "pixel_mm": torch.tensor(pixel_mm, dtype=torch.float32),
@@ -111,8 +108,8 @@ class TifDataset(Dataset):
             "patient": [sample.patient for sample in samples],
         }
 
-    def _raw(self, sample: Sample, epoch: int) -> Sequence[np.ndarray]:
-        images = [getattr(self.images, side)(sample.pair) for side in sample.sides]
+    def _raw_images(self, sample: Sample, epoch: int) -> Sequence[np.ndarray]:
+        images = [self.images.image(sample.pair, role) for role in sample.roles]
         if self.augmentation is None:
             return images
         return list(self.augmentation(np.stack(images), self.seed, epoch, sample.name))

@@ -1,4 +1,4 @@
-"""The images that a command is to work on, read once beforehand, so that all faults are named."""
+"""The images that a command processes, all read once beforehand, so that one message names every fault."""
 
 import os
 import re
@@ -14,19 +14,22 @@ from pti.common.progress import track
 from pti.data import tif
 from pti.data.layouts import PATIENT_PATTERN, tif_files
 
-_MOST_NAMED = 20
+_MAX_NAMED_FAULTS = 20
 _READERS = 8
+_Facts = tuple[
+    float | None, tuple[float, float] | None
+]  # pixel_mm, percentiles of the tissue if there is any
 
 
 @dataclass(frozen=True)
 class InputImage:
-    """One image to work on.
+    """One image to process.
 
     Attributes:
-        name: what its results are called: its path below the folder without the ending,
-            ``dente/1000_HA_2021_02_545``.
-        path: the file.
-        patient: empty where the name doesn't say.
+        name: Name of its results: its path below the folder, without the suffix
+            (``dente/1000_HA_2021_02_545``).
+        path: The file.
+        patient: Patient identifier; empty where the name does not contain one.
     """
 
     name: str
@@ -36,12 +39,12 @@ class InputImage:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a first look at the images found.
+    """Properties of a set of images.
 
     Attributes:
-        pixel_mm: name -> edge of a pixel in mm, None where the file doesn't say.
-        tissue: (low, high), raw units: the 0.5th percentile of the darkest, the 99.5th of the brightest
-            image's tissue.
+        pixel_mm: Name -> edge of a pixel in mm; None without a resolution tag.
+        tissue: (low, high) in raw units: the smallest 0.5th and the largest 99.5th percentile of any image's
+            tissue.
     """
 
     pixel_mm: dict[str, float | None]
@@ -51,69 +54,62 @@ class Survey:
 def find_images(
     folder: Path, patient_pattern: str = PATIENT_PATTERN, skip: Path | None = None
 ) -> list[InputImage]:
-    """All TIFs below a folder, subfolders included, sorted by name; hidden files and folders are left out.
+    """List all TIFs below a folder, sorted by name, except those in hidden folders or with hidden names.
 
     Args:
-        folder: where they are.
-        patient_pattern: regular expression on a file's name, with a group ``patient``.
-        skip: a folder below it that is left out (where the results go).
+        folder: Folder to search, with its subfolders.
+        patient_pattern: Regular expression for a file's name, with a group ``patient``.
+        skip: Subfolder to leave out (the one for the results).
 
     Raises:
-        DataError: there are none, or two would have one name.
+        DataError: There are no images, or two have the same name.
     """
-    found: dict[str, InputImage] = {}
-    for here, inner, _ in os.walk(folder):
-        inner[:] = sorted(
-            name for name in inner if not name.startswith(".") and not _same(Path(here, name), skip)
+    skipped = os.path.realpath(skip) if skip else None
+    images: dict[str, InputImage] = {}
+    for here, subfolders, _ in os.walk(folder):
+        subfolders[:] = sorted(
+            name
+            for name in subfolders
+            if not name.startswith(".") and os.path.realpath(Path(here, name)) != skipped
         )
         for path in tif_files(here):
             name = path.relative_to(folder).with_suffix("").as_posix()
-            if name in found:
-                raise DataError(f"{path}: {found[name].path.name} has the same name. Remove one of the two.")
+            if name in images:
+                raise DataError(f"{path}: {images[name].path.name} has the same name. Remove one of the two.")
             match = re.search(patient_pattern, path.stem)
-            found[name] = InputImage(name, path, match["patient"] if match else "")
-    if not found:
+            images[name] = InputImage(name, path, match["patient"] if match else "")
+    if not images:
         raise DataError(
-            f"{folder}: found no .tif or .tiff file there, expected images. Set input_dir to their folder."
+            f"{folder}: contains no .tif or .tiff file. Set input_dir to the folder of the images."
         )
-    return [found[name] for name in sorted(found)]
+    return [images[name] for name in sorted(images)]
 
 
 def survey(images: Sequence[InputImage]) -> Survey:
     """Read every image once.
 
     Raises:
-        DataError: naming all that can't be used, each with its fault and the fix.
+        DataError: Some images can't be used; the message names each with its fault and the fix.
     """
-    faults: list[str] = []
-    pixel_mm: dict[str, float | None] = {}
-    lows, highs = [], []
     with ThreadPoolExecutor(_READERS) as readers:
-        looks = track(readers.map(_look, images), "Reading", total=len(images))
-        for image, look in zip(images, looks, strict=True):
-            if isinstance(look, DataError):
-                faults.append(str(look))
-                continue
-            pixel_mm[image.name] = look[0]
-            if look[1] is not None:
-                lows.append(look[1][0])
-                highs.append(look[1][1])
-    if faults:
-        rest = f"\n  … and {len(faults) - _MOST_NAMED} more" if len(faults) > _MOST_NAMED else ""
-        listed = "\n  ".join(faults[:_MOST_NAMED])
-        raise DataError(f"{len(faults)} of {len(images)} images can't be used:\n  {listed}{rest}")
-    return Survey(pixel_mm, (min(lows, default=0.0), max(highs, default=1.0)))
+        results = list(track(readers.map(_read_facts, images), "Reading", total=len(images)))
+    if faults := [str(result) for result in results if isinstance(result, DataError)]:
+        rest = len(faults) - _MAX_NAMED_FAULTS
+        lines = faults[:_MAX_NAMED_FAULTS] + ([f"… and {rest} more"] if rest > 0 else [])
+        raise DataError(f"{len(faults)} of {len(images)} images can't be used:\n  " + "\n  ".join(lines))
+    facts = [result for result in results if not isinstance(result, DataError)]
+    windows = [window for _, window in facts if window is not None] or [(0.0, 1.0)]
+    pixel_mm = {image.name: pixel_mm for image, (pixel_mm, _) in zip(images, facts, strict=True)}
+    return Survey(pixel_mm, (min(low for low, _ in windows), max(high for _, high in windows)))
 
 
-def _look(image: InputImage) -> "tuple[float | None, tuple[float, float] | None] | DataError":
+def _read_facts(image: InputImage) -> "_Facts | DataError":
     try:
-        found = tif.read(image.path)
+        content = tif.read(image.path)
     except DataError as error:
         return error
-    tissue = found.pixels[found.pixels != 0]
-    window = np.percentile(tissue, (0.5, 99.5)) if tissue.size else None
-    return found.pixel_mm, None if window is None else (float(window[0]), float(window[1]))
-
-
-def _same(path: Path, other: Path | None) -> bool:
-    return other is not None and os.path.realpath(path) == os.path.realpath(other)
+    tissue = content.pixels[content.pixels != 0]
+    if not tissue.size:
+        return content.pixel_mm, None
+    low, high = np.percentile(tissue, (0.5, 99.5))
+    return content.pixel_mm, (float(low), float(high))

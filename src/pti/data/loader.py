@@ -1,4 +1,4 @@
-"""Batches from worker processes, from a given position of an epoch on."""
+"""Batches from loader processes, starting at any position of an epoch."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,32 +18,32 @@ Position = Callable[[], tuple[int, int]]
 
 
 def auto_workers(heavy: bool, on_gpu: bool, processes: int) -> int:
-    """How many worker processes pay.
+    """Choose the number of loader processes.
 
-    Reading from the cache takes some 50 microseconds an image: a worker's overhead is more. Where images are
-    decoded or augmented each time (``heavy``) workers pay if there is something else to do meanwhile, that is
-    on a GPU; on a CPU they take their cores from the training.
+    Reading from the cache takes about 50 microseconds per image, less than the overhead of a loader process.
+    If images are decoded or augmented at every access (``heavy``), loader processes help on a GPU, which
+    leaves the CPU idle; on a CPU they would compete with the training.
 
     Args:
-        heavy: whether an image takes milliseconds.
-        on_gpu: whether training leaves the CPU idle.
-        processes: training processes on this machine, which share its CPUs.
+        heavy: Whether an image takes milliseconds.
+        on_gpu: Whether the training runs on a GPU.
+        processes: Training processes that share the CPUs of this machine.
     """
     return max(0, min(8, usable_cpus() // processes - 1)) if heavy and on_gpu else 0
 
 
 class BatchLoader:
-    """A DataLoader that starts each pass where it is told to.
+    """A DataLoader whose passes may start within an epoch.
 
-    Where the pass starts is asked when its first batch is fetched, not when the iterator is made: Lightning
-    makes the iterator of a resumed epoch before it has settled how many batches of it are done.
+    A pass asks for its position when its first batch is fetched, not when the iterator is created: Lightning
+    creates the iterator of a resumed epoch before it knows how many batches are done.
 
     Args:
-        dataset: what is served.
-        plan: the batches of an epoch.
-        position: where to start.
-        num_workers: worker processes; 0 loads in this one.
-        options: passed on to the DataLoader.
+        dataset: Dataset to serve.
+        plan: Batches of an epoch.
+        position: Position at which to start.
+        num_workers: Loader processes; 0 loads in this process.
+        options: Further arguments of the DataLoader.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class BatchLoader:
         **options: Any,
     ) -> None:
         self.dataset, self._plan, self._position = dataset, plan, position
-        self._keys: list[list[Key]] = []
+        self._keys: list[list[Key]] = []  # the DataLoader's batches, replaced before each pass
         self._loader: DataLoader | None = DataLoader(
             dataset,
-            batch_sampler=_Listed(self._keys),
-            collate_fn=_as_is,
+            batch_sampler=self._keys,
+            collate_fn=_identity,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             **options,
@@ -76,14 +76,14 @@ class BatchLoader:
         try:
             yield from self._loader
         except DataError as error:
-            # Out of a worker it comes wrapped in that worker's traceback.
+            # The message of a worker's exception includes that worker's traceback.
             raise DataError(str(error).rpartition("DataError: ")[2].strip()) from None
 
     def close(self) -> None:
-        """End the worker processes; the loader can't be used again.
+        """End the loader processes; the loader can't be used afterwards.
 
-        By hand, because garbage collection may take a worker's queue before its loader: then the loader waits
-        five seconds for each worker, one after the other.
+        Garbage collection may remove a worker's queue before its loader, which then waits five seconds for
+        each worker in turn.
         """
         iterator = getattr(self._loader, "_iterator", None)
         if iterator is not None:
@@ -91,25 +91,12 @@ class BatchLoader:
         self._loader = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: `position` knows. The method tells Lightning that this loader can resume."""
+        """Return an empty state, which tells Lightning that this loader can resume (see ``position``)."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to load."""
+        """Do nothing: ``position`` knows where to start."""
 
 
-class _Listed:
-    """A batch sampler over a list that is filled before each pass."""
-
-    def __init__(self, keys: list[list[Key]]) -> None:
-        self.keys = keys
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        return iter(list(self.keys))
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-
-def _as_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch

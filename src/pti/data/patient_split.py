@@ -1,81 +1,99 @@
-"""Patients to sides. No patient stands on two sides, and a patient's side depends on nobody else."""
+"""Assignment of patients to splits.
+
+A patient is in exactly one split, chosen independently of all other patients.
+"""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from pti.common.errors import DataError, UsageError
 from pti.data.layouts import SPLITS, Pair, abbreviate
 
+Fractions = tuple[float, float, float]
+"""Shares of the patients for train, val and test."""
 
-def splits_of(pairs: Sequence[Pair], seed: int, fractions: tuple[float, float, float]) -> list[str]:
-    """The side of each pair: what the data set says, else by `split_patients`.
+
+def splits_of(pairs: Sequence[Pair], seed: int, fractions: Fractions) -> list[str]:
+    """Return the split of each pair: the one that the data set assigns, otherwise that of `split_patients`.
 
     Raises:
-        UsageError: the fractions are no shares.
-        DataError: a name without a patient, a patient on two sides, or fewer patients than sides.
+        UsageError: The fractions are not valid shares.
+        DataError: A name lacks a patient, a patient is assigned to two splits, or there are fewer patients
+            than splits.
     """
     if nameless := [pair.name for pair in pairs if not pair.patient]:
-        fix = "Set data.layout.patient_pattern to what the names look like."
+        fix = "Set data.layout.patient_pattern to match the names."
         raise DataError(f"{abbreviate(nameless)}: no patient can be read from these names. {fix}")
-    said: dict[str, str] = {}
+    assigned: dict[str, str] = {}
     for pair in pairs:
-        if pair.split and said.setdefault(pair.patient, pair.split) != pair.split:
-            found = f"the table puts this patient on the sides {said[pair.patient]} and {pair.split}"
-            raise DataError(f"{pair.patient}: {found}. Give all images of a patient the same split.")
-    rest = {pair.patient for pair in pairs} - said.keys()
-    sides = said | (split_patients(rest, seed, fractions) if rest else {})
-    return [sides[pair.patient] for pair in pairs]
+        if pair.split and assigned.setdefault(pair.patient, pair.split) != pair.split:
+            both = f"{assigned[pair.patient]} and {pair.split}"
+            fix = "Give all images of a patient the same split."
+            raise DataError(f"{pair.patient}: the table assigns this patient to the splits {both}. {fix}")
+    others = {pair.patient for pair in pairs} - assigned.keys()
+    splits = assigned | (split_patients(others, seed, fractions) if others else {})
+    return [splits[pair.patient] for pair in pairs]
 
 
-def split_patients(
-    patients: Iterable[str], seed: int, fractions: tuple[float, float, float]
-) -> dict[str, str]:
+def split_patients(patients: Iterable[str], seed: int, fractions: Fractions) -> dict[str, str]:
     """Assign each patient to ``train``, ``val`` or ``test``.
 
-    A hash of (seed, patient) gives each patient a place in [0, 1), and the fractions cut that line in three.
-    So adding or removing patients moves nobody.
+    A hash of (seed, patient) places each patient in [0, 1), and the fractions cut this interval in three.
+    Adding or removing patients therefore never moves another patient.
 
-    One exception, for small sets: a side with a fraction above 0 that the hash left empty borrows the
-    patient whose place lies nearest to it, from a side that can spare one. The loan ends when the hash gives
-    that side a patient of its own.
+    There is one exception, for small sets: a split with a positive fraction that the hash leaves empty takes
+    the patient placed nearest to its interval, from a split that has at least two. It gives this patient back
+    as soon as the hash places another patient in its interval.
 
     Args:
-        patients: identifiers; repeated ones count once.
-        seed: another seed is another split.
-        fractions: shares of train, val and test; they add up to 1. A share of 0 leaves its side empty.
+        patients: Identifiers; repeated ones count once.
+        seed: Seed of the hash; another seed gives another split.
+        fractions: Shares that add up to 1. A share of 0 leaves its split empty.
 
     Raises:
-        UsageError: the fractions are no shares.
-        DataError: there are fewer patients than sides.
+        UsageError: The fractions are not valid shares.
+        DataError: There are fewer patients than splits.
     """
     if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or fractions[0] <= 0:
         expected = "three shares >= 0 that add up to 1, the first (train) above 0"
         raise UsageError(f"data.fractions={list(fractions)}: expected {expected}.")
-    bounds = (0.0, fractions[0], fractions[0] + fractions[1], 1.0)
-    wanted = [side for side, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0]
+    edges = (0.0, fractions[0], fractions[0] + fractions[1], 1.0)
+    intervals = {split: edges[i : i + 2] for i, split in enumerate(SPLITS) if fractions[i] > 0}
     places = {patient: _place(seed, patient) for patient in sorted(set(patients))}
-    if len(places) < len(wanted):
+    if len(places) < len(intervals):
         raise DataError(
-            f"{len(places)} patients can't fill the sides {', '.join(wanted)}: one each is needed. "
-            "Set the share of a side to 0 (data.fractions=[1,0,0]), or give data.val_root, data.test_root."
+            f"{len(places)} patients can't fill the splits {', '.join(intervals)}: each needs at least one. "
+            "Set the share of a split to 0 (data.fractions=[1,0,0]), or set data.val_root and data.test_root."
         )
-    sides = {patient: _side(place, bounds, wanted) for patient, place in places.items()}
-    for side in wanted:
-        if side not in sides.values():
-            low, high = bounds[SPLITS.index(side)], bounds[SPLITS.index(side) + 1]
-            held = list(sides.values())
-            spare = [patient for patient in places if held.count(sides[patient]) > 1]
-            sides[min(spare, key=lambda patient: max(low - places[patient], places[patient] - high))] = side
-    return sides
+    last = list(intervals)[-1]  # also takes the places that rounding leaves beyond the last edge
+    splits = {
+        patient: next((split for split, (_, end) in intervals.items() if place < end), last)
+        for patient, place in places.items()
+    }
+    for split, (start, end) in intervals.items():
+        if split not in splits.values():
+            counts = list(splits.values())
+            spare = [patient for patient in places if counts.count(splits[patient]) > 1]
+            nearest = min(spare, key=lambda patient: max(start - places[patient], places[patient] - end))
+            splits[nearest] = split
+    return splits
+
+
+def share_out(fractions: Fractions, extra_roots: Collection[str]) -> Fractions:
+    """Return the fractions for a root from which some splits take no patients.
+
+    Args:
+        fractions: Shares of train, val and test.
+        extra_roots: Splits that have a root of their own. Their shares go to the other splits, in proportion.
+    """
+    if not extra_roots:
+        return fractions
+    kept = [0.0 if split in extra_roots else share for split, share in zip(SPLITS, fractions, strict=True)]
+    train, val, test = (share / (sum(kept) or 1.0) for share in kept)
+    return train, val, test
 
 
 def _place(seed: int, patient: str) -> float:
-    """A place in [0, 1), the same on every machine and in every Python."""
+    """Hash to [0, 1); equal on all machines and Python versions."""
     digest = hashlib.sha256(f"{seed}/{patient}".encode()).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48  # 48 bits fit a float exactly
-
-
-def _side(place: float, bounds: tuple[float, ...], wanted: list[str]) -> str:
-    """The side whose interval holds the place; the last one takes what rounding leaves over."""
-    inside = (side for side in wanted if place < bounds[SPLITS.index(side) + 1])
-    return next(inside, wanted[-1])
+    return int.from_bytes(digest[:6], "big") / 2**48  # a float represents 48 bits exactly

@@ -1,10 +1,10 @@
-"""Any image to the square that the networks see, and back. Background stays exactly 0.
+"""Resizing of any image to the square that the networks see, and back. Background stays exactly 0.
 
-A pixel at the rim is background when less than half of it was tissue; otherwise it is the mean of all it
-covers, as in any scan. So half of the bone's value marks the rim between two pixels: a bone's height survives
-a resize from 256 to 128 and back to a third of a pixel, where a rim of undiluted tissue loses one and a half.
-Enlarging is cubic (Keys 1981), within what the four nearest pixels say: sharper than linear, 0.5 dB on a
-reconstruction enlarged from 128 to 256, and without halos.
+A pixel at the rim is background if less than half of it was tissue; otherwise it is the mean of everything it
+covers, as in any scan. Half of the bone's value therefore marks the rim between two pixels: a bone's height
+survives resizing from 256 to 128 and back to a third of a pixel, whereas a rim of undiluted tissue would lose
+one and a half. Enlarging is cubic (Keys 1981), limited to the range of the four nearest pixels: sharper than
+linear interpolation, by 0.5 dB for a reconstruction enlarged from 128 to 256, and without halos.
 """
 
 from functools import lru_cache, reduce
@@ -13,48 +13,47 @@ import numpy as np
 
 
 def pad_and_resize(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Pad a raw image to a square, centred, and resize it with antialiasing.
+    """Pad a raw image to a centred square and resize it with antialiasing.
 
     Args:
         pixels: (H, W) float32 raw image, background exactly 0.
-        size: side of the result in pixels.
+        size: Edge of the result in pixels.
 
     Returns:
-        (size, size) float32 raw image; the same pixels when the image has this shape already.
+        (size, size) float32 raw image; ``pixels`` itself if it already has this shape.
     """
     if pixels.shape == (size, size):
         return pixels
-    side = max(pixels.shape)
-    top, left = _margins(pixels.shape, side)
-    square = np.zeros((side, side), np.float32)
-    square[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    padded_size = max(pixels.shape)
+    square = np.zeros((padded_size, padded_size), np.float32)
+    square[_frame(pixels.shape)] = pixels
     return _resample(square, size)
 
 
 def restore_size(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The way back from `pad_and_resize`: resize to the square and cut out the original frame.
+    """Reverse `pad_and_resize`: resize to the padded square and crop the original frame.
 
     Args:
         pixels: (..., size, size) float32 raw images.
-        shape: (H, W) of the image that went into `pad_and_resize`.
+        shape: (H, W) of the image before `pad_and_resize`.
 
     Returns:
         (..., H, W) float32 raw images.
     """
     if pixels.shape[-2:] == tuple(shape):
         return pixels
-    side = max(shape)
-    top, left = _margins(shape, side)
-    return _resample(pixels, side)[..., top : top + shape[0], left : left + shape[1]]
+    return _resample(pixels, max(shape))[(..., *_frame(shape))]
 
 
 def pixel_mm_after(shape: tuple[int, int], size: int, pixel_mm: float) -> float:
-    """Edge of a pixel in millimetres after `pad_and_resize`, for an image of (H, W) pixels of ``pixel_mm``."""
+    """Return the edge of a pixel in mm after `pad_and_resize` of (H, W) pixels with edge ``pixel_mm``."""
     return pixel_mm * max(shape) / size
 
 
-def _margins(shape: tuple[int, ...], side: int) -> tuple[int, int]:
-    return (side - shape[0]) // 2, (side - shape[1]) // 2
+def _frame(shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of the original image within the padded square."""
+    top, left = ((max(shape) - length) // 2 for length in shape)
+    return slice(top, top + shape[0]), slice(left, left + shape[1])
 
 
 def _resample(squares: np.ndarray, size: int) -> np.ndarray:
@@ -74,10 +73,10 @@ def _resample(squares: np.ndarray, size: int) -> np.ndarray:
 
 
 class _Weights:
-    """A separable linear map of squares: K old pixels along each axis for a new one.
+    """A separable linear map of squares: K old pixels along each axis for each new one.
 
-    Not a product with a matrix: that is BLAS with threads of its own, ten times slower where threads of ours
-    resize images side by side.
+    It avoids a matrix product: BLAS starts threads of its own, which is ten times slower when several threads
+    resize images at the same time.
     """
 
     def __init__(self, dense: np.ndarray) -> None:
@@ -95,13 +94,13 @@ class _Weights:
 
 
 def _centres(before: int, after: int) -> np.ndarray:
-    """Where the new pixels' centres lie, in old pixels."""
+    """Centres of the new pixels, in old pixels."""
     return (np.arange(after) + 0.5) * (before / after) - 0.5
 
 
 @lru_cache(maxsize=32)
 def _linear(before: int, after: int) -> _Weights:
-    """Linear interpolation; when shrinking, the triangle spans a new pixel."""
+    """Linear interpolation; for shrinking, the triangle spans a new pixel."""
     distance = np.abs(np.arange(before) - _centres(before, after)[:, None]) / max(before / after, 1.0)
     return _Weights(np.clip(1 - distance, 0, None))
 
@@ -115,7 +114,7 @@ def _cubic(before: int, after: int) -> _Weights:
 
 
 def _range_of_nearest(squares: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest of the four old pixels around each new one, (..., size, size) each."""
+    """Minimum and maximum of the four old pixels around each new one, (..., size, size) each."""
     last = squares.shape[-1] - 1
     below = np.floor(_centres(last + 1, size)).astype(int)
     first, second = (np.clip(places, 0, last) for places in (below, below + 1))

@@ -1,4 +1,4 @@
-"""A data set's folders with the side (train, val, test) of each of their pairs."""
+"""A data set's folders with the split (train, val or test) of each of their pairs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,111 +10,105 @@ import numpy as np
 from pti.common.errors import DataError
 from pti.data.dataset import Sample
 from pti.data.image_cache import FileImages
-from pti.data.layouts import SPLITS, Layout, Pair, abbreviate, require_inside
-from pti.data.patient_split import splits_of
+from pti.data.layouts import Layout, Pair, abbreviate, require_inside
+from pti.data.patient_split import Fractions, share_out, splits_of
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Folder:
-    """One root, its pairs and, for each pair, its side.
+    """One data root.
 
     Attributes:
-        root: the folder.
-        pairs: all its pairs, in the layout's order.
-        sides: ``train``, ``val`` or ``test`` for each pair.
+        root: The folder.
+        pairs: All its pairs, in the order of the layout.
+        splits: Split of each pair: ``train``, ``val`` or ``test``.
     """
 
     root: Path
     pairs: list[Pair]
-    sides: list[str]
+    splits: list[str]
 
-    def numbered(self, side: str) -> list[tuple[int, Pair]]:
-        """The pairs of a side with their index in `pairs`."""
-        return [(index, pair) for index, pair in enumerate(self.pairs) if self.sides[index] == side]
+    def numbered(self, split: str) -> list[tuple[int, Pair]]:
+        """Return the pairs of a split with their indices in `pairs`."""
+        return [(index, pair) for index, pair in enumerate(self.pairs) if self.splits[index] == split]
 
 
 @dataclass(frozen=True)
 class Split:
-    """What one side (train, val, test) serves."""
+    """The samples of one split and the images that they refer to."""
 
     images: FileImages
     samples: list[Sample]
 
     def counts(self) -> dict[str, int]:
-        """Patients and images (files)."""
+        """Return the numbers of patients and of images (files)."""
         patients = {sample.patient for sample in self.samples}
-        return {"patients": len(patients), "images": sum(len(sample.sides) for sample in self.samples)}
+        return {"patients": len(patients), "images": sum(len(sample.roles) for sample in self.samples)}
 
     def raw_images(self) -> Iterator[np.ndarray]:
-        """Raw images (image_size, image_size), one after the other."""
+        """Yield each raw image, (image_size, image_size) float32."""
         for sample in self.samples:
-            for side in sample.sides:
-                yield getattr(self.images, side)(sample.pair)
+            for role in sample.roles:
+                yield self.images.image(sample.pair, role)
 
 
 def evenly_spaced(items: list[Item], count: int | None) -> list[Item]:
-    """``count`` items spread over the list (neighbours often show one patient); all for None."""
+    """Return ``count`` items at even distances (neighbours often show one patient), or all if it is None."""
     if count is None or count >= len(items):
         return items
     return [items[index * len(items) // count] for index in range(count)]
 
 
 def open_folders(
-    root: Path,
-    layout: Layout,
-    fractions: tuple[float, float, float],
-    split_seed: int,
-    extra_roots: Mapping[str, Path],
+    root: Path, layout: Layout, fractions: Fractions, split_seed: int, extra_roots: Mapping[str, Path]
 ) -> list[Folder]:
-    """List a data set and decide who stands where; opens no image.
+    """List a data set and assign its pairs to splits, without opening an image.
 
     Args:
-        root: the data set.
-        layout: root -> pairs.
-        fractions: shares of patients for train, val and test. The share of a side with a root of its own goes
-        to
-            the others.
-        split_seed: of `pti.data.patient_split.split_patients`.
-        extra_roots: ``val`` or ``test`` -> a data set of its own for that side.
+        root: Folder of the data set.
+        layout: Function that lists the pairs of a root.
+        fractions: Shares of patients for train, val and test. The share of a split with a root of its own
+            goes to the others.
+        split_seed: Seed of `pti.data.patient_split.split_patients`.
+        extra_roots: ``val`` or ``test`` -> separate data set for this split.
+
+    Returns:
+        The root's folder, followed by one for each extra root.
 
     Raises:
-        UsageError: the fractions are no shares.
-        DataError: a folder is missing or empty, a file lies outside its root, a patient stands on two sides,
-        a
-            name has no patient, or there are fewer patients than sides.
+        UsageError: The fractions are not valid shares.
+        DataError: A folder is missing or empty, a file lies outside its root, a patient is in two splits, a
+            name lacks a patient, or there are fewer patients than splits.
     """
-    shares = [0.0 if side in extra_roots else share for side, share in zip(SPLITS, fractions, strict=True)]
-    total = (sum(shares) or 1.0) if extra_roots else 1.0
-    pairs = _listed(root, layout)
-    train, val, test = (share / total for share in shares)
-    sides = splits_of(pairs, split_seed, (train, val, test))
-    folders = [Folder(root, pairs, sides)]
-    for side, extra in extra_roots.items():
-        own = [replace(pair, split=side) for pair in _listed(extra, layout)]
-        folders.append(Folder(extra, own, splits_of(own, split_seed, fractions)))
-    _refuse_shared_patients(folders)
+    pairs = _list_pairs(root, layout)
+    folders = [Folder(root, pairs, splits_of(pairs, split_seed, share_out(fractions, extra_roots)))]
+    for split, extra in extra_roots.items():
+        pairs = [replace(pair, split=split) for pair in _list_pairs(extra, layout)]
+        folders.append(Folder(extra, pairs, splits_of(pairs, split_seed, fractions)))
+    _require_disjoint_patients(folders)
     return folders
 
 
-def _listed(root: Path, layout: Layout) -> list[Pair]:
+def _list_pairs(root: Path, layout: Layout) -> list[Pair]:
     pairs = layout(root)
     if not pairs:
-        fix = "Set data.root to the data set, or data.layout to what it looks like."
+        fix = "Set data.root to the data set, or choose the data/layout that describes it."
         raise DataError(f"{root}: no images found (.tif, .tiff). {fix}")
     require_inside(root, pairs)
     return pairs
 
 
-def _refuse_shared_patients(folders: list[Folder]) -> None:
+def _require_disjoint_patients(folders: list[Folder]) -> None:
     seen: dict[str, str] = {}
     for folder in folders:
-        sides = dict(zip((pair.patient for pair in folder.pairs), folder.sides, strict=True))
-        if shared := sorted(patient for patient, side in sides.items() if seen.get(patient, side) != side):
-            found = f"{abbreviate(shared)}: patients that stand on the side {sides[shared[0]]} here"
-            fix = "Keep each patient's images in one data set."
+        splits = dict(zip((pair.patient for pair in folder.pairs), folder.splits, strict=True))
+        if shared := sorted(
+            patient for patient, split in splits.items() if seen.get(patient, split) != split
+        ):
             raise DataError(
-                f"{folder.root}: {found} and on the side {seen[shared[0]]} of another root. {fix}"
+                f"{folder.root}: patients in the split {splits[shared[0]]} here and in {seen[shared[0]]} of "
+                f"another root: {abbreviate(shared)}. Keep all images of a patient in one data set."
             )
-        seen |= sides
+        seen |= splits

@@ -1,4 +1,4 @@
-"""A folder of TIF images for Lightning: pairs, sides, cache, batches, sharding, and resuming in mid-epoch."""
+"""The data module: pairs, splits, cache, batches and sharding of TIF images, and resuming within an epoch."""
 
 import hashlib
 import logging
@@ -26,36 +26,37 @@ _LOG = logging.getLogger(__name__)
 
 
 class TifDataModule(lightning.LightningDataModule):
-    """Serves batches of raw images, float32 (B, 1, image_size, image_size), background exactly 0.
+    """Serve batches of raw images, (B, 1, image_size, image_size) float32, background exactly 0.
 
-    A batch holds ``name`` and ``patient`` (lists of str), ``pixel_mm`` (B,), and ``condition`` and
-    ``target``, or ``image`` where ``sources`` picks images alone.
+    A batch contains ``name`` and ``patient`` (lists of str), ``pixel_mm`` (B,), and ``condition`` and
+    ``target``, or ``image`` if ``sources`` selects single images.
 
-    Training: every sample once an epoch, in an order and with an augmentation that depend on (seed, epoch)
-    alone, whatever the number of workers; the global batches depend on ``batch_size`` times devices only (see
-    `pti.data.batches`). Where an epoch goes on after a resume is Lightning's own count of finished batches, so
-    that loader and trainer can't disagree. Validation and test: every sample once, none padded, shared by the
-    ranks.
+    Training serves every sample once per epoch, in an order and with an augmentation that depend only on
+    (seed, epoch), for any number of workers; the global batches depend only on ``batch_size`` times devices
+    (see `pti.data.batches`). A resumed epoch continues after the batches that Lightning itself counts as
+    finished, so that loader and trainer can't disagree. Validation and test serve every sample once, without
+    padding, distributed over the ranks.
 
     Args:
-        root: folder of the data set.
-        layout: root -> pairs, see `pti.data.layouts`.
-        fractions: shares of patients for train, val and test.
-        split_seed: of the split; apart from ``seed``, so that runs and stages hold out the same patients.
-        sources: ``target``, ``condition`` or ``both`` (single images) or ``pairs``.
-        image_size: side of the images in pixels.
-        batch_size: samples on each device.
-        augmentation: for training images; None for none.
-        seed: of order and augmentation.
-        val_root, test_root: data sets of their own for these sides; None takes a share of ``root``.
-        subset: use this many pairs of each side; None uses all.
-        pixel_mm: edge of a pixel in mm in files without a resolution tag.
-        cache: keep decoded images in one memory-mapped file in ``cache_dir``; False reads files each time.
-        cache_dir: folder of the caches.
-        num_workers: loader processes, or ``auto``.
-        pin_memory: page-locked batches, or ``auto``.
-        allow_config_changes: resume although seed, batch size, devices or data differ from the checkpoint's.
-        generate: makes the data set when ``root`` is not there yet, whole or not at all.
+        root: Folder of the data set.
+        layout: Function that lists the pairs of a root, see `pti.data.layouts`.
+        fractions: Shares of patients for train, val and test.
+        split_seed: Seed of the split; separate from ``seed``, so that all runs and both stages hold out the
+            same patients.
+        sources: ``target``, ``condition`` or ``both`` (single images), or ``pairs``.
+        image_size: Edge of the square images in pixels.
+        batch_size: Samples on each device.
+        augmentation: Augmentation of the training images; None applies none.
+        seed: Seed of order and augmentation.
+        val_root, test_root: Separate data sets for these splits; None takes patients from ``root``.
+        subset: Number of pairs to use of each split; None uses all.
+        pixel_mm: Edge of a pixel in mm, for files without a resolution tag.
+        cache: Keep decoded images in one memory-mapped file; False reads the files at every access.
+        cache_dir: Folder of the caches.
+        num_workers: Loader processes, or ``auto``.
+        pin_memory: Whether batches are in page-locked memory, or ``auto``.
+        allow_config_changes: Resume although seed, batch size, devices or data differ from the checkpoint.
+        generate: Function that creates the data set, completely or not at all, if ``root`` does not exist.
     """
 
     def __init__(
@@ -83,117 +84,122 @@ class TifDataModule(lightning.LightningDataModule):
         super().__init__()
         if sources not in SOURCES:
             raise UsageError(f"data.sources={sources}: expected one of {', '.join(SOURCES)}.")
-        if batch_size < 1 or image_size < 1 or (subset is not None and subset < 1):
-            raise UsageError("data.batch_size, data.image_size and data.subset: expected 1 or more.")
+        for key, value in (("image_size", image_size), ("batch_size", batch_size), ("subset", subset)):
+            if value is not None and value < 1:
+                raise UsageError(f"data.{key}={value}: expected 1 or more.")
         self.root, self.layout, self.generate = Path(root), layout, generate
-        own_roots = {"val": val_root, "test": test_root}
-        self.extra_roots = {side: Path(extra) for side, extra in own_roots.items() if extra is not None}
+        roots = {"val": val_root, "test": test_root}
+        self.extra_roots = {split: Path(extra) for split, extra in roots.items() if extra is not None}
         self.fractions, self.split_seed = fractions, split_seed
         self.sources, self.image_size, self.batch_size = sources, image_size, batch_size
         self.augmentation, self.seed, self.subset, self.pixel_mm = augmentation, seed, subset, pixel_mm
         self.cache, self.cache_dir = cache, Path(cache_dir)
         self.num_workers, self.pin_memory = num_workers, pin_memory
         self.allow_config_changes = allow_config_changes
-        # A rank whose share of a small validation side is empty is no mistake.
+        # A small validation split may leave a rank without samples: this is no error.
         self.allow_zero_length_dataloader_with_multiple_devices = True
-        self.latents: LatentDataset | None = None  # set by a second stage: serves its training side instead
-        self._sides: dict[str, Split] = {}
+        self.latents: LatentDataset | None = None  # set by a second stage, to train on latents instead
+        self._splits: dict[str, Split] = {}
         self._fingerprints: list[str] = []
         self._loaders: list[BatchLoader] = []
 
     def prepare_data(self) -> None:
-        """Make the data set if it has to be made, and build the cache; on one process of each machine."""
+        """Generate a missing data set and build the caches, on one process of each machine."""
         self.generate_missing()
         images = [self._open(folder) for folder in self._folders()]
-        types = sum((Counter(each.stored_dtypes) for each in images), Counter())
-        converted = [f"{count} of {name}" for name, count in sorted(types.items()) if name != "float32"]
+        dtypes = sum((Counter(each.stored_dtypes) for each in images), Counter())
+        converted = [f"{count} of {name}" for name, count in sorted(dtypes.items()) if name != "float32"]
         if converted:
             _LOG.warning("%s: images converted to float32: %s.", self.root, ", ".join(converted))
 
     def generate_missing(self) -> None:
-        """Make the data set where ``root`` is not there yet and ``generate`` says how."""
+        """Create the data set with ``generate`` if ``root`` does not exist."""
         if self.generate is not None and not self.root.exists():
             self.root.parent.mkdir(parents=True, exist_ok=True)
             self.generate(self.root)
 
     def setup(self, stage: str | None = None) -> None:
-        """List the pairs, split them, open the cache.
+        """List the pairs, assign them to splits and open the caches.
 
         Raises:
-            UsageError: a setting is out of range.
-            DataError: the data can't be used, or the training samples make no batch on each device.
+            UsageError: A setting is out of range.
+            DataError: The data can't be used, or there is not one training batch for each device.
         """
-        if not self._sides:
+        if not self._splits:
             for folder in self._folders():
                 images = self._open(folder)
                 self._fingerprints.append(images.fingerprint)
-                for side in dict.fromkeys(folder.sides):
-                    pairs = evenly_spaced(folder.numbered(side), self.subset)
-                    self._sides[side] = Split(images, samples_of(pairs, self.sources))
+                for split in dict.fromkeys(folder.splits):
+                    pairs = evenly_spaced(folder.numbered(split), self.subset)
+                    self._splits[split] = Split(images, samples_of(pairs, self.sources))
         if stage in ("fit", None):
             self._require_one_batch()
 
     def train_dataloader(self) -> BatchLoader:
-        """Every sample once an epoch; see the class."""
-        rank, world = self._place()
+        """Return the loader of the training split, or of its latents."""
+        rank, world_size = self.rank_and_world_size()
         dataset = self.latents or self.training_set()
         plan = partial(
-            training_batches, len(dataset), self.batch_size, self.seed, rank=rank, world_size=world
+            training_batches, len(dataset), self.batch_size, self.seed, rank=rank, world_size=world_size
         )
         return self._loader(dataset, plan, self._position)
 
     def val_dataloader(self) -> BatchLoader | list:
-        """Every validation sample once, shared by the ranks; no loader where that side is empty."""
+        """Return the loader of the validation split; an empty list if there is none."""
         return self._evaluation_loader("val")
 
     def test_dataloader(self) -> BatchLoader | list:
-        """Every test sample once, shared by the ranks; nothing where that side is empty."""
+        """Return the loader of the test split; an empty list if there is none."""
         return self._evaluation_loader("test")
 
     def training_set(self) -> TifDataset:
-        """The training side as images, augmented if that is configured."""
+        """Return the training split as images, augmented as configured."""
         return self._dataset("train", self.augmentation)
 
     def training_images(self) -> Iterator[np.ndarray]:
-        """The training side's raw images (image_size, image_size), not augmented."""
-        return self._sides["train"].raw_images()
+        """Yield the raw training images, (image_size, image_size), without augmentation."""
+        return self._splits["train"].raw_images()
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change with any file (path, size, time of change) and the image size."""
+        """16 hexadecimal digits that change with the image size and any file's path, size or mtime."""
         return hashlib.sha256("/".join(self._fingerprints).encode()).hexdigest()[:16]
 
     def split_counts(self) -> dict[str, dict[str, int]]:
-        """Split -> {"patients": …, "images": …}; an image is one file."""
-        return {name: side.counts() for name, side in self._sides.items()}
+        """Return split -> {"patients": …, "images": …}; an image is one file."""
+        return {name: split.counts() for name, split in self._splits.items()}
+
+    def rank_and_world_size(self) -> tuple[int, int]:
+        """Return the rank of this process and the number of processes."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def state_dict(self) -> dict[str, Any]:
-        """What an epoch's batches depend on. How many of them are done is in the trainer's own state."""
-        names = "\n".join(sample.name for sample in self._sides["train"].samples)
+        """Return everything that determines an epoch's batches; the trainer's state counts finished ones."""
+        names = "\n".join(sample.name for sample in self._splits["train"].samples)
         return {
             "seed": self.seed,
             "data.batch_size": self.batch_size,
-            "trainer.devices": self._place()[1],
+            "trainer.devices": self.rank_and_world_size()[1],
             "training samples": hashlib.sha256(names.encode()).hexdigest()[:16],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Compare with a checkpoint's, so that a resumed epoch goes on with the samples that are left.
+        """Compare with the state of a checkpoint, so that a resumed epoch serves the remaining samples.
 
         Raises:
-            UsageError: seed, batch size, devices or samples differ and ``allow_config_changes`` is not set.
+            UsageError: Seed, batch size, devices or samples differ, without ``allow_config_changes``.
         """
         resuming = self.trainer is not None and self.trainer.state.fn == "fit"
         if not resuming or self.allow_config_changes:
             return
-        here = self.state_dict()
+        current = self.state_dict()
         differing = [
-            f"{key}: {saved} in the checkpoint, {here[key]} now"
+            f"{key}: {saved} in the checkpoint, {current[key]} now"
             for key, saved in state_dict.items()
-            if saved != here.get(key, saved)
+            if saved != current.get(key, saved)
         ]
         if differing:
-            fix = "Resume with the same values, or set data.allow_config_changes=true to go on with these."
+            fix = "Resume with the same values, or set data.allow_config_changes=true to continue with these."
             raise UsageError(f"The run can't be resumed exactly. {'; '.join(differing)}. {fix}")
 
     def teardown(self, stage: str | None = None) -> None:
@@ -203,7 +209,7 @@ class TifDataModule(lightning.LightningDataModule):
         self._loaders.clear()
 
     def on_exception(self, exception: BaseException) -> None:
-        """End the loader processes; Lightning calls no `teardown` then."""
+        """End the loader processes; after an exception, Lightning does not call `teardown`."""
         self.teardown()
 
     def _folders(self) -> list[Folder]:
@@ -215,23 +221,24 @@ class TifDataModule(lightning.LightningDataModule):
         return open_cache(folder.pairs, self.image_size, self.cache_dir, workers=usable_cpus())
 
     def _require_one_batch(self) -> None:
-        world, samples = self._place()[1], len(self._sides["train"].samples)
-        if samples < self.batch_size * world:
-            found = (
-                f"{samples} training samples make no batch of {self.batch_size} on each of {world} devices"
+        world_size, samples = self.rank_and_world_size()[1], len(self._splits["train"].samples)
+        if samples < self.batch_size * world_size:
+            enough = samples >= world_size
+            fix = f"Set data.batch_size={samples // world_size}" if enough else f"Use {samples} devices"
+            raise DataError(
+                f"{self.root}: {samples} training samples make no batch of {self.batch_size} on each of "
+                f"{world_size} devices. {fix}, or add images."
             )
-            fix = f"Set data.batch_size={samples // world}" if samples >= world else f"Use {samples} devices"
-            raise DataError(f"{self.root}: {found}. {fix}, or add images.")
 
-    def _dataset(self, side: str, augmentation: Augmentation | None = None) -> TifDataset:
-        found = self._sides[side]
-        return TifDataset(found.images, found.samples, augmentation, self.seed, self.pixel_mm)
+    def _dataset(self, name: str, augmentation: Augmentation | None = None) -> TifDataset:
+        split = self._splits[name]
+        return TifDataset(split.images, split.samples, augmentation, self.seed, self.pixel_mm)
 
-    def _evaluation_loader(self, side: str) -> BatchLoader | list:
-        if side not in self._sides:
+    def _evaluation_loader(self, split: str) -> BatchLoader | list:
+        if split not in self._splits:
             return []
-        dataset = self._dataset(side)
-        batches = evaluation_batches(len(dataset), self.batch_size, *self._place())
+        dataset = self._dataset(split)
+        batches = evaluation_batches(len(dataset), self.batch_size, *self.rank_and_world_size())
         return self._loader(dataset, lambda _: batches)
 
     def _loader(
@@ -253,7 +260,3 @@ class TifDataModule(lightning.LightningDataModule):
         if self.trainer is None:
             return 0, 0
         return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-
-    def _place(self) -> tuple[int, int]:
-        """(rank, number of processes)."""
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

@@ -1,7 +1,8 @@
-"""TIF files: one image in, one float32 array out; one array in, one file out.
+"""Reading and writing of TIF files with a single grey image.
 
-Each call opens and closes its own file, so that it may be used from any number of threads and processes.
-Nothing is decoded before the file's claims were compared with its size (`pti.data.tif.checks`).
+Each call opens and closes its own file and may be used from any number of threads and processes. Nothing is
+decoded before the sizes that the file declares have been compared with its actual size
+(`pti.data.tif.checks`).
 """
 
 import os
@@ -24,15 +25,15 @@ __all__ = ["TifError", "TifHeader", "TifImage", "inspect", "read", "write"]
 
 @dataclass(frozen=True)
 class TifHeader:
-    """What a file says of itself, checked against its size.
+    """Header of a file, consistent with the file's size.
 
     Attributes:
-        path: the file.
+        path: The file.
         shape: (H, W) in pixels.
-        dtype: stored type, in native byte order.
-        pixel_mm: edge of a pixel in millimetres, from the resolution tag; None without one.
-        compression: name of the scheme, ``none`` for plain pixels.
-        size_bytes: size of the file.
+        dtype: Stored data type, in native byte order.
+        pixel_mm: Edge of a pixel in millimetres; None without a resolution tag.
+        compression: Name of the compression scheme; ``none`` without compression.
+        size_bytes: Size of the file.
     """
 
     path: Path
@@ -49,8 +50,8 @@ class TifImage:
 
     Attributes:
         pixels: (H, W) float32 in the file's units, all finite.
-        pixel_mm: edge of a pixel in millimetres; None when the file doesn't say.
-        stored_dtype: the type in the file; other than ``float32`` means that it was converted.
+        pixel_mm: Edge of a pixel in millimetres; None without a resolution tag.
+        stored_dtype: Data type in the file; pixels were converted unless it is ``float32``.
     """
 
     pixels: np.ndarray
@@ -62,7 +63,7 @@ def inspect(path: str | Path) -> TifHeader:
     """Read and check the header only.
 
     Raises:
-        TifError: the file can't hold a usable image; `TifError.fault` says why.
+        TifError: The file can't contain a usable image; `TifError.fault` gives the reason.
     """
     path = Path(path)
     with _open(path) as (file, size):
@@ -72,45 +73,45 @@ def inspect(path: str | Path) -> TifHeader:
 
 
 def read(path: str | Path) -> TifImage:
-    """Read one image: header checks, decoding within the declared size, finite pixels.
+    """Read one image: check the header, decode no more than the declared size, require finite pixels.
 
-    Takes at most about three times the memory of the largest allowed image (4096 x 4096), whatever the file.
+    For any file, this needs at most about three times the memory of the largest allowed image (4096 x 4096).
 
     Raises:
-        TifError: the file can't be used; `TifError.fault` says why.
+        TifError: The file can't be used; `TifError.fault` gives the reason.
     """
     path = Path(path)
     with _open(path) as (file, size):
         directory = read_directory(path, file, size)
         check(directory)
         stored = _decode(directory, file)
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and is counted below
+    with np.errstate(over="ignore"):  # float64 values beyond float32 become infinite
         pixels = np.array(stored, dtype=np.float32)
     finite = np.count_nonzero(np.isfinite(pixels))
     if finite < pixels.size:
         nan = np.count_nonzero(np.isnan(pixels))
-        what = f"holds {nan} NaN and {pixels.size - finite - nan} infinite pixels of {pixels.size}"
-        raise TifError(path, "non_finite", what, "Replace them, by 0 where there is no tissue.")
+        what = f"contains {nan} NaN and {pixels.size - finite - nan} infinite pixels of {pixels.size}"
+        raise TifError(path, "non_finite", what, "Replace them; use 0 where there is no tissue.")
     header = _header(directory)
     return TifImage(pixels, header.pixel_mm, header.dtype.name)
 
 
 def write(path: str | Path, pixels: np.ndarray, pixel_mm: float | None = None) -> None:
-    """Write a raw image as one uncompressed float32 page; the file appears whole or not at all.
+    """Write a raw image atomically, as one uncompressed float32 page.
 
     Args:
-        path: the file; its folder must exist.
+        path: The file; its folder must exist.
         pixels: (H, W), any real type.
-        pixel_mm: edge of a pixel in millimetres, kept in the resolution tag (pixels a centimetre).
+        pixel_mm: Edge of a pixel in millimetres, stored in the resolution tag (pixels per centimetre).
     """
     path = Path(path)
     if pixels.ndim != 2:
-        raise ValueError(f"one image of shape (H, W) is expected, not {pixels.shape}")
+        raise ValueError(f"expected one image of shape (H, W), got {pixels.shape}")
     tags = {} if pixel_mm is None else {"resolution": (10 / pixel_mm,) * 2, "resolutionunit": "CENTIMETER"}
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     grey = np.asarray(pixels, np.float32)
     try:
-        # metadata=None: no description and no date, so that equal pixels make equal files.
+        # metadata=None omits description and date, so that equal pixels give equal files.
         tifffile.imwrite(beside, grey, photometric="minisblack", metadata=None, software="pti", **tags)
         os.replace(beside, path)
     finally:
@@ -119,18 +120,16 @@ def write(path: str | Path, pixels: np.ndarray, pixel_mm: float | None = None) -
 
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """A regular file and its size; a folder, a dangling link or a pipe is a `TifError`."""
+    """Open a regular file and return its size; reject folders, dangling links and pipes."""
     try:
         status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would block
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise TifError(path, "unreadable", f"is {kind}", "Rename or remove it.")
         with open(path, "rb") as file:
             yield file, status.st_size
     except FileNotFoundError:
-        what = (
-            f"is a link to {os.readlink(path)}, which is not there" if path.is_symlink() else "is not there"
-        )
+        what = f"is a link to {os.readlink(path)}, which is missing" if path.is_symlink() else "is missing"
         raise TifError(path, "unreadable", what, "Restore the file, or remove its entry.") from None
     except OSError as error:
         what = f"can't be read ({error.strerror or error})"
@@ -152,14 +151,14 @@ def _header(directory: Directory) -> TifHeader:
 
 
 def _decode(directory: Directory, file: BinaryIO) -> np.ndarray:
-    """(H, W) in the stored type. Plain strips are joined here, anything else by tifffile."""
+    """Decode to (H, W) in the stored type; tifffile decodes all but simple strips."""
     compression = directory.first(Tag.COMPRESSION, NO_COMPRESSION)
-    as_stored = directory.first(Tag.PREDICTOR, 1) == 1 and directory.first(Tag.FILL_ORDER, 1) == 1
-    if compression in (NO_COMPRESSION, *DEFLATE) and as_stored and Tag.TILE_OFFSETS not in directory.tags:
+    simple = directory.first(Tag.PREDICTOR, 1) == 1 and directory.first(Tag.FILL_ORDER, 1) == 1
+    if compression in (NO_COMPRESSION, *DEFLATE) and simple and Tag.TILE_OFFSETS not in directory.tags:
         pixels = np.frombuffer(b"".join(_segments(directory, file)), directory.dtype)
         return pixels.reshape(directory.shape)
     if compression in DEFLATE:
-        # Without imagecodecs, tifffile inflates a stream to whatever length it has: measured first, bounded.
+        # Without imagecodecs, tifffile inflates a stream of any length: inflate it with a limit first.
         for _ in _segments(directory, file):
             pass
     try:
@@ -171,28 +170,28 @@ def _decode(directory: Directory, file: BinaryIO) -> np.ndarray:
 
 
 def _segments(directory: Directory, file: BinaryIO) -> Iterator[bytes]:
-    """The decoded bytes of each strip or tile, never more than declared."""
+    """Yield the decoded bytes of each strip or tile, never more than declared."""
     inflate = directory.first(Tag.COMPRESSION, NO_COMPRESSION) in DEFLATE
     for index, (offset, count) in enumerate(directory.segments):
         expected = directory.segment_bytes(index)
         file.seek(offset)
-        # Deflate adds a few bytes in a thousand to what it can't compress; the rest would be something else.
+        # Deflate expands incompressible data by a fraction of a percent; anything longer is not pixel data.
         data = file.read(min(count, expected + expected // 100 + 65536))
         if inflate:
             data = _inflate(directory.path, data, expected)
         if len(data) < expected:
-            what = f"is truncated: strip {index} holds {len(data)} of {expected} bytes"
+            what = f"is truncated: strip {index} contains {len(data)} of {expected} bytes"
             raise TifError(directory.path, "truncated", what, COPY)
         yield data[:expected]
 
 
 def _inflate(path: Path, data: bytes, expected: int) -> bytes:
     try:
-        # One byte more than expected tells a stream that goes on from one that ends.
+        # One byte more than expected reveals a stream that is too long.
         decoded = zlib.decompressobj().decompress(data, expected + 1)
     except zlib.error as error:
-        raise TifError(path, "unreadable", f"its compressed pixels are damaged ({error})", COPY) from None
+        raise TifError(path, "unreadable", f"has damaged compressed pixels ({error})", COPY) from None
     if len(decoded) > expected:
-        what = f"unpacks to more than the {expected} bytes that it declares"
+        what = f"decompresses to more than the {expected} bytes that it declares"
         raise TifError(path, "bomb", what, "Remove it, or save the image again.")
     return decoded

@@ -1,10 +1,10 @@
-"""The directory of a TIF file: its tags, read against the file's true size.
+"""The directory of a TIF file: its tags, checked against the file's actual size.
 
-A TIF file says of itself how large it is, where its pixels lie and where its next page begins. Any of that
-may be wrong, by accident (a copy cut short) or on purpose. So the few tags that matter are read with `struct`
-here, and no number from the file decides how much memory is taken or how long it lasts.
+A TIF file declares its dimensions, the positions of its pixels and the start of its next page. Any of these
+may be wrong, by accident (a truncated copy) or on purpose. The few tags that matter are therefore read here
+with `struct`, and no number in the file determines how much memory or time reading takes.
 
-Tags and types: TIFF revision 6.0 (Adobe, 1992) and the BigTIFF design.
+Tags and types follow TIFF revision 6.0 (Adobe, 1992) and the BigTIFF design.
 """
 
 import struct
@@ -20,7 +20,7 @@ import numpy as np
 from pti.common.errors import DataError
 
 RESAVE = "Save the image again as one uncompressed float32 page."
-COPY = "Copy the file again from its origin."
+COPY = "Copy the file again from its source."
 
 _MAX_PAGES = 1000
 _MAX_SEGMENTS = 65536
@@ -33,7 +33,7 @@ _MAGIC = {b"\x89PNG": "is a PNG image", b"\xff\xd8\xff": "is a JPEG image", b"PK
 
 
 class Tag(IntEnum):
-    """The tags that are read; any other is only checked to lie inside the file."""
+    """The tags that are read; all others are only checked to lie within the file."""
 
     WIDTH = 256
     HEIGHT = 257
@@ -57,23 +57,23 @@ class Tag(IntEnum):
     DEPTH = 32997
 
 
-_WANTED = frozenset(int(tag) for tag in Tag)
+_READ_TAGS = frozenset(int(tag) for tag in Tag)
 
 
 class TifError(DataError):
-    """One file that can't be used.
+    """A file that can't be used.
 
     Attributes:
-        path: the file.
-        fault: a short code: ``empty``, ``not_tif``, ``header_only``, ``truncated``, ``loop``, ``pages``,
+        path: The file.
+        fault: Short code: ``empty``, ``not_tif``, ``header_only``, ``truncated``, ``loop``, ``pages``,
             ``channels``, ``dtype``, ``too_large``, ``bomb``, ``codec``, ``pixels``, ``non_finite`` or
             ``unreadable``.
-        what: what was found.
-        fix: what the user can do.
+        what: Description of the fault, in the third person.
+        fix: Advice for the user.
     """
 
     def __init__(self, path: Path, fault: str, what: str, fix: str) -> None:
-        # All four as `args`, so that the error survives the way back from a worker process.
+        # All four are `args`, so that the error can be pickled in a worker process.
         super().__init__(path, fault, what, fix)
         self.path, self.fault, self.what, self.fix = path, fault, what, fix
 
@@ -83,13 +83,13 @@ class TifError(DataError):
 
 @dataclass(frozen=True)
 class Directory:
-    """The tags of a file's only page, and what follows from them.
+    """The tags of a file's only page and the values derived from them.
 
     Attributes:
-        path: the file.
-        tags: tag -> values (integers; floats for the resolution).
+        path: The file.
+        tags: Tag -> values (integers; floats for the resolution).
         byte_order: ``<`` or ``>``.
-        file_bytes: size of the file.
+        file_bytes: Size of the file.
     """
 
     path: Path
@@ -98,17 +98,17 @@ class Directory:
     file_bytes: int
 
     def first(self, tag: Tag, default: int) -> int:
-        """The first value of a tag."""
+        """Return the first value of a tag."""
         return int(self.tags[tag][0]) if tag in self.tags else default
 
     @cached_property
     def shape(self) -> tuple[int, int]:
-        """(H, W) in pixels; 0 where it isn't said."""
+        """(H, W) in pixels; 0 where the tag is missing."""
         return self.first(Tag.HEIGHT, 0), self.first(Tag.WIDTH, 0)
 
     @cached_property
     def dtype(self) -> np.dtype | None:
-        """The stored type in the file's byte order; None for one that numpy lacks (12 bits, for example)."""
+        """The stored data type in the file's byte order; None if numpy lacks it (12 bits, for example)."""
         kind, bits = _SAMPLES.get(self.first(Tag.SAMPLE_FORMAT, 1)), self.first(Tag.BITS, 1)
         try:
             return np.dtype(f"{self.byte_order}{kind}{bits // 8}") if kind and bits % 8 == 0 else None
@@ -117,7 +117,7 @@ class Directory:
 
     @cached_property
     def segment_shape(self) -> tuple[int, int]:
-        """(rows, columns) of a tile or a full strip."""
+        """(rows, columns) of a tile or of a full strip."""
         height, width = self.shape
         if Tag.TILE_OFFSETS in self.tags:
             return self.first(Tag.TILE_HEIGHT, 0), self.first(Tag.TILE_WIDTH, 0)
@@ -125,13 +125,13 @@ class Directory:
 
     @cached_property
     def segment_count(self) -> int:
-        """How many strips or tiles cover the image."""
+        """Number of strips or tiles that cover the image."""
         (height, width), (rows, columns) = self.shape, self.segment_shape
         return -(-height // rows) * -(-width // columns) if rows > 0 and columns > 0 else 0
 
     @cached_property
     def segments(self) -> list[tuple[int, int]]:
-        """(offset, stored bytes) of each strip or tile that covers the image, as far as listed."""
+        """(offset, stored bytes) of each listed strip or tile that covers the image."""
         tiled = Tag.TILE_OFFSETS in self.tags
         offsets = self.tags.get(Tag.TILE_OFFSETS if tiled else Tag.STRIP_OFFSETS, ())[: self.segment_count]
         counts = self.tags.get(Tag.TILE_BYTES if tiled else Tag.STRIP_BYTES)
@@ -140,7 +140,7 @@ class Directory:
         return list(zip(offsets, counts, strict=False))
 
     def segment_bytes(self, index: int) -> int:
-        """Decoded size of a strip or tile; the last strip may be shorter."""
+        """Return the decoded size of a strip or tile; the last strip may be shorter."""
         rows, columns = self.segment_shape
         if Tag.TILE_OFFSETS not in self.tags:
             rows = min(rows, self.shape[0] - index * rows)
@@ -156,20 +156,20 @@ def read_directory(path: Path, file: BinaryIO, size: int) -> Directory:
     reader = _Reader(path, file, size)
     pages = reader.pages()
     if not pages:
-        raise TifError(path, "header_only", "holds a TIF header and no image", COPY)
+        raise TifError(path, "header_only", "contains a TIF header and no image", COPY)
     if len(pages) > 1:
         count = f"{len(pages)}" if len(pages) <= _MAX_PAGES else f"more than {_MAX_PAGES}"
-        fix = "Save each page as a file of its own."
-        raise TifError(path, "pages", f"holds {count} pages, one is expected", fix)
+        fix = "Save each page in a separate file."
+        raise TifError(path, "pages", f"contains {count} pages; expected one", fix)
     return Directory(path, reader.tags(pages[0]), reader.order, size)
 
 
 class _Reader:
-    """Reads a chain of directories; every access is checked against the file's size."""
+    """Reader of a chain of directories that checks every access against the file's size."""
 
     def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
         self.path, self.file, self.size = path, file, size
-        self.head = file.read(4096)  # usually holds everything: one system call
+        self.head = file.read(4096)  # usually contains everything: one system call
         self.order, self.big = self._magic()
         self.word, self.count, self.count_bytes = ("Q", "Q", 8) if self.big else ("I", "H", 2)
         self.entry, self.entry_bytes, self.inline_bytes = ("HHQ", 20, 8) if self.big else ("HHI", 12, 4)
@@ -181,14 +181,14 @@ class _Reader:
         order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
         version = struct.unpack(order + "H", head[2:4])[0] if order and len(head) >= 4 else 0
         if version not in (42, 43):
-            seen = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
-            what = f"is no TIF file: it {seen or f'starts with {head[:8]!r}'}"
+            kinds = (kind for magic, kind in _MAGIC.items() if head.startswith(magic))
+            what = f"is not a TIF file: it {next(kinds, f'starts with {head[:8]!r}')}"
             raise TifError(self.path, "not_tif", what, "Convert it to TIF, or remove it.")
         return order, version == 43
 
     def at(self, offset: int, count: int) -> bytes:
         if offset + count > self.size:
-            what = f"is truncated: it needs bytes {offset} to {offset + count} and has {self.size}"
+            what = f"is truncated: bytes {offset} to {offset + count} are needed, the file has {self.size}"
             raise TifError(self.path, "truncated", what, COPY)
         if offset + count <= len(self.head):
             return self.head[offset : offset + count]
@@ -199,25 +199,25 @@ class _Reader:
         return struct.unpack(self.order + code, self.at(offset, struct.calcsize(self.order + code)))[0]
 
     def pages(self) -> list[int]:
-        """Offsets of the directories, following the chain; one more than the limit at most."""
-        found: list[int] = []
+        """Follow the chain of directories; return their offsets, at most one more than the limit."""
+        offsets: list[int] = []
         offset = self.number(self.word, 8 if self.big else 4)
-        while offset and len(found) <= _MAX_PAGES:
-            if offset in found:
-                raise TifError(self.path, "loop", "its chain of pages runs in a circle", RESAVE)
-            found.append(offset)
+        while offset and len(offsets) <= _MAX_PAGES:
+            if offset in offsets:
+                raise TifError(self.path, "loop", "has a chain of pages that forms a loop", RESAVE)
+            offsets.append(offset)
             entries = self.number(self.count, offset)
             if entries > 4096:
-                raise TifError(self.path, "unreadable", f"a page claims to have {entries} tags", COPY)
+                raise TifError(self.path, "unreadable", f"has a page that declares {entries} tags", COPY)
             offset = self.number(self.word, offset + self.count_bytes + entries * self.entry_bytes)
-        return found
+        return offsets
 
     def tags(self, page: int) -> dict[int, tuple]:
-        found = {tag: self._values(*where) for tag, *where in self._entries(page) if tag in _WANTED}
-        return {tag: values for tag, values in found.items() if values}
+        tags = {tag: self._values(*entry) for tag, *entry in self._entries(page) if tag in _READ_TAGS}
+        return {tag: values for tag, values in tags.items() if values}
 
     def _entries(self, page: int) -> Iterator[tuple[int, int, int, int, int]]:
-        """(tag, type, count, offset of the values, their bytes) for each entry of a directory."""
+        """Yield (tag, type, count, offset of the values, their bytes) for each entry of a directory."""
         start = page + self.count_bytes
         table = self.at(start, self.number(self.count, page) * self.entry_bytes)
         for entry in range(0, len(table), self.entry_bytes):
@@ -227,7 +227,7 @@ class _Reader:
             if size > self.inline_bytes:
                 offset = self.number(self.word, offset)
                 if offset + size > self.size:
-                    what = f"is truncated: tag {tag} lies at {offset} to {offset + size} of {self.size} bytes"
+                    what = f"is truncated: tag {tag} is at {offset} to {offset + size} of {self.size} bytes"
                     raise TifError(self.path, "truncated", what, COPY)
             yield tag, kind, count, offset, size
 
@@ -239,5 +239,5 @@ class _Reader:
         if kind == _RATIONAL:
             numbers = struct.unpack(f"{self.order}{2 * count}I", self.at(offset, size))
             pairs = zip(numbers[::2], numbers[1::2], strict=True)
-            return tuple(above / below if below else 0.0 for above, below in pairs)
+            return tuple(numerator / denominator if denominator else 0.0 for numerator, denominator in pairs)
         return ()

@@ -1,4 +1,4 @@
-"""Caches that weren't used for long are removed; nothing else is."""
+"""Mapped arrays are read-only, complete or invisible; only caches that were unused for long are removed."""
 
 import os
 import time
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pti.data.cache_age import UNUSED_DAYS, remove_unused
 from pti.data.image_cache import open_cache
 from pti.data.layouts import paired_folders
+from pti.data.memory_maps import UNUSED_DAYS, MappedArray, remove_unused
 
 DAY = 86400
 
@@ -22,15 +22,33 @@ def old(folder: Path, *files: str, days: float = UNUSED_DAYS + 1) -> Path:
     return folder
 
 
-def test_what_is_old_goes(tmp_path):
-    images = old(tmp_path / "0123456789abcdef-256", "images.npy", "rows.json")
-    lock = tmp_path / "0123456789abcdef-256.lock"
-    lock.touch()
+def test_an_array_is_invisible_until_it_is_finished(tmp_path):
+    array = MappedArray(tmp_path / "folder" / "array.npy")
+    array.create((2, 3))
+    rows = array.unfinished()
+    rows[:] = [[1, 2, 3], [4, 5, 6]]
+    rows.flush()
+    assert not array.exists
+    array.finish()
+    assert array.exists
+    assert array.values.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert not array.values.flags.writeable
+    assert [path.name for path in array.path.parent.iterdir()] == ["array.npy"]
+
+
+def test_a_discarded_array_leaves_no_file(tmp_path):
+    array = MappedArray(tmp_path / "array.npy")
+    array.create((2, 3))
+    array.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_old_caches_are_removed(tmp_path):
+    images = old(tmp_path / "0123456789abcdef-256", "images.npy", "rows.json", ".lock")
     latents = old(tmp_path / "0123456789abcdef01234567", "view_000.npy", "view_001.part")
     younger = old(tmp_path / "fedcba9876543210-256", "images.npy", "rows.json", days=UNUSED_DAYS - 1)
     assert remove_unused(tmp_path) == [images, latents]
     assert not images.exists()
-    assert not lock.exists()
     assert younger.is_dir()
 
 
@@ -38,13 +56,13 @@ def test_what_is_old_goes(tmp_path):
     ("name", "file"),
     [("results", "images.npy"), ("0123456789abcdef-256", "notes.txt"), ("latents", "view_000.npy")],
 )
-def test_what_is_no_cache_stays(tmp_path, name, file):
+def test_other_folders_are_kept(tmp_path, name, file):
     folder = old(tmp_path / name, file)
     assert remove_unused(tmp_path) == []
     assert (folder / file).exists()
 
 
-def test_opening_counts_as_use_and_building_tidies(paired_set, tmp_path):
+def test_opening_counts_as_use_and_building_removes_unused_caches(paired_set, tmp_path):
     def build(size: int) -> Path:
         return open_cache(paired_folders(paired_set), size, tmp_path / "cache").folder
 
@@ -58,12 +76,12 @@ def test_opening_counts_as_use_and_building_tidies(paired_set, tmp_path):
     assert not second.exists()
 
 
-def test_a_cache_that_cannot_be_marked_is_used_all_the_same(paired_set, tmp_path, monkeypatch):
+def test_a_cache_on_a_read_only_disk_is_usable(paired_set, tmp_path, monkeypatch):
     def refused(*_: object) -> None:
         raise PermissionError("read-only")
 
     first = open_cache(paired_folders(paired_set), 16, tmp_path / "cache")
-    monkeypatch.setattr("pti.data.cache_age.os.utime", refused)
+    monkeypatch.setattr("pti.data.memory_maps.os.utime", refused)
     again = open_cache(paired_folders(paired_set), 16, tmp_path / "cache")
     assert again.folder == first.folder
     assert (again.row(0) == first.row(0)).all()
