@@ -206,7 +206,7 @@ def test_a_run_that_a_signal_ended_resumes_to_the_same_bytes(tmp_path, result, c
         (["ckpt={checkpoint}", "steps=0"], "expected 1 or more"),
         (["ckpt={checkpoint}", "calibration=none.json"], "calibration=none.json: expected a file"),
         (["ckpt={checkpoint}", "steps=2000"], "this path has 1000 steps"),
-        (["ckpt={checkpoint}", "guidance_scale=2"], "can't be guided"),
+        (["ckpt={checkpoint}", "guidance_scale=2"], "cannot be guided"),
         (["ckpt={checkpoint}", "sample=3"], "Did you mean samples?"),
     ],
 )

@@ -98,7 +98,6 @@ def translate_images(
     inputs: Inputs,
     output_dir: Path,
     sampling: Sampling,
-    *,
     batch_size: int,
     devices: Sequence[torch.device],
     calibration: HeightCalibration | None = None,

@@ -20,19 +20,15 @@ from pti.common.errors import UsageError
 def preflight(cfg: DictConfig) -> None:
     """Check the checkpoint, the folders and the numbers before anything heavy is imported."""
     require_checkpoint_and_images(cfg)
-    if cfg.input_dir is not None:
-        _require_dente_images_only(Path(str(cfg.input_dir)).expanduser(), cfg)
-    require_one_of(cfg, {"split": SPLITS})
-    require_in_range(cfg, dict.fromkeys(("samples", "steps", "batch_size", "num_samples"), POSITIVE))
-    require_file("calibration", cfg.calibration)
-
-
-def _require_dente_images_only(folder: Path, cfg: DictConfig) -> None:
-    if (folder / "dente").is_dir() and (folder / "edente").is_dir():
+    folder = cfg.input_dir and Path(str(cfg.input_dir)).expanduser()
+    if folder and (folder / "dente").is_dir() and (folder / "edente").is_dir():
         raise UsageError(
             f"input_dir={cfg.input_dir}: found the folders dente and edente there, expected dente images "
             f"only. Set input_dir={cfg.input_dir}/dente, or data.root={cfg.input_dir} and split."
         )
+    require_one_of(cfg, {"split": SPLITS})
+    require_in_range(cfg, dict.fromkeys(("samples", "steps", "batch_size", "num_samples"), POSITIVE))
+    require_file("calibration", cfg.calibration)
 
 
 @command("translate", preflight=preflight)
@@ -64,19 +60,13 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     sampling = Sampling(cfg.samples, instantiate(cfg.sampler), cfg.steps, cfg.guidance_scale, cfg.seed)
     calibration = None
     if cfg.calibration is not None:
-        count = 1 if translator.module.deterministic else cfg.samples
+        samples = 1 if translator.module.deterministic else cfg.samples
         path = Path(str(cfg.calibration)).expanduser()
-        calibration = read_height_calibration(path, count, translator.sha256)
+        calibration = read_height_calibration(path, samples, translator.sha256)
         for note in calibration.notes:
             print(f"Note: {note}.")
     translations = translate_images(
-        translator,
-        inputs,
-        output_dir,
-        sampling,
-        batch_size=cfg.batch_size,
-        devices=devices,
-        calibration=calibration,
+        translator, inputs, output_dir, sampling, cfg.batch_size, devices, calibration
     )
     known = any("target_height_mm" in row for row in translations.rows)
     loss = mean_height_loss_mm(inputs.training, translator.pixel_mm) if known and inputs.training else None
