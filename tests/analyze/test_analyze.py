@@ -1,4 +1,4 @@
-"""The latent-space study in files: what is written, that the cache serves it again, mistakes."""
+"""``python -m pti.analyze``: its files, the cache, and mistakes."""
 
 import csv
 import json
@@ -12,20 +12,20 @@ import torch
 from PIL import Image
 
 from helpers.in_process import Done, run_command
-from helpers.latent_study_setup import Study, make_study, save_checkpoint
+from helpers.latent_study_setup import StudyInputs, make_study_inputs, make_translator
 from pti.analyze.__main__ import main
 from pti.data import resize, tif
 from pti.data.input_images import find_images
-from pti.latent_study import names
-from pti.latent_study.latents import load
-from pti.runs.checkpoint import build
+from pti.latent_study import options
+from pti.latent_study.latents import load_latents
+from pti.runs.checkpoint import open_checkpoint
 
 QUICK = ("method=pca", "atlas_methods=[tsne]", "dpi=72")
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory) -> Study:
-    return make_study(tmp_path_factory.mktemp("study"))
+def study(tmp_path_factory) -> StudyInputs:
+    return make_study_inputs(tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +47,10 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_latents_are_the_posteriors_means(result, study):
-    from pti.runs import checkpoint
-
-    latents = load(result[0] / "latents.npz")
+    latents = load_latents(result[0] / "latents.npz")
     assert latents.name.tolist() == [image.name for image in find_images(study.data)]
     assert set(latents.split) == {"train", "val", "test"}
-    module = checkpoint.load(study.checkpoint)
+    module = open_checkpoint(study.checkpoint).load_module()
     for index in (0, 13):
         raw = resize.pad_and_resize(tif.read(study.data / f"{latents.name[index]}.tif").pixels, 32)
         with torch.no_grad():
@@ -108,7 +106,7 @@ def test_a_second_start_takes_the_latents_from_the_cache(result, study, monkeypa
     assert "Mine" in (output / "projection.html").read_text()
 
 
-def test_a_damaged_cache_is_made_anew(tmp_path, study):
+def test_a_damaged_cache_is_replaced(tmp_path, study):
     arguments = (f"ckpt={study.checkpoint}", "output_dir=out", "cache_dir=cache", "split=val", *QUICK)
     run_command(main, tmp_path, *arguments)
     (cached,) = (tmp_path / "cache").glob("latents_*.npz")
@@ -121,7 +119,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path, study):
 def test_a_folder_with_a_limit_keeps_whole_pairs(tmp_path, study):
     where = (f"ckpt={study.checkpoint}", f"input_dir={study.data}", "output_dir=out", "cache_dir=null")
     run_command(main, tmp_path, *where, "max_images=9", "color_by=density", *QUICK)
-    latents = load(tmp_path / "out" / "latents.npz")
+    latents = load_latents(tmp_path / "out" / "latents.npz")
     assert len(latents) == 8
     assert len(latents.pairs()) == 4
     assert len(set(latents.patient)) == 4
@@ -131,21 +129,17 @@ def test_a_folder_with_a_limit_keeps_whole_pairs(tmp_path, study):
 def test_one_folder_without_pairs(tmp_path, study):
     where = (f"ckpt={study.checkpoint}", f"input_dir={study.data}/edente", "output_dir=out", "cache_dir=null")
     run_command(main, tmp_path, *where, *QUICK)
-    assert set(load(tmp_path / "out" / "latents.npz").group) == {"images"}
+    assert set(load_latents(tmp_path / "out" / "latents.npz").group) == {"images"}
     assert not (tmp_path / "out" / "patients_by_distance.csv").exists()
 
 
 def test_a_model_of_the_second_stage_is_studied_by_its_autoencoder(tmp_path, study):
-    from helpers.tiny_checkpoints import TRANSLATOR
-
-    module = build(TRANSLATOR, "the test")
-    module.normalization.fit([tif.read(image.path).pixels for image in find_images(study.data)])  # pyright: ignore
-    save_checkpoint(tmp_path / "ldm.ckpt", module, TRANSLATOR, study.data)
+    make_translator(tmp_path / "ldm.ckpt", study.data)
     run_command(main, tmp_path, "ckpt=ldm.ckpt", "output_dir=out", "cache_dir=null", *QUICK)
-    assert load(tmp_path / "out" / "latents.npz").mean.shape == (24, 2, 16, 16)
+    assert load_latents(tmp_path / "out" / "latents.npz").mean.shape == (24, 2, 16, 16)
 
 
-def test_nothing_of_the_users_is_overwritten(tmp_path, study):
+def test_foreign_files_are_not_overwritten(tmp_path, study):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "projection.png").write_text("mine")
     done = run_command(main, tmp_path, f"ckpt={study.checkpoint}", "output_dir=out", *QUICK, code=2)
@@ -174,7 +168,7 @@ def test_mistakes(tmp_path, study, arguments, named):
     assert named in run_command(main, tmp_path, *arguments, code=2).stderr
 
 
-def test_too_few_images_are_said(tmp_path, study):
+def test_too_few_images_are_reported(tmp_path, study):
     few = (f"ckpt={study.checkpoint}", "max_images=4", "output_dir=out", "cache_dir=null")
     assert "found 4 images" in run_command(main, tmp_path, *few, *QUICK, code=1).stderr
 
@@ -184,7 +178,7 @@ def test_the_keys_are_listed_without_anything_heavy(verb):
     heavy = ("torch", "numpy", "sklearn", "umap", "numba", "plotly", "dash", "matplotlib")
     code = (
         f"import sys; sys.argv = ['pti {verb}', '--help']\n"
-        f"from pti.{verb} import main\n"
+        f"from pti.{verb}.__main__ import main\n"
         "try:\n    main()\nfinally:\n"
         f"    print('heavy:', [name for name in {heavy} if name in sys.modules])"
     )
@@ -195,5 +189,5 @@ def test_the_keys_are_listed_without_anything_heavy(verb):
 
 def test_every_colour_and_method_is_named_in_the_configuration():
     text = (Path(__file__).parents[2] / "conf" / "latent_study.yaml").read_text()
-    for name in (*names.COLORS, *names.METHODS):
+    for name in (*options.COLORS, *options.METHODS):
         assert name in text

@@ -1,4 +1,4 @@
-"""The explorer: what it answers, what it refuses to serve, and its page in a browser."""
+"""``python -m pti.explore``: reconstructions and samples, the server, and the page in a browser."""
 
 import os
 import socket
@@ -15,30 +15,28 @@ import torch
 from helpers import serving
 from helpers.browsing import alone, click_point, lasso, open_page, overlaps, pixels_of
 from helpers.in_process import run_command
-from helpers.latent_study_setup import SIZE, Study, make_study, save_checkpoint
-from pti.data import tif
+from helpers.latent_study_setup import StudyInputs, make_study_inputs, make_translator
+from helpers.tiny_checkpoints import SIZE
 from pti.data.input_images import find_images
 from pti.drawing.panels import grey, tissue_window
 from pti.explore.__main__ import main
 from pti.explore.explorer import Explorer
 from pti.explore.server import is_loopback, listen
-from pti.latent_study.latents import Encode, gather
-from pti.runs import checkpoint
-from pti.runs.checkpoint import build
+from pti.latent_study.latents import Encode
+from pti.runs.checkpoint import open_checkpoint
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory) -> Study:
-    return make_study(tmp_path_factory.mktemp("study"))
+def study(tmp_path_factory) -> StudyInputs:
+    return make_study_inputs(tmp_path_factory.mktemp("study"))
 
 
 def explorer_of(path: Path, data: Path) -> Explorer:
-    module = checkpoint.load(path)
-    first_stage = getattr(module, "first_stage", module)
+    module = open_checkpoint(path).load_module()
     images = find_images(data)
     with torch.inference_mode():
-        latents = gather(Encode(SIZE, 0.15)(first_stage, images), {})
-    return Explorer(module, first_stage, latents, images, SIZE, 0.15, seed=3)
+        latents = Encode(SIZE, 0.15)(module, images)
+    return Explorer(module, latents, images, SIZE, 0.15, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +46,7 @@ def explorer(study) -> Explorer:
 
 @pytest.fixture(scope="module")
 def second_stage(tmp_path_factory, study) -> Path:
-    from helpers.tiny_checkpoints import TRANSLATOR
-
-    torch.manual_seed(0)
-    module = build(TRANSLATOR, "the test")
-    module.normalization.fit([tif.read(image.path).pixels for image in find_images(study.data)])  # pyright: ignore
-    return save_checkpoint(tmp_path_factory.mktemp("ldm") / "ldm.ckpt", module, TRANSLATOR, study.data)
+    return make_translator(tmp_path_factory.mktemp("ldm") / "ldm.ckpt", study.data)
 
 
 def test_a_walk_goes_from_one_reconstruction_to_the_other(explorer):
@@ -69,9 +62,9 @@ def test_a_walk_goes_from_one_reconstruction_to_the_other(explorer):
 
 
 def test_samples_are_those_of_translate(explorer, second_stage, study):
-    assert not explorer.has_samples
+    assert explorer.translator is None
     other = explorer_of(second_stage, study.data)
-    assert other.has_samples
+    assert other.translator is not None
     two, three = other.samples(0, 2), other.samples(0, 3)
     assert [image.shape for image in three] == [(64, 64)] * 3
     assert np.allclose(two[1], three[1], atol=1e-3 * np.abs(three[1]).max() + 1e-6)
@@ -114,8 +107,8 @@ def served(folder: Path, path: Path, *arguments: str) -> AbstractContextManager[
 def fetch(address: str, host: str | None = None) -> tuple[int, bytes]:
     request = urllib.request.Request(address, headers={} if host is None else {"Host": host})
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, answer.read()
+        with urllib.request.urlopen(request, timeout=20) as response:
+            return response.status, response.read()
     except urllib.error.HTTPError as error:
         return error.code, b""
 
@@ -124,7 +117,7 @@ def fetch(address: str, host: str | None = None) -> tuple[int, bytes]:
 def test_serves_its_page_alone(tmp_path, study):
     with served(tmp_path, study.checkpoint, "port=0") as (address, _):
         assert fetch(address)[0] == 200
-        assert fetch(address, "evil.example:80")[0] == 403
+        assert fetch(address, "evil.example:80")[0] == 400
         outside = f"{study.data}/edente"
         name = next(iter(os.listdir(outside)))
         for path in (f"assets/{name}", f"assets/..{outside}/{name}", f"..{outside}/{name}", "assets/app.py"):
@@ -167,8 +160,8 @@ def test_a_click_shows_image_reconstruction_and_difference(tmp_path, study, expl
             window = tissue_window(original)
             for what, raw in (("", original), (", reconstruction", explorer.reconstruction(index))):
                 picture = page.locator(f"#chosen img[alt='{latents.name[index]}{what}']")
-                wanted = grey(raw, window)[..., 0].astype(float)
-                assert np.abs(pixels_of(picture, raw.shape) - wanted)[6:-6, 6:-6].mean() < 16
+                expected = grey(raw, window)[..., 0].astype(float)
+                assert np.abs(pixels_of(picture, raw.shape) - expected)[6:-6, 6:-6].mean() < 16
         picture.click()
         assert picture.bounding_box()["width"] > 700
         page.mouse.click(2, 2)

@@ -1,48 +1,77 @@
-"""A small data set and a checkpoint with random weights, for the commands that study latents."""
+"""Latents with a known structure, and a data set with a checkpoint for the commands that study latents."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from helpers.tiny_checkpoints import VAE
+from helpers.tiny_checkpoints import TRANSLATOR, VAE, save
 from pti.data import tif
 from pti.data.input_images import find_images
 from pti.data.phantom import make_phantom
-from pti.runs.checkpoint import build
-
-SIZE = 32
-LAYOUT = {"_target_": "pti.data.layouts.paired_folders", "_partial_": True}
+from pti.latent_study.latents import Latents
+from pti.latent_study.options import ATTRIBUTES
+from pti.runs.constructors import build
 
 
 @dataclass(frozen=True)
-class Study:
-    """Six patients with two pairs each, 64 x 64, and a VAE."""
+class StudyInputs:
+    """Six patients with two pairs each, 64 x 64, and a VAE with random weights."""
 
     data: Path
     checkpoint: Path
 
 
-def make_study(folder: Path) -> Study:
+def make_study_inputs(folder: Path) -> StudyInputs:
     """Write both below a folder."""
     data = folder / "phantom"
     make_phantom(data, patients=6, slices=2, image_size=64, seed=1)
+    checkpoint = folder / "vae_test" / "2026-01-02_03-04-05" / "checkpoints" / "best.ckpt"
+    return StudyInputs(data, _make_checkpoint(checkpoint, VAE, data, data / "edente"))
+
+
+def make_translator(path: Path, data: Path) -> Path:
+    """Write a checkpoint of a second stage with random weights."""
+    return _make_checkpoint(path, TRANSLATOR, data, data)
+
+
+def _make_checkpoint(path: Path, model: dict, data: Path, training_images: Path) -> Path:
     torch.manual_seed(0)
-    module = build(VAE, "the test")
-    images = [tif.read(image.path).pixels for image in find_images(data / "edente")]
-    module.get_submodule("normalization").fit(images)  # pyright: ignore[reportCallIssue]
-    return Study(
-        data,
-        save_checkpoint(
-            folder / "vae_test" / "2026-01-02_03-04-05" / "checkpoints" / "best.ckpt", module, VAE, data
-        ),
-    )
-
-
-def save_checkpoint(path: Path, module: torch.nn.Module, model: dict, data: Path) -> Path:
-    """A checkpoint as `train` writes it."""
-    settings = {"root": str(data), "layout": LAYOUT, "fractions": [0.5, 0.25, 0.25], "split_seed": 3}
-    settings |= {"sources": "both", "image_size": SIZE, "pixel_mm": 0.15, "val_root": None, "test_root": None}
+    module = build(model, "the test")
+    images = [tif.read(image.path).pixels for image in find_images(training_images)]
+    module.get_submodule("normalization").fit(images)
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"config": {"model": model, "data": settings}, "state_dict": module.state_dict()}, path)
-    return path
+    return save(path, module, model, data)
+
+
+def make_latents(patients: int = 8, slices: int = 3, apart: float = 2.0, seed: int = 0) -> Latents:
+    """Make dente and edente latents.
+
+    A patient's latents scatter by 0.05 around the patient's own mean, the groups differ by ``apart`` in one
+    channel, and one direction follows the bone height.
+    """
+    random = np.random.default_rng(seed)
+    centres = random.normal(0, 1, (patients, 2, 4, 4))
+    heights = random.uniform(15, 25, patients)
+    rows = []
+    for group, shift in (("dente", 0.0), ("edente", apart)):
+        for patient in range(patients):
+            for position in range(slices):
+                mean = centres[patient] + random.normal(0, 0.05, (2, 4, 4))
+                mean[1] += shift
+                mean[0, 0, 0] = heights[patient] - 20
+                name = f"{group}/{position:03d}_HA_2021_02_{patient:03d}"
+                rows.append((name, group, f"{patient:03d}", mean, heights[patient]))
+    rows.sort(key=lambda row: row[0])
+    names, groups, labels, means, height_mm = (list(column) for column in zip(*rows, strict=True))
+    count = len(rows)
+    attributes = {name: random.normal(size=count) for name in ATTRIBUTES} | {"height_mm": np.array(height_mm)}
+    channels = np.ones((count, 2), np.float32)
+    return Latents(
+        *(np.array(column, str) for column in (names, groups, labels, ["test"] * count)),
+        mean=np.array(means, np.float32),
+        std=0.5 * channels,
+        kl=3 * channels,
+        attributes=attributes,
+    )

@@ -24,7 +24,7 @@ def served(folder: Path, *arguments: str) -> Iterator[tuple[str, subprocess.Pope
         assert process.stdout is not None
         for line in process.stdout:
             said.append(line)
-            if "Ctrl-C ends it" in line:
+            if "press Ctrl-C to stop" in line:
                 break
         else:
             raise AssertionError("".join(said))

@@ -1,4 +1,4 @@
-"""The atlas as a file, and in a browser."""
+"""The atlas page: its file, and its behaviour in a browser."""
 
 import re
 from pathlib import Path
@@ -8,18 +8,18 @@ import pytest
 
 from helpers.browsing import POINT, click_point, lasso, open_page, overlaps, pixels_of
 from helpers.image_sets import disc
-from helpers.study_setup import made_latents
+from helpers.latent_study_setup import make_latents
 from pti.data import tif
 from pti.data.input_images import InputImage
 from pti.drawing.panels import grey, tissue_window
 from pti.latent_study import atlas
 from pti.latent_study.latents import Latents
 from pti.latent_study.projection import Projection, principal_components
-from pti.latent_study.tables import Tables, tabulate
+from pti.latent_study.tables import StudyTables, tabulate
 
 
 def projections(latents: Latents) -> dict[str, Projection]:
-    """A grid: image n at column n % 6, row n // 6; and another one with the axes exchanged."""
+    """A grid: image n at column n % 6, row n // 6; and the same with the axes exchanged."""
     number = np.arange(len(latents))
     points = np.stack([number % 6, number // 6], 1).astype(np.float32)
     return {
@@ -28,7 +28,7 @@ def projections(latents: Latents) -> dict[str, Projection]:
     }
 
 
-def write(path: Path, latents: Latents, tables: Tables, images: list[InputImage]) -> Path:
+def write(path: Path, latents: Latents, tables: StudyTables, images: list[InputImage]) -> Path:
     atlas.write_atlas(
         path,
         latents,
@@ -45,7 +45,7 @@ def write(path: Path, latents: Latents, tables: Tables, images: list[InputImage]
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> tuple[Latents, list[InputImage], Path]:
     folder = tmp_path_factory.mktemp("images")
-    latents = made_latents(patients=6, slices=2)
+    latents = make_latents(patients=6, slices=2)
     images = []
     for number, name in enumerate(latents.name):
         path = folder / f"{name.replace('/', '_')}.tif"
@@ -64,14 +64,14 @@ def expected_pixels(image: InputImage) -> np.ndarray:
 
 
 def test_two_thousand_images_stay_under_fifteen_megabytes(tmp_path, monkeypatch, study):
-    latents = made_latents(patients=200, slices=5)
+    latents = make_latents(patients=200, slices=5)
     assert len(latents) == 2000
     random = np.random.default_rng(0)
     speckled = np.zeros((256, 256), np.float32)
     speckled[40:-40, 80:-80] = random.uniform(500, 3000, (176, 96))  # worse to compress than any bone
     small = atlas.thumbnail(speckled)
     monkeypatch.setattr(atlas, "thumbnails", lambda images: [small] * len(images))
-    page = write(tmp_path / "page.html", latents, Tables([], [], [], []), [study[1][0]] * 2000)
+    page = write(tmp_path / "page.html", latents, StudyTables([], [], [], []), [study[1][0]] * 2000)
     assert page.stat().st_size < 15e6
 
 
@@ -98,8 +98,8 @@ def test_a_click_shows_the_right_pair(study, width, scheme):
             assert pictures.count() == 2
             for picture, shown in zip(pictures.all(), sorted([index, partner]), strict=True):
                 assert picture.get_attribute("alt") == latents.name[shown]
-                pixels, wanted = pixels_of(picture, (64, 64)), expected_pixels(images[shown])
-                assert np.abs(pixels - wanted)[6:-6, 6:-6].mean() < 16
+                pixels, expected = pixels_of(picture, (64, 64)), expected_pixels(images[shown])
+                assert np.abs(pixels - expected)[6:-6, 6:-6].mean() < 16
                 others = [np.abs(pixels - expected_pixels(other)).mean() for other in images]
                 assert int(np.argmin(others)) == shown
             row = page.locator("#bone tbody tr").first.text_content()
@@ -145,7 +145,7 @@ def test_projection_colour_hover_and_joined_pairs(study):
         assert page.evaluate("document.querySelector('.js-plotly-plot').data[0].x.length") == 3 * 12
         page.mouse.move(*page.evaluate(POINT, 3))
         page.wait_for_selector(".hoverlayer .hovertext")
-        told = page.text_content(".hoverlayer .hovertext")
-        assert str(latents.name[3]) in told
-        assert f"patient {latents.patient[3]}" in told
-        assert "bone height" in told
+        text = page.text_content(".hoverlayer .hovertext")
+        assert str(latents.name[3]) in text
+        assert f"patient {latents.patient[3]}" in text
+        assert "bone height" in text

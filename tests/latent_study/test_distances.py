@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
 
-from helpers.study_setup import made_latents
+from helpers.latent_study_setup import make_latents
 from pti.latent_study import distances
 from pti.latent_study.probes import channels, probe_attributes
 from pti.latent_study.projection import principal_components
-from pti.latent_study.tables import key_figures, tabulate, write_tables
+from pti.latent_study.tables import key_metrics, tabulate, write_tables
 
 
 def by_name(latents):
@@ -17,7 +17,7 @@ def by_name(latents):
 
 
 def test_distances_are_those_that_were_made():
-    latents = made_latents(patients=40, apart=2.0)
+    latents = make_latents(patients=40, apart=2.0)
     found = by_name(latents)
     # Half of the numbers differ by 2: root of the mean of 2² and 0.
     assert found["between means", "dente – edente"] == pytest.approx(math.sqrt(2), rel=0.01)
@@ -28,7 +28,7 @@ def test_distances_are_those_that_were_made():
 
 
 def test_patients_farthest_apart_come_first():
-    latents = made_latents()
+    latents = make_latents()
     moved = (latents.patient == "003") & (latents.group == "edente")
     latents.mean[moved] += 5
     rows = distances.patient_distances(latents)
@@ -47,7 +47,7 @@ def test_the_patients_share_of_noise_is_none():
 
 
 def test_silhouette_and_squared_distances_agree_with_scikit_learn():
-    latents = made_latents()
+    latents = make_latents()
     squared = distances.squared_distances(latents.flat)
     expected = silhouette_score(latents.flat.astype(np.float64), latents.patient)
     assert distances.silhouette(squared, latents.patient) == pytest.approx(expected, abs=1e-6)
@@ -56,7 +56,7 @@ def test_silhouette_and_squared_distances_agree_with_scikit_learn():
 
 
 def test_a_probe_finds_the_bone_in_patients_it_has_not_seen():
-    latents = made_latents(patients=60, slices=3)
+    latents = make_latents(patients=60, slices=3)
     found = {
         (row.group, row.attribute): row
         for row in probe_attributes(latents, principal_components(latents.flat))
@@ -68,7 +68,7 @@ def test_a_probe_finds_the_bone_in_patients_it_has_not_seen():
 
 def test_what_slices_of_a_patient_share_does_not_help_a_probe():
     """An attribute that is random for each patient: known from the neighbouring slice, not from the bone."""
-    latents = made_latents(patients=30, slices=5)
+    latents = make_latents(patients=30, slices=5)
     random = np.random.default_rng(1).normal(size=30)
     latents.attributes["area_mm2"] = random[latents.patient.astype(int)]
     found = {
@@ -79,16 +79,16 @@ def test_what_slices_of_a_patient_share_does_not_help_a_probe():
 
 
 def test_an_unused_channel_is_named():
-    latents = made_latents()
+    latents = make_latents()
     latents.mean[:, 1] = 0.01 * np.random.default_rng(0).normal(size=latents.mean[:, 1].shape)
     assert [row.used for row in channels(latents)] == [True, False]
-    figures = key_figures(tabulate(latents, principal_components(latents.flat)))
-    assert figures["unused channels"] == "1"
-    assert figures["KL, nats an image"] == pytest.approx(6)
+    metrics = key_metrics(tabulate(latents, principal_components(latents.flat)))
+    assert metrics["unused channels"] == "1"
+    assert metrics["KL, nats an image"] == pytest.approx(6)
 
 
 def test_one_group_and_unknown_patients_leave_gaps_not_errors(tmp_path):
-    latents = made_latents()
+    latents = make_latents()
     latents.group[:], latents.patient[:] = "images", ""
     tables = tabulate(latents, principal_components(latents.flat))
     paths = write_tables(tables, tmp_path)

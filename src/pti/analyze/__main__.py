@@ -1,4 +1,4 @@
-"""``python -m pti.analyze``: what a VAE's latent space looks like, in pictures, tables and one page."""
+"""``python -m pti.analyze``: draw and measure a VAE's latent space, as figures, tables and one page."""
 
 import json
 import shlex
@@ -8,80 +8,93 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from pti.cli.command import command
+from pti.cli.preflight import SPLITS, require_checkpoint_and_images, require_in_range, require_one_of
 from pti.common.errors import UsageError
-from pti.latent_study.names import METHODS
-from pti.latent_study.study import check_ranges, check_study, components_of, open_study, project_all
+from pti.latent_study.options import COLORS, METHODS, RANGES
 from pti.runs.locate import checkpoint_names
 
 if TYPE_CHECKING:
+    from pti.latent_study.projection import Projection
     from pti.latent_study.study import LatentStudy
+    from pti.latent_study.tables import StudyTables
 
-PICTURE, ATLAS, LATENTS, TENSORBOARD = "projection.png", "projection.html", "latents.npz", "tensorboard"
+FIGURE, ATLAS, LATENTS, TENSORBOARD = "projection.png", "projection.html", "latents.npz", "tensorboard"
 
 
 def preflight(cfg: DictConfig) -> None:
-    """Refuse what can't be, before anything heavy is imported."""
-    check_study(cfg, "atlas_methods")
-    check_ranges(cfg, {"dpi": (72, 1200)})
+    """Refuse invalid settings before anything heavy is imported."""
+    require_checkpoint_and_images(cfg)
+    require_one_of(
+        cfg, {"split": (*SPLITS, "all"), "color_by": COLORS, "method": METHODS, "atlas_methods": METHODS}
+    )
+    require_in_range(cfg, {**RANGES, "dpi": (72, 1200)})
 
 
 @command("analyze", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> None:
-    """Encode, project, measure, and write."""
-    from pti.latent_study.latents import save
-    from pti.latent_study.tables import key_figures, tabulate, write_tables
+    """Encode the images, project and measure their latents, and write the results."""
+    from pti.latent_study.latents import save_latents
+    from pti.latent_study.projection import principal_components
+    from pti.latent_study.study import StudySettings, open_study, project_all
+    from pti.latent_study.tables import key_metrics, tabulate, write_tables
     from pti.runs.summary import print_summary, write_summary
 
-    refuse_others_files(output_dir)
-    study = open_study(cfg, output_dir)
-    components = components_of(study, cfg.seed)
-    projections = project_all(cfg, components, list(cfg.atlas_methods))
+    refuse_foreign_files(output_dir)
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    settings = StudySettings.from_config(config)
+    study = open_study(settings, output_dir)
+    components = principal_components(study.latents.flat, cfg.seed)
+    projections = project_all(settings, components, cfg.atlas_methods)
     tables = tabulate(study.latents, components)
     artefacts = draw(cfg, output_dir, study, projections, tables)
-    save(study.latents, output_dir / LATENTS)
     artefacts["latents"] = output_dir / LATENTS
+    save_latents(study.latents, artefacts["latents"])
     artefacts |= write_tables(tables, output_dir)
     if cfg.tensorboard:
         from pti.latent_study.projector import write_projector
 
         artefacts["tensorboard"] = output_dir / TENSORBOARD
-        write_projector(output_dir / TENSORBOARD, study.latents, study.images, components.scores)
-    figures: dict[str, Any] = {
-        "images": len(study.images),
-        "images are": study.origin,
-        "method": METHODS[cfg.method],
-    }
-    figures |= key_figures(tables)
+        write_projector(artefacts["tensorboard"], study.latents, study.images, components.scores)
+    metrics = {"images": len(study.images), "images are": study.origin, "method": METHODS[cfg.method]}
+    metrics |= key_metrics(tables)
     write_summary(
         output_dir,
         command="analyze",
-        figures=figures,
+        figures=metrics,
         artefacts=artefacts,
-        config=OmegaConf.to_container(cfg, resolve=True),  # type: ignore[arg-type]
+        config=config,
         data_fingerprint=study.fingerprint,
-        checkpoint=study.checkpoint,
+        checkpoint=study.checkpoint.path,
         seed=cfg.seed,
     )
-    following = shlex.join(["python", "-m", "pti.explore", f"ckpt={cfg.ckpt}"])
-    print_summary("Latent space", figures, artefacts, following)
+    next_command = shlex.join(["python", "-m", "pti.explore", f"ckpt={cfg.ckpt}"])
+    print_summary("Latent space", metrics, artefacts, next_command)
 
 
 def draw(
-    cfg: DictConfig, output_dir: Path, study: "LatentStudy", projections: dict[str, Any], tables: Any
+    cfg: DictConfig,
+    output_dir: Path,
+    study: "LatentStudy",
+    projections: "dict[str, Projection]",
+    tables: "StudyTables",
 ) -> dict[str, Path]:
-    """Write the picture and the page."""
+    """Write the figure and the page.
+
+    Returns:
+        Name -> path of both files.
+    """
     from pti.latent_study.atlas import write_atlas
-    from pti.latent_study.figures import Look, draw_projection
+    from pti.latent_study.figures import FigureStyle, draw_projection
 
     latents = study.latents
-    title = f"Latent space of {checkpoint_names([study.checkpoint])[0]}"
+    title = f"Latent space of {checkpoint_names([study.checkpoint.path])[0]}"
     patients = len(set(latents.patient.tolist()) - {""})
-    counted = f"{len(latents)} images" + (f" of {patients} patients" if patients else "")
-    first = projections[cfg.method]
-    told = " · ".join(text for text in (counted, first.note) if text)
-    subtitle = told if cfg.subtitle is None else str(cfg.subtitle)
-    look = Look(cfg.color_by, f"{title}, {METHODS[cfg.method]}", subtitle, cfg.join_pairs, cfg.dpi)
-    draw_projection(output_dir / PICTURE, latents, first, look)
+    counts = f"{len(latents)} images" + (f" of {patients} patients" if patients else "")
+    projection = projections[cfg.method]
+    settings = " · ".join(filter(None, (counts, projection.note)))
+    subtitle = settings if cfg.subtitle is None else str(cfg.subtitle)
+    style = FigureStyle(cfg.color_by, f"{title}, {METHODS[cfg.method]}", subtitle, cfg.join_pairs, cfg.dpi)
+    draw_projection(output_dir / FIGURE, latents, projection, style)
     write_atlas(
         output_dir / ATLAS,
         latents,
@@ -90,30 +103,27 @@ def draw(
         tables,
         color_by=cfg.color_by,
         title=title,
-        subtitle=f"{counted}: {study.origin}" if cfg.subtitle is None else subtitle,
+        subtitle=f"{counts}: {study.origin}" if cfg.subtitle is None else subtitle,
     )
-    return {"picture": output_dir / PICTURE, "page": output_dir / ATLAS}
+    return {"picture": output_dir / FIGURE, "page": output_dir / ATLAS}
 
 
-def refuse_others_files(output_dir: Path) -> None:
-    """Refuse a folder that holds files of these names from something else than `analyze`.
+def refuse_foreign_files(output_dir: Path) -> None:
+    """Refuse a folder whose files of the same names were not written by `analyze`.
 
     Raises:
-        UsageError: it does.
+        UsageError: There are such files; the message names them.
     """
-    found = [
-        name
-        for name in (PICTURE, ATLAS, LATENTS, "distances.csv", "summary.json")
-        if (output_dir / name).exists()
-    ]
+    names = (FIGURE, ATLAS, LATENTS, "distances.csv", "summary.json")
+    existing = [name for name in names if (output_dir / name).exists()]
     try:
         own = json.loads((output_dir / "summary.json").read_text())["command"] == "analyze"
     except (OSError, ValueError, KeyError, TypeError):
         own = False
-    if found and not own:
+    if existing and not own:
         raise UsageError(
-            f"output_dir={output_dir}: found {', '.join(found)} there, which this command didn't write, "
-            "expected a new folder or this command's own. Choose another output_dir."
+            f"output_dir={output_dir}: found {', '.join(existing)}, which this command didn't write; "
+            "expected a new folder or an output folder of analyze. Choose another output_dir."
         )
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from pti.cli.command import command
-from pti.cli.preflight import require_checkpoint_and_images, require_in_range, require_one_of
+from pti.cli.preflight import SPLITS, require_checkpoint_and_images, require_in_range, require_one_of
 from pti.common.errors import UsageError
 from pti.explore.server import is_loopback, listen, serve
-from pti.latent_study.options import COLORS, METHODS, RANGES, SPLIT_CHOICES
+from pti.latent_study.options import COLORS, METHODS, RANGES
 from pti.runs.locate import checkpoint_names
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def preflight(cfg: DictConfig) -> None:
     """Refuse invalid settings before anything heavy is imported."""
     require_checkpoint_and_images(cfg)
-    require_one_of(cfg, {"split": SPLIT_CHOICES, "color_by": COLORS, "method": METHODS, "methods": METHODS})
+    require_one_of(
+        cfg, {"split": (*SPLITS, "all"), "color_by": COLORS, "method": METHODS, "methods": METHODS}
+    )
     require_in_range(cfg, {**RANGES, "port": (0, 65535)})
     if not is_loopback(str(cfg.host)):
         raise UsageError(

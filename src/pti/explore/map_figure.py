@@ -7,139 +7,131 @@ from typing import Any
 
 import numpy as np
 
-from pti.latent_study.colors import SCALE, UNKNOWN, limits, palette
+from pti.latent_study.colors import SCALE, UNKNOWN, color_limits, palette
 from pti.latent_study.latents import Latents
-from pti.latent_study.names import ATTRIBUTES
+from pti.latent_study.options import ATTRIBUTES
 from pti.latent_study.projection import Projection
 
-SYMBOLS = ("circle", "circle-open", "diamond", "square", "triangle-up", "triangle-down")
-_GREY = "#7f8796"  # seen on a light and on a dark page
+_SYMBOLS = ("circle", "circle-open", "diamond", "square", "triangle-up", "triangle-down")
+_GREY = "#7f8796"  # visible on a light and on a dark page
+_GRID, _CLEAR = "rgba(127,135,150,0.2)", "rgba(0,0,0,0)"
+_QUIET = {"hoverinfo": "skip", "showlegend": False}
 
 
 def figure(
     latents: Latents,
     projection: Projection,
     color_by: str,
-    chosen: Sequence[int] = (),
-    found: Sequence[int] | None = None,
+    clicked: Sequence[int] = (),
+    selected: Sequence[int] | None = None,
     join_pairs: bool = False,
 ) -> dict[str, Any]:
-    """The figure.
+    """Build the figure.
 
     Args:
-        latents: what is known of the images.
-        projection: where they lie.
-        color_by: one of `pti.latent_study.names.COLORS`.
-        chosen: indices that get a ring, with a line between them.
-        found: indices that stand out; None for all.
-        join_pairs: draw a line between the two images of a pair.
+        latents: Labels and attributes of the images.
+        projection: Positions of the images.
+        color_by: One of `pti.latent_study.options.COLORS`.
+        clicked: Indices to mark by rings and join by a line.
+        selected: Indices to highlight; None for all.
+        join_pairs: Draw a line between the two images of each pair.
     """
-    lines = [_lines(projection, latents.pairs())] if join_pairs else []
-    traces = [*lines, _rings(projection, chosen), *_points(latents, projection, color_by, found)]
-    return {"data": traces, "layout": _layout(projection)}
+    lines = [_pair_lines(projection, latents.pairs())] if join_pairs else []
+    points = _points(latents, projection, color_by, selected)
+    return {"data": [*lines, _rings(projection, clicked), *points], "layout": _layout(projection)}
 
 
 def _points(
-    latents: Latents, projection: Projection, color_by: str, found: Sequence[int] | None
+    latents: Latents, projection: Projection, color_by: str, selected: Sequence[int] | None
 ) -> list[dict[str, Any]]:
-    marker = _colors(latents, color_by)
+    colors, scale = _colors(latents, color_by)
     traces = []
     for number, group in enumerate(latents.groups):
         members = np.flatnonzero(latents.group == group)
         hollow = number == 1
-        own = {key: [value[i] for i in members] if key == "color" else value for key, value in marker.items()}
-        own |= {"symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9 if hollow else 8}
-        own["line"] = {"width": 1.8 if hollow else 0}
-        own["showscale"] = color_by in ATTRIBUTES and number == 0
         trace: dict[str, Any] = {
-            **_at(projection, members, "markers"),
+            **_trace(projection, members, "markers"),
             "name": f"{group} ({len(members)})",
             "customdata": members.tolist(),
-            "text": [_told(latents, i) for i in members.tolist()],
+            "text": [_hover_text(latents, index) for index in members.tolist()],
             "hovertemplate": "%{text}<extra></extra>",
-            "marker": own,
+            "marker": {
+                **scale,
+                "color": [colors[index] for index in members],
+                "symbol": _SYMBOLS[number % len(_SYMBOLS)],
+                "size": 9 if hollow else 8,
+                "line": {"width": 1.8 if hollow else 0},
+                "showscale": bool(scale) and number == 0,
+            },
             "unselected": {"marker": {"opacity": 0.13}},
         }
-        if found is not None:
-            trace["selectedpoints"] = np.flatnonzero(np.isin(members, found)).tolist()
+        if selected is not None:
+            trace["selectedpoints"] = np.flatnonzero(np.isin(members, selected)).tolist()
         traces.append(trace)
     return traces
 
 
-def _colors(latents: Latents, color_by: str) -> dict[str, Any]:
+def _colors(latents: Latents, color_by: str) -> tuple[list[Any], dict[str, Any]]:
+    """Return the colour of each image, or its value of an attribute with the scale that applies to it."""
     if color_by not in ATTRIBUTES:
-        chosen = palette(latents, color_by)
-        return {"color": [chosen.get(label, UNKNOWN) for label in getattr(latents, color_by).tolist()]}
+        colors = palette(latents, color_by)
+        return [colors.get(label, UNKNOWN) for label in getattr(latents, color_by).tolist()], {}
     values = latents.attributes[color_by]
-    low, high = limits(values)
+    low, high = color_limits(values)
     bar = {"title": {"text": ATTRIBUTES[color_by], "side": "right"}, "thickness": 12, "outlinewidth": 0}
-    stops = [
-        [place, color] for place, color in zip(np.linspace(0, 1, len(SCALE)).tolist(), SCALE, strict=True)
-    ]
+    stops = list(map(list, zip(np.linspace(0, 1, len(SCALE)).tolist(), SCALE, strict=True)))
     known = [float(value) if np.isfinite(value) else None for value in values]
-    return {"color": known, "colorscale": stops, "cmin": low, "cmax": high, "colorbar": bar}
+    return known, {"colorscale": stops, "cmin": low, "cmax": high, "colorbar": bar}
 
 
-def _at(projection: Projection, indices: Sequence[int] | np.ndarray, mode: str) -> dict[str, Any]:
-    x, y = projection.points[np.asarray(indices, int)].T.tolist() if len(indices) else ([], [])
+def _trace(projection: Projection, indices: Any, mode: str) -> dict[str, Any]:
+    x, y = projection.points[np.asarray(indices, int)].T.tolist()
     return {"type": "scatter", "mode": mode, "x": x, "y": y}
 
 
-def _rings(projection: Projection, chosen: Sequence[int]) -> dict[str, Any]:
+def _rings(projection: Projection, clicked: Sequence[int]) -> dict[str, Any]:
     marker = {"symbol": "circle-open", "size": 18, "color": _GREY, "line": {"width": 2.5}}
     line = {"color": _GREY, "width": 1.2, "dash": "dot"}
-    return {
-        **_at(projection, chosen, "lines+markers"),
-        "marker": marker,
-        "line": line,
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
+    return {**_trace(projection, clicked, "lines+markers"), **_QUIET, "marker": marker, "line": line}
 
 
-def _lines(projection: Projection, pairs: np.ndarray) -> dict[str, Any]:
+def _pair_lines(projection: Projection, pairs: np.ndarray) -> dict[str, Any]:
     ends = projection.points[pairs]
     x, y = ([point for pair in ends for point in (*pair[:, axis].tolist(), None)] for axis in (0, 1))
     line = {"color": _GREY, "width": 0.5}
-    quiet = {"hoverinfo": "skip", "showlegend": False, "opacity": 0.4}
-    return {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": line, **quiet}
+    return {"type": "scatter", "mode": "lines", "x": x, "y": y, **_QUIET, "line": line, "opacity": 0.4}
 
 
-def _told(latents: Latents, index: int) -> str:
-    place = [f"patient {latents.patient[index]}" if latents.patient[index] else "", latents.split[index]]
-    figures = [
-        f"{label}: {latents.attributes[name][index]:.4g}"
-        for name, label in ATTRIBUTES.items()
-        if np.isfinite(latents.attributes[name][index])
-    ]
+def _hover_text(latents: Latents, index: int) -> str:
     name = str(latents.name[index]).replace("&", "&amp;").replace("<", "&lt;")
-    return "<br>".join([f"<b>{name}</b>", ", ".join(filter(None, place)), *figures])
+    patient = f"patient {latents.patient[index]}" if latents.patient[index] else ""
+    attributes = [
+        f"{label}: {latents.attributes[key][index]:.4g}"
+        for key, label in ATTRIBUTES.items()
+        if np.isfinite(latents.attributes[key][index])
+    ]
+    return "<br>".join(
+        [f"<b>{name}</b>", ", ".join(filter(None, (patient, latents.split[index]))), *attributes]
+    )
 
 
 def _layout(projection: Projection) -> dict[str, Any]:
-    axes = [
-        {"title": {"text": text, "standoff": 6}, "zeroline": False, "automargin": True}
-        for text in projection.axes
-    ]
-    clear = "rgba(0,0,0,0)"
+    def axis(text: str) -> dict[str, Any]:
+        title = {"text": text, "standoff": 6}
+        return {"title": title, "zeroline": False, "automargin": True, "gridcolor": _GRID}
+
     return {
         "margin": {"l": 48, "r": 12, "t": 30, "b": 42},
-        "paper_bgcolor": clear,
-        "plot_bgcolor": clear,
+        "paper_bgcolor": _CLEAR,
+        "plot_bgcolor": _CLEAR,
         "font": {"family": "system-ui, sans-serif", "color": _GREY, "size": 12},
-        "xaxis": axes[0] | {"gridcolor": "rgba(127,135,150,0.2)"},
-        "yaxis": axes[1] | {"gridcolor": "rgba(127,135,150,0.2)"},
+        "xaxis": axis(projection.axes[0]),
+        "yaxis": axis(projection.axes[1]),
         "dragmode": "lasso",
         "hovermode": "closest",
         "hoverlabel": {"align": "left", "font": {"size": 12}},
-        "modebar": {"bgcolor": clear, "color": _GREY, "activecolor": "#4a86e0"},
-        "legend": {
-            "orientation": "h",
-            "x": 0,
-            "y": 1.02,
-            "yanchor": "bottom",
-            "itemclick": False,
-            "itemdoubleclick": False,
-        },
+        "modebar": {"bgcolor": _CLEAR, "color": _GREY, "activecolor": "#4a86e0"},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+        | {"itemclick": False, "itemdoubleclick": False},
         "uirevision": projection.method,
     }

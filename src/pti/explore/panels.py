@@ -1,4 +1,4 @@
-"""The explorer's answers as parts of its page: pictures of the chosen image, walks, samples."""
+"""Parts of the explorer's page that depend on the clicked points: pictures, distances, walks, samples."""
 
 from __future__ import annotations
 
@@ -12,129 +12,110 @@ from pti.drawing.panels import data_uri, diverging, grey, tissue_window
 from pti.explore.explorer import Explorer
 
 
-def chosen_panel(explorer: Explorer, clicked: Sequence[int], limit: float) -> list[Any]:
-    """The last clicked image and the other one of its pair, each with reconstruction and difference."""
+def chosen_panel(explorer: Explorer, clicked: Sequence[int], difference_limit: float) -> list[Any]:
+    """Show the last clicked image and its partner, each with reconstruction and difference, and distances."""
     if not clicked:
-        return [html.H3("No image chosen"), html.P("Click a point to see its image.", className="soft")]
+        return [html.H3("No image chosen"), _hint("Click a point to see its image.")]
     index, latents = clicked[-1], explorer.latents
-    owner = ", ".join(filter(None, [_patient(explorer, index), str(latents.split[index])]))
-    rows = [_compared(explorer, shown, limit, shown == index) for shown in pair_of_index(explorer, index)]
-    colours = (
-        f"Difference: blue darker, orange brighter than the image; full colour at ±{limit:.3g}. "
-        "A click on a picture enlarges it."
-    )
+    patient = f"patient {latents.patient[index]}" if latents.patient[index] else ""
+    limit = f"±{difference_limit:.3g}"
     return [
         html.H3(str(latents.name[index])),
-        html.P(owner, className="soft"),
-        *rows,
-        html.P(colours, className="soft hint"),
+        html.P(", ".join(filter(None, (patient, str(latents.split[index])))), className="soft"),
+        *(_compared(explorer, shown, difference_limit, shown == index) for shown in _pair(explorer, index)),
+        html.P(
+            f"Difference: blue where the reconstruction is darker, orange where it is brighter; full colour "
+            f"at {limit}. Click a picture to enlarge it.",
+            className="soft hint",
+        ),
+        _distance_table(explorer, clicked),
     ]
-
-
-def distance_text(explorer: Explorer, clicked: Sequence[int]) -> Any:
-    """The distances in words: within the pair, and to the point clicked before."""
-    if not clicked:
-        return html.Span()
-    index, latents = clicked[-1], explorer.latents
-    rows = []
-    pair = pair_of_index(explorer, index)
-    if len(pair) == 2:
-        rows.append(("within the pair", explorer.distance(*pair)))
-    if len(clicked) == 2 and clicked[0] != clicked[1]:
-        rows.append((f"to {latents.name[clicked[0]]}, clicked before", explorer.distance(clicked[0], index)))
-    cells = [html.Tr([html.Td(what), html.Td(f"{value:.3f}", className="number")]) for what, value in rows]
-    if not cells:
-        return html.Span()
-    return html.Table(
-        [html.Thead(html.Tr(html.Th("Distance", colSpan=2))), html.Tbody(cells)],
-        className="figures",
-        id="distances",
-    )
 
 
 def walk_panel(explorer: Explorer, clicked: Sequence[int], along_pair: bool, steps: int) -> list[Any]:
-    """Decoded images along a line, with the height of their bone."""
+    """Show images decoded along a line, with the height of their bone."""
     if not clicked:
-        return [html.P("Click a point.", className="soft")]
-    ends = pair_of_index(explorer, clicked[-1]) if along_pair else list(clicked)
+        return [_hint("Click a point.")]
+    ends = _pair(explorer, clicked[-1]) if along_pair else list(clicked)
     if len(ends) < 2 or ends[0] == ends[1]:
-        missing = "This image has no other one in its pair." if along_pair else "Click a second point."
-        return [html.P(missing, className="soft")]
+        return [_hint("This image has no partner." if along_pair else "Click a second point.")]
     frames = explorer.walk(ends[0], ends[1], steps)
-    window = tissue_window(np.stack([frames[0], frames[-1]])) if frames[0].shape == frames[-1].shape else None
-    last = len(frames) - 1
-    names = {0: str(explorer.latents.group[ends[0]]), last: str(explorer.latents.group[ends[1]])}
+    window = tissue_window(np.stack([frames[0], frames[-1]]))
+    first, last = (str(explorer.latents.group[end]) for end in ends)
+    titles = [first, *(f"{number / (steps - 1):.0%}" for number in range(1, steps - 1)), last]
     return [
-        _picture(
-            grey(frame, window or tissue_window(frame)),
-            names.get(number, f"{number / last:.0%}"),
-            f"{explorer.height_mm(ends[0], frame):.1f} mm",
-        )
-        for number, frame in enumerate(frames)
+        _measured(explorer, ends[0], frame, window, title)
+        for frame, title in zip(frames, titles, strict=True)
     ]
 
 
-def samples_panel(explorer: Explorer, clicked: Sequence[int], count: int, asked: bool) -> list[Any]:
-    """Samples for the dente image of the clicked pair, beside the true edente image where there is one."""
+def samples_panel(explorer: Explorer, clicked: Sequence[int], count: int, requested: bool) -> list[Any]:
+    """Show samples for the dente image of the clicked pair, after the true edente image where it is known."""
     if not clicked:
-        return [html.P("Click a point.", className="soft")]
-    pair = pair_of_index(explorer, clicked[-1])
-    condition = pair[0]
+        return [_hint("Click a point.")]
+    condition, *targets = _pair(explorer, clicked[-1])
     if explorer.latents.group[condition] != explorer.latents.groups[0]:
-        return [html.P("This pair has no image to start from.", className="soft")]
-    if not asked:
-        return [html.P("Press Sample: on a CPU it takes some seconds.", className="soft")]
-    truths = [explorer.original(index) for index in pair[1:]]
-    window = tissue_window(truths[0] if truths else explorer.original(condition))
-    shown = [_measured(explorer, pair[1], truth, window, "truth") for truth in truths]
-    found = explorer.samples(condition, count)
-    return shown + [
-        _measured(explorer, condition, raw, window, f"sample {number + 1}")
-        for number, raw in enumerate(found)
+        return [_hint("This pair has no dente image to start from.")]
+    if not requested:
+        return [_hint("Press Sample. On a CPU this takes some seconds.")]
+    window = tissue_window(explorer.original((targets or [condition])[0]))
+    truth = [_measured(explorer, index, explorer.original(index), window, "truth") for index in targets]
+    return truth + [
+        _measured(explorer, condition, raw, window, f"sample {number}")
+        for number, raw in enumerate(explorer.samples(condition, count), 1)
     ]
 
 
-def pair_of_index(explorer: Explorer, index: int) -> list[int]:
-    """The images of the pair that an image belongs to, dente first; the image alone where it has none."""
-    pairs = explorer.latents.pairs()
-    found = pairs[(pairs == index).any(axis=1)]
-    return found[0].tolist() if len(found) else [index]
+def _pair(explorer: Explorer, index: int) -> list[int]:
+    """Return the images of a pair, dente first; the image alone where it has no partner."""
+    partner = explorer.partner(index)
+    if partner is None:
+        return [index]
+    return sorted((index, partner), key=lambda i: str(explorer.latents.group[i]))
 
 
-def _compared(explorer: Explorer, index: int, limit: float, chosen: bool) -> Any:
+def _distance_table(explorer: Explorer, clicked: Sequence[int]) -> Any:
+    """Show the distances to the partner and to the point clicked before."""
+    index, rows = clicked[-1], []
+    partner = explorer.partner(index)
+    if partner is not None:
+        rows.append(("within the pair", explorer.distance(index, partner)))
+    if len(clicked) == 2 and clicked[0] != index:
+        before = explorer.latents.name[clicked[0]]
+        rows.append((f"to {before}, clicked before", explorer.distance(clicked[0], index)))
+    if not rows:
+        return html.Span()
+    cells = [html.Tr([html.Td(what), html.Td(f"{value:.3f}", className="number")]) for what, value in rows]
+    head = html.Thead(html.Tr(html.Th("Distance", colSpan=2)))
+    return html.Table([head, html.Tbody(cells)], className="values", id="distances")
+
+
+def _compared(explorer: Explorer, index: int, difference_limit: float, chosen: bool) -> Any:
     original, reconstruction = explorer.original(index), explorer.reconstruction(index)
     window = tissue_window(original)
-    heights = [explorer.height_mm(index, raw) for raw in (original, reconstruction)]
-    name = str(explorer.latents.name[index])
+    name, group = str(explorer.latents.name[index]), str(explorer.latents.group[index])
+    difference = diverging(reconstruction - original, difference_limit)
     return html.Div(
         [
-            _picture(
-                grey(original, window), f"{explorer.latents.group[index]}", f"{heights[0]:.1f} mm", name
-            ),
-            _picture(
-                grey(reconstruction, window),
-                "reconstruction",
-                f"{heights[1]:.1f} mm",
-                f"{name}, reconstruction",
-            ),
-            _picture(diverging(reconstruction - original, limit), "difference", "", f"{name}, difference"),
+            _measured(explorer, index, original, window, group, name),
+            _measured(explorer, index, reconstruction, window, "reconstruction", f"{name}, reconstruction"),
+            _picture(difference, "difference", "", f"{name}, difference"),
         ],
         className="strip three chosen" if chosen else "strip three",
     )
 
 
 def _measured(
-    explorer: Explorer, index: int, raw: np.ndarray, window: tuple[float, float], title: str
+    explorer: Explorer, index: int, raw: np.ndarray, window: tuple[float, float], title: str, name: str = ""
 ) -> Any:
-    return _picture(grey(raw, window), title, f"{explorer.height_mm(index, raw):.1f} mm")
+    return _picture(grey(raw, window), title, f"{explorer.height_mm(index, raw):.1f} mm", name or title)
 
 
-def _picture(pixels: np.ndarray, title: str, figure: str, name: str | None = None) -> Any:
-    # With a place in the tab order a click gives it the focus, and with that its full size.
-    image = html.Img(src=data_uri(pixels), alt=name or title, title=name or title, tabIndex=0)
-    return html.Figure([image, html.Figcaption([html.B(title), html.Span(figure)])])
+def _picture(pixels: np.ndarray, title: str, height: str, name: str) -> Any:
+    # tabIndex lets a click focus the picture; the style sheet enlarges a focused one.
+    image = html.Img(src=data_uri(pixels), alt=name, title=name, tabIndex=0)
+    return html.Figure([image, html.Figcaption([html.B(title), html.Span(height)])])
 
 
-def _patient(explorer: Explorer, index: int) -> str:
-    patient = str(explorer.latents.patient[index])
-    return f"patient {patient}" if patient else ""
+def _hint(text: str) -> html.P:
+    return html.P(text, className="soft")

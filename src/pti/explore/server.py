@@ -1,94 +1,69 @@
-"""Serves a page on this machine alone, until Ctrl-C."""
+"""Server of a page for this machine only, until Ctrl-C."""
 
 from __future__ import annotations
 
 import ipaddress
 import logging
+import signal
 import socket
-from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from pti.common.errors import UsageError
 
-_TRIED = 50  # ports after the one that was asked for
+if TYPE_CHECKING:
+    from flask import Flask
 
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket at this port, or else at the next free one; 0 = any.
-
-    Raises:
-        UsageError: the host is no loopback address of this machine, or none of the ports is free.
-    """
-    for number in range(port, min(port + _TRIED, 65535) + 1):
-        found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-        found.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # a page closed a moment ago is no obstacle
-        try:
-            found.bind((host, number))
-            found.listen(64)
-            return found
-        except socket.gaierror as error:
-            found.close()
-            raise UsageError(
-                f"host={host}: {error.strerror}; expected 127.0.0.1, localhost or ::1."
-            ) from None
-        except OSError:
-            found.close()
-    raise UsageError(f"port={port}: none of the ports {port} to {port + _TRIED} is free. Set port=0 for any.")
+_PORT_ATTEMPTS = 50  # ports tried after the requested one
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens there."""
+    """Return whether only this machine can reach a server on this host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def serve(app: Any, listening: socket.socket, host: str, ready: Callable[[str], None]) -> None:
-    """Serve a WSGI application until Ctrl-C or SIGTERM; then return.
+def listen(host: str, port: int) -> socket.socket:
+    """Listen on a port, or on the next free one if it is taken; 0 = any port.
 
-    A request under another name than this machine's is refused: a page elsewhere on the internet whose name
-    was made to mean 127.0.0.1 must not read patients' images.
+    Raises:
+        UsageError: The host isn't an address of this machine, or none of the ports is free.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    last = min(port + _PORT_ATTEMPTS, 65535)
+    reason = ""
+    for candidate in range(port, last + 1):
+        try:
+            return socket.create_server((host, candidate), family=family)
+        except OSError as error:
+            reason = error.strerror
+    raise UsageError(
+        f"host={host} port={port}: none of the ports {port} to {last} can be used ({reason}). "
+        "Set port=0 for any free port, or host=127.0.0.1."
+    )
+
+
+def serve(app: Flask, listener: socket.socket, title: str) -> None:
+    """Print the page's address and serve it until Ctrl-C or SIGTERM.
+
+    Flask refuses requests for other host names (``TRUSTED_HOSTS``): otherwise a web page could point its own
+    name at 127.0.0.1 and read patients' images (DNS rebinding).
 
     Args:
-        app: the application.
-        listening: from `listen`.
-        host: as given to `listen`.
-        ready: called with the page's address when it can be opened.
+        app: Flask application.
+        listener: Socket from `listen`.
+        title: Title of the page.
     """
-    import signal
-
     from werkzeug.serving import make_server
 
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line for each request
-    port = listening.getsockname()[1]
-    shown = f"[{host}]" if ":" in host else host
-    names = {f"{name}:{port}" for name in (shown, "127.0.0.1", "localhost", "[::1]")}
-    server = make_server(host, port, _only_for(names, app), threaded=True, fd=listening.fileno())
-    server.daemon_threads = True  # pyright: ignore[reportAttributeAccessIssue]  (of the threaded server)
-
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        ready(f"http://{shown}:{port}/")
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line per request
+    host, port = listener.getsockname()[:2]
+    host = "localhost" if ":" in host else host  # Flask cannot trust an IPv6 address
+    app.config["TRUSTED_HOSTS"] = [host, "localhost", "127.0.0.1"]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with listener, suppress(KeyboardInterrupt):
+        server = make_server(*listener.getsockname()[:2], app, threaded=True, fd=listener.fileno())
+        print(f"{title}: http://{host}:{port}/   (press Ctrl-C to stop)", flush=True)
         server.serve_forever(poll_interval=0.2)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        server.server_close()
-        listening.close()
-
-
-def _only_for(names: set[str], app: Any) -> Any:
-    def guarded(environ: dict[str, Any], start_response: Any) -> Any:
-        if environ.get("HTTP_HOST", "").lower() in names:
-            return app(environ, start_response)
-        start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
-        return [b"This page answers to this machine alone.\n"]
-
-    return guarded

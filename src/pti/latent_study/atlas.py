@@ -1,4 +1,4 @@
-"""``projection.html``: all images of a study on one page that opens from disk and loads nothing."""
+"""``projection.html``: all images of a study on one self-contained page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,17 @@ from pti.data import tif
 from pti.data.input_images import InputImage
 from pti.drawing.page import PACKAGE, render
 from pti.drawing.panels import grey, tissue_window
-from pti.latent_study.colors import SCALE, UNKNOWN, limits, palette
+from pti.latent_study.colors import SCALE, UNKNOWN, color_limits, palette
 from pti.latent_study.latents import Latents
-from pti.latent_study.names import ATTRIBUTES, METHODS
+from pti.latent_study.options import ATTRIBUTES, LABELS, METHODS
 from pti.latent_study.projection import Projection
-from pti.latent_study.tables import Tables
+from pti.latent_study.tables import StudyTables
 
-THUMBNAIL = 128
+THUMBNAIL_SIZE = 128
 """Longer side of a thumbnail, pixels."""
 
-_FORMAT = "WEBP" if features.check("webp") else "JPEG"  # half as large, where Pillow was built with it
+_FORMAT = "WEBP" if features.check("webp") else "JPEG"  # WebP is half as large, but optional in Pillow
 _READERS = 8
-_LABELS = ("group", "patient", "split")
 
 
 def write_atlas(
@@ -40,31 +38,32 @@ def write_atlas(
     latents: Latents,
     images: Sequence[InputImage],
     projections: Mapping[str, Projection],
-    tables: Tables,
+    tables: StudyTables,
     *,
     color_by: str,
     title: str,
     subtitle: str,
 ) -> None:
-    """Write the page; about 5 MB and 2 kB an image.
+    """Write the page: about 5 MB plus 2 kB per image.
 
     Args:
-        path: the page.
-        latents: of the images.
-        images: in the latents' order; their files are read for the thumbnails.
-        projections: by method, the one shown first in front.
-        tables: shown below the map.
-        color_by: what the points are coloured by at first.
-        title: of the page.
-        subtitle: below it.
+        path: File of the page.
+        latents: Latents of the images.
+        images: Images in the order of the latents; their files are read for the thumbnails.
+        projections: Projections by method; the page opens with the first.
+        tables: Tables to show below the map.
+        color_by: Initial colouring, one of `pti.latent_study.options.COLORS`.
+        title: Title of the page.
+        subtitle: Line below the title.
     """
     from plotly.offline import get_plotlyjs
 
     data = {
-        **page_data(latents, projections, color_by),
+        **_map_data(latents, projections),
+        "color_by": color_by,
         "thumbnails": thumbnails(images),
         "mime": f"image/{_FORMAT.lower()}",
-        "tables": _tables(tables),
+        "tables": {name: list(map(_row, rows)) for name, rows in tables.rows().items()},
     }
     page = render(
         "latent_study/templates/atlas.html",
@@ -73,81 +72,66 @@ def write_atlas(
         attributes=ATTRIBUTES,
         methods={name: METHODS[name] for name in projections},
         splits=bool(palette(latents, "split")),
-        data=as_json(data),
+        data=_as_json(data),
         plotly=Markup(get_plotlyjs()),
         script=Markup((PACKAGE / "latent_study/templates/atlas.js").read_text(encoding="utf-8")),
     )
     write_text_atomically(path, page)
 
 
-def page_data(latents: Latents, projections: Mapping[str, Projection], color_by: str) -> dict[str, Any]:
-    """What a page needs to draw the map: plain values, a list entry for each image."""
-    partner = np.full(len(latents), -1)
-    pairs = latents.pairs()
-    partner[pairs[:, 0]], partner[pairs[:, 1]] = pairs[:, 1], pairs[:, 0]
-    return {
-        "names": latents.name.tolist(),
-        **{name: getattr(latents, name).tolist() for name in _LABELS},
-        "groups": latents.groups,
-        "partner": partner.tolist(),
-        "attributes": {
-            name: {"label": ATTRIBUTES[name], "values": _rounded(values), "limits": limits(values)}
-            for name, values in latents.attributes.items()
-        },
-        "methods": {
-            name: {
-                "axes": found.axes,
-                "note": found.note,
-                "x": _rounded(found.points[:, 0]),
-                "y": _rounded(found.points[:, 1]),
-            }
-            for name, found in projections.items()
-        },
-        "colors": {name: palette(latents, name) for name in _LABELS},
-        "scale": SCALE,
-        "unknown": UNKNOWN,
-        "color_by": color_by,
-    }
-
-
-def thumbnails(images: Iterable[InputImage]) -> list[str]:
-    """A small picture of each image, base64."""
-    with ThreadPoolExecutor(_READERS) as readers:
-        return list(readers.map(lambda image: thumbnail(tif.read(image.path).pixels), images))
-
-
 def thumbnail(raw: np.ndarray) -> str:
-    """A raw image (H, W), its own tissue from black to white, as a small picture, base64."""
+    """Return a raw image (H, W) as a small base64-encoded picture, its own tissue from black to white."""
     picture = Image.fromarray(grey(raw, tissue_window(raw))[..., 0])
-    picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    picture.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, _FORMAT, quality=80)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def as_json(data: Any) -> Markup:
-    """Plain values for a ``<script type="application/json">``, which no text in them can end."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c"))
-
-
-def _tables(tables: Tables) -> dict[str, list[dict[str, Any]]]:
-    found = {
-        "measures": [asdict(row) for row in tables.measures],
-        "patients": tables.patients,
-        "probes": [asdict(row) for row in tables.probes],
-        "channels": [asdict(row) for row in tables.channels],
-    }
+def _map_data(latents: Latents, projections: Mapping[str, Projection]) -> dict[str, Any]:
+    """Collect the data of the map as JSON values, with one list item per image."""
+    partner = np.full(len(latents), -1)
+    pairs = latents.pairs()
+    partner[pairs[:, 0]], partner[pairs[:, 1]] = pairs[:, 1], pairs[:, 0]
     return {
-        name: [{key: _plain(cell) for key, cell in row.items()} for row in rows]
-        for name, rows in found.items()
+        "names": latents.name.tolist(),
+        **{label: getattr(latents, label).tolist() for label in LABELS},
+        "groups": latents.groups,
+        "partner": partner.tolist(),
+        "attributes": {
+            name: {"label": ATTRIBUTES[name], "values": _rounded(values), "limits": color_limits(values)}
+            for name, values in latents.attributes.items()
+        },
+        "methods": {
+            name: {
+                "axes": projection.axes,
+                "note": projection.note,
+                "x": _rounded(projection.points[:, 0]),
+                "y": _rounded(projection.points[:, 1]),
+            }
+            for name, projection in projections.items()
+        },
+        "colors": {label: palette(latents, label) for label in LABELS},
+        "scale": SCALE,
+        "unknown": UNKNOWN,
     }
 
 
-def _rounded(values: np.ndarray) -> list[float | None]:
-    """Four figures after the point, as far as a screen can show them; null for NaN."""
-    return [round(float(value), 4) if math.isfinite(value) else None for value in values]
+def thumbnails(images: Iterable[InputImage]) -> list[str]:
+    """Return the thumbnail of each image; see `thumbnail`."""
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(lambda image: thumbnail(tif.read(image.path).pixels), images))
 
 
-def _plain(value: Any) -> Any:
-    return (round(value, 6) if math.isfinite(value) else None) if isinstance(value, float) else value
+def _as_json(data: Any) -> Markup:
+    """Serialise for a ``<script type="application/json">``, escaped so that no text can close the element."""
+    return Markup(json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
+
+
+def _rounded(values: Iterable[float], digits: int = 4) -> list[float | None]:
+    """Round for the screen; NaN becomes None."""
+    return [round(float(value), digits) if math.isfinite(value) else None for value in values]
+
+
+def _row(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _rounded([cell], 6)[0] if isinstance(cell, float) else cell for key, cell in row.items()}

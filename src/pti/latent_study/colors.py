@@ -1,4 +1,4 @@
-"""Colours and marks of the study's pictures: the same in files and pages."""
+"""Colours of the study, the same in figures and on pages."""
 
 from __future__ import annotations
 
@@ -8,39 +8,33 @@ import numpy as np
 
 from pti.latent_study.latents import Latents
 
-GROUP_COLORS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#b08a00",
-    "#56b4e9",
-)  # Okabe & Ito: safe for all eyes
+# Okabe & Ito: distinguishable with every kind of colour vision.
+GROUP_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b08a00", "#56b4e9")
 UNKNOWN = "#9aa0a8"
-"""Of what has no value."""
+"""Colour of images without a value."""
 
 SCALE = ("#46327e", "#365c8d", "#277f8e", "#1fa187", "#4ac16d", "#a0da39")
-"""An attribute from its lowest to its highest value: viridis without its ends."""
+"""Colours of an attribute from its lowest to its highest value: viridis without its ends."""
 
 _SCALE_PERCENTILES = (1, 99)
 
 
-def distinct(count: int) -> list[str]:
-    """Colours ``#rrggbb`` that neighbours in the list can be told apart by: hues by the golden angle."""
+def distinct_colors(count: int) -> list[str]:
+    """Return colours ``#rrggbb`` whose neighbours differ clearly: hues at the golden angle."""
     lightness, chroma = (0.62, 0.5, 0.72), (0.16, 0.13)
     return [_oklch(lightness[n % 3], chroma[n % 2], math.radians(n * 137.508 + 25)) for n in range(count)]
 
 
-def palette(latents: Latents, color_by: str) -> dict[str, str]:
-    """Label -> colour of a text column; images without a label are `UNKNOWN`."""
-    labels = sorted(set(getattr(latents, color_by).tolist()) - {""})
-    if color_by == "group" and len(labels) <= len(GROUP_COLORS):
-        return dict(zip(labels, GROUP_COLORS, strict=False))
-    return dict(zip(labels, distinct(len(labels)), strict=True))
+def palette(latents: Latents, label: str) -> dict[str, str]:
+    """Map each value of a text column to a colour, except for the empty value, which is `UNKNOWN`."""
+    values = sorted(set(getattr(latents, label).tolist()) - {""})
+    if label == "group" and len(values) <= len(GROUP_COLORS):
+        return dict(zip(values, GROUP_COLORS, strict=False))
+    return dict(zip(values, distinct_colors(len(values)), strict=True))
 
 
-def limits(values: np.ndarray) -> tuple[float, float]:
-    """The values that get the first and the last colour: percentiles, so that outliers don't take them."""
+def color_limits(values: np.ndarray) -> tuple[float, float]:
+    """Return the values of the first and the last colour: percentiles, which outliers don't affect."""
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return 0.0, 1.0
@@ -49,7 +43,7 @@ def limits(values: np.ndarray) -> tuple[float, float]:
 
 
 def _oklch(lightness: float, chroma: float, hue: float) -> str:
-    """Ottosson's OKLCH as sRGB, clipped."""
+    """Convert Ottosson's OKLCH to sRGB, clipped to its gamut."""
     a, b = chroma * math.cos(hue), chroma * math.sin(hue)
     cones = np.array(
         [[1, 0.3963377774, 0.2158037573], [1, -0.1055613458, -0.0638541728], [1, -0.0894841775, -1.291485548]]

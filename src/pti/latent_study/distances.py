@@ -1,7 +1,7 @@
-"""What the latents say of groups and patients: distances, spread, silhouettes, a patient's share.
+"""Distances of groups and patients in latent space, silhouettes, and the patients' share of the variance.
 
-A distance is the root of the mean squared difference over all latent numbers, so that it can be compared
-between models: 1 is a standard deviation of the prior. Differences of means hold for these images only.
+A distance is the root mean squared difference over all latent values, so that models can be compared: 1 is
+one standard deviation of the prior. Differences of means describe these images only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pti.latent_study.latents import Latents
 
 @dataclass(frozen=True)
 class Measure:
-    """One row of ``distances.csv``; ``value`` is NaN where the images don't allow to tell."""
+    """One row of ``distances.csv``; ``value`` is NaN where the images are too few to compute it."""
 
     measure: str
     of: str
@@ -24,35 +24,43 @@ class Measure:
 
 
 def group_measures(latents: Latents) -> list[Measure]:
-    """Distances within and between groups, silhouettes, and how much of the latents a patient explains."""
+    """Compute distances within and between groups, silhouettes, and the patients' share of the variance."""
     squared = squared_distances(latents.flat)
-    groups = {name: np.flatnonzero(latents.group == name) for name in latents.groups}
     rows: list[Measure] = []
-    for name, members in groups.items():
-        spread = _distance_to_centre(latents.flat[members])
-        share = patient_share(latents.flat[members], latents.patient[members])
-        rows.append(Measure("spread within", name, spread, "mean distance of an image to its group's mean"))
-        rows.append(Measure("patient's share", name, share, "of the variance within the group, 0 to 1"))
-    rows += _between(latents, groups, squared)
+    for name in latents.groups:
+        members = latents.group == name
+        flat = latents.flat[members]
+        share = patient_share(flat, latents.patient[members])
+        rows += [
+            Measure(
+                "spread within",
+                name,
+                _distance_to_mean(flat),
+                "mean distance of an image to its group's mean",
+            ),
+            Measure("patient's share", name, share, "share of the group's variance between patients, 0 to 1"),
+        ]
+    if len(latents.groups) > 1:
+        rows += _between_groups(latents, squared)
     for what, labels in (("group", latents.group), ("patient", latents.patient)):
-        told = f"of the {what}s: 1 well apart, 0 overlapping, below 0 mixed"
-        rows.append(Measure("silhouette", what, silhouette(squared, labels), told))
+        meaning = f"of the {what}s: 1 well separated, 0 overlapping, below 0 mixed"
+        rows.append(Measure("silhouette", what, silhouette(squared, labels), meaning))
     return rows
 
 
 def patient_distances(latents: Latents) -> list[dict[str, str | int | float]]:
-    """A row for each patient with a pair, the farthest apart first.
+    """Compute a row for each patient with a pair, sorted by falling pair distance.
 
     Returns:
         ``patient``, ``pairs``, ``pair_distance`` (mean over the pairs), ``smallest``, ``largest``,
         ``spread_GROUP`` (mean distance of the patient's images to their mean).
     """
     pairs = latents.pairs()
-    apart = pair_distances(latents, pairs)
-    owners = latents.patient[pairs[:, 0]] if len(pairs) else np.array([], str)
+    distances = pair_distances(latents, pairs)
+    patient_of_pair = latents.patient[pairs[:, 0]]
     rows = []
-    for patient in np.unique(owners):
-        own = apart[owners == patient]
+    for patient in np.unique(patient_of_pair):
+        own = distances[patient_of_pair == patient]
         row: dict[str, str | int | float] = {
             "patient": str(patient),
             "pairs": len(own),
@@ -62,33 +70,36 @@ def patient_distances(latents: Latents) -> list[dict[str, str | int | float]]:
         }
         for group in latents.groups[:2]:
             members = (latents.patient == patient) & (latents.group == group)
-            row[f"spread_{group}"] = _distance_to_centre(latents.flat[members])
+            row[f"spread_{group}"] = _distance_to_mean(latents.flat[members])
         rows.append(row)
     return sorted(rows, key=lambda row: -float(row["pair_distance"]))
 
 
 def pair_distances(latents: Latents, pairs: np.ndarray) -> np.ndarray:
-    """(P,) distances between the two images of each pair (P, 2)."""
+    """Compute the (P,) distances between the two images of each pair (P, 2)."""
     return np.array([distance(latents.flat[first], latents.flat[second]) for first, second in pairs])
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Root of the mean squared difference of two arrays of latents of one shape."""
+    """Compute the root mean squared difference of two arrays of latents of the same shape."""
     return float(np.sqrt(np.mean(np.square(first.astype(np.float64) - second))))
 
 
 def squared_distances(flat: np.ndarray) -> np.ndarray:
-    """(N, N) float64 mean squared differences between the rows of (N, D)."""
+    """Compute the (N, N) float64 mean squared differences between the rows of (N, D)."""
+    from sklearn.metrics.pairwise import euclidean_distances
+
+    # Centred, since the expanded square loses digits far from the origin.
     centred = flat.astype(np.float64) - flat.mean(0, dtype=np.float64)
-    inner = centred @ centred.T
-    lengths = np.diag(inner)
-    found = np.maximum(lengths[:, None] + lengths[None] - 2 * inner, 0) / flat.shape[1]
-    np.fill_diagonal(found, 0)
-    return found
+    return euclidean_distances(centred, squared=True) / flat.shape[1]
 
 
 def silhouette(squared: np.ndarray, labels: np.ndarray) -> float:
-    """Mean silhouette (Rousseeuw 1987) by distance; NaN with fewer than two labels or one image to each."""
+    """Compute the mean silhouette (Rousseeuw 1987) from squared distances.
+
+    Returns:
+        -1 to 1; NaN with fewer than two labels, or if each label has a single image.
+    """
     from sklearn.metrics import silhouette_score
 
     if not 2 <= len(np.unique(labels)) < len(labels):
@@ -97,33 +108,37 @@ def silhouette(squared: np.ndarray, labels: np.ndarray) -> float:
 
 
 def patient_share(flat: np.ndarray, patient: np.ndarray) -> float:
-    """Share of the variance between patients: 1 − (within / (N − P)) / (total / (N − 1)), at least 0.
+    """Compute the share of variance between patients, 1 − (within / (N − P)) / (total / (N − 1)), at least 0.
 
-    Corrected for the number of patients P, so that N images at random come near 0 (adjusted R²).
+    The correction for the number of patients P brings N random images close to 0 (adjusted R²).
+
+    Returns:
+        0 to 1; NaN with a single patient, with one image per patient, or without any variance.
     """
     count, patients = len(flat), np.unique(patient)
     if not 2 <= len(patients) < count:
         return np.nan
-    total = np.square(flat - flat.mean(0)).sum(dtype=np.float64)
-    within = sum(_scatter(flat[patient == one]) for one in patients)
+    total = _scatter(flat)
     if total == 0:
         return np.nan
+    within = sum(_scatter(flat[patient == one]) for one in patients)
     return max(0.0, 1 - (within / (count - len(patients))) / (total / (count - 1)))
 
 
-def _between(latents: Latents, groups: dict[str, np.ndarray], squared: np.ndarray) -> list[Measure]:
-    if len(groups) < 2:
-        return []
+def _between_groups(latents: Latents, squared: np.ndarray) -> list[Measure]:
     first, second = latents.groups[:2]
-    of = f"{first} – {second}"
+    in_first, in_second = latents.group == first, latents.group == second
     pairs = latents.pairs()
-    centres = [latents.flat[groups[name]].mean(0) for name in (first, second)]
-    cross = float(np.sqrt(squared[np.ix_(groups[first], groups[second])]).mean())
-    own = float(pair_distances(latents, pairs).mean()) if len(pairs) else np.nan
+    means = distance(latents.flat[in_first].mean(0), latents.flat[in_second].mean(0))
+    cross = float(np.sqrt(squared[np.ix_(in_first, in_second)]).mean())
+    within_pair = float(pair_distances(latents, pairs).mean()) if len(pairs) else np.nan
+    of = f"{first} – {second}"
     return [
-        Measure("between means", of, distance(*centres), "distance of the groups' means"),
-        Measure("cross distance", of, cross, f"mean distance of any {first} image to any {second} image"),
-        Measure("pair distance", of, own, "mean distance of the two images of a pair"),
+        Measure("between means", of, means, "distance between the groups' means"),
+        Measure(
+            "cross distance", of, cross, f"mean distance between any {first} image and any {second} image"
+        ),
+        Measure("pair distance", of, within_pair, "mean distance between the two images of a pair"),
     ]
 
 
@@ -131,5 +146,5 @@ def _scatter(flat: np.ndarray) -> float:
     return float(np.square(flat - flat.mean(0)).sum(dtype=np.float64))
 
 
-def _distance_to_centre(flat: np.ndarray) -> float:
+def _distance_to_mean(flat: np.ndarray) -> float:
     return float(np.sqrt(np.square(flat - flat.mean(0)).mean(1, dtype=np.float64)).mean())

@@ -1,4 +1,4 @@
-"""Which latent directions follow the bone, and which channels carry anything."""
+"""Linear probes of bone attributes in the latents, and the use of each latent channel."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from pti.latent_study.latents import Latents
-from pti.latent_study.projection import Components
+from pti.latent_study.projection import PrincipalComponents
 
-ACTIVE = 0.01
+ACTIVE_VARIANCE = 0.01
 """Variance over images above which a channel counts as used (Burda et al. 2016)."""
 
-_FOLDS = 5
-_STRENGTHS = np.logspace(-2, 6, 9)  # of the ridge regression; chosen within each fold
+_MAX_FOLDS = 5
+_STRENGTHS = np.logspace(-2, 6, 9)  # ridge penalties; chosen within each fold
 
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """How well the latents of one group tell an attribute of the bone.
+    """Linear predictability of a bone attribute from the latents of one group.
 
     Attributes:
-        group: whose images.
-        attribute: one of `pti.latent_study.names.ATTRIBUTES`.
-        images: that have it.
-        r2: of a linear probe on patients that it wasn't fitted to; 1 exact, 0 no better than the mean.
-        mean_error: of that probe, in the attribute's unit.
-        component: the principal component that follows it most closely, from 1.
-        rank_correlation: of that component with the attribute (Spearman), −1 to 1.
+        group: Group of the images.
+        attribute: One of `pti.latent_study.options.ATTRIBUTES`.
+        images: Number of images with this attribute.
+        r2: R² on patients that the probe wasn't fitted to; 1 is exact, 0 no better than the mean.
+        mean_error: Mean absolute error on these patients, in the attribute's unit.
+        component: Principal component with the strongest rank correlation with the attribute, from 1.
+        rank_correlation: Spearman correlation of that component with the attribute, −1 to 1.
     """
 
     group: str
@@ -41,14 +41,14 @@ class LinearProbe:
 
 @dataclass(frozen=True)
 class Channel:
-    """One latent channel over all images.
+    """Statistics of one latent channel over all images.
 
     Attributes:
-        channel: from 0.
-        kl: nats an image.
-        variance: of the posterior's mean over images, averaged over positions.
-        posterior_std: mean standard deviation of the posterior; 1 = the prior's, nothing is told.
-        used: whether the variance exceeds `ACTIVE`.
+        channel: Index, from 0.
+        kl: Mean KL divergence per image, nats.
+        variance: Variance of the posterior mean over images, averaged over positions.
+        posterior_std: Mean posterior standard deviation; 1 is the prior's, which carries no information.
+        used: True if the variance exceeds `ACTIVE_VARIANCE`.
     """
 
     channel: int
@@ -58,24 +58,24 @@ class Channel:
     used: bool
 
 
-def probe_attributes(latents: Latents, components: Components) -> list[LinearProbe]:
-    """LinearProbe every attribute in every group; those that hardly vary, or of too few patients, are left out."""
-    found = []
+def probe_attributes(latents: Latents, components: PrincipalComponents) -> list[LinearProbe]:
+    """Probe every attribute in every group, except for constant ones and those of a single patient."""
+    probes = []
     for group in latents.groups:
         for attribute, values in latents.attributes.items():
             members = np.flatnonzero((latents.group == group) & np.isfinite(values))
             patients = latents.patient[members]
             if len(np.unique(patients)) >= 2 and np.ptp(values[members]) > 0:
                 scores = components.scores[members]
-                found.append(_probe(group, attribute, scores, values[members], patients))
-    return found
+                probes.append(_probe(group, attribute, scores, values[members], patients))
+    return probes
 
 
 def channels(latents: Latents) -> list[Channel]:
-    """The health of each channel."""
+    """Compute the statistics of each channel."""
     variance = latents.mean.var(0, dtype=np.float64).mean((1, 2))
     return [
-        Channel(index, float(kl), float(variance[index]), float(std), bool(variance[index] > ACTIVE))
+        Channel(index, float(kl), float(variance[index]), float(std), bool(variance[index] > ACTIVE_VARIANCE))
         for index, (kl, std) in enumerate(zip(latents.kl.mean(0), latents.std.mean(0), strict=True))
     ]
 
@@ -85,45 +85,42 @@ def _probe(
 ) -> LinearProbe:
     from scipy.stats import spearmanr
 
-    missed = values - _predict_other_patients(scores, values, patients)
-    r2 = 1 - np.square(missed).sum() / np.square(values - values.mean()).sum()
-    varying = [column if np.ptp(column) > 0 else None for column in scores.T]
-    ranks = [0.0 if column is None else float(spearmanr(column, values)[0]) for column in varying]  # pyright: ignore
+    errors = values - _predict_other_patients(scores, values, patients)
+    r2 = 1 - np.square(errors).sum() / np.square(values - values.mean()).sum()
+    ranks = [float(spearmanr(column, values)[0]) if np.ptp(column) > 0 else 0.0 for column in scores.T]  # pyright: ignore
     best = int(np.argmax(np.abs(ranks)))
-    error = float(np.abs(missed).mean())
+    error = float(np.abs(errors).mean())
     return LinearProbe(group, attribute, len(values), float(r2), error, best + 1, ranks[best])
 
 
 def _predict_other_patients(scores: np.ndarray, values: np.ndarray, patients: np.ndarray) -> np.ndarray:
-    """(N,) predictions of ridge regressions, each fitted without the patients that it predicts.
+    """Predict each value by a ridge regression that was fitted without the images of its patient.
 
-    Its strength is chosen by patients too: chosen by images it would trust what neighbouring slices share.
+    The penalty is also chosen by patients: chosen by images, it would favour what neighbouring slices share.
+
+    Args:
+        scores: (N, K) inputs.
+        values: (N,) values to predict.
+        patients: (N,) labels.
+
+    Returns:
+        (N,) predictions.
     """
-    predicted = np.empty(len(values))
-    for fitted, left_out in _folds(patients):
-        chosen = len(_STRENGTHS) - 1
-        if inner := _folds(patients[fitted]):
-            x, y = scores[fitted], values[fitted]
-            errors = [
-                np.square(y[test, None] - _ridge(x[train], y[train], x[test])).sum(0) for train, test in inner
-            ]
-            chosen = int(np.argmin(np.sum(errors, 0)))
-        predicted[left_out] = _ridge(scores[fitted], values[fitted], scores[left_out])[:, chosen]
-    return predicted
+    from sklearn.linear_model import Ridge
+    from sklearn.model_selection import GroupKFold, cross_val_predict
 
+    def folds(labels: np.ndarray) -> GroupKFold:
+        return GroupKFold(min(_MAX_FOLDS, len(np.unique(labels))))
 
-def _ridge(scores: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """(M, strengths) predictions for scores (M, K), after fitting scores (N, K) to values (N,)."""
-    centre = scores.mean(0, dtype=np.float64)
-    x, y = scores - centre, values - values.mean()
-    sizes, directions = np.linalg.eigh(x.T @ x)
-    slopes = directions @ ((directions.T @ (x.T @ y))[:, None] / (sizes[:, None] + _STRENGTHS))
-    return values.mean() + (wanted - centre) @ slopes
-
-
-def _folds(patients: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Indices (for fitting, left out), no patient on both sides; none for a single patient."""
-    from sklearn.model_selection import GroupKFold
-
-    count = min(_FOLDS, len(np.unique(patients)))
-    return list(GroupKFold(count).split(patients, groups=patients)) if count > 1 else []
+    ridge = Ridge(alpha=_STRENGTHS, solver="svd")  # one column of targets for each penalty
+    scores = scores.astype(np.float64)
+    targets = np.tile(values[:, None], len(_STRENGTHS))
+    predictions = np.empty(len(values))
+    for train, test in folds(patients).split(scores, groups=patients):
+        x, y, labels = scores[train], targets[train], patients[train]
+        best = -1  # the strongest penalty, where a single patient leaves no choice
+        if len(np.unique(labels)) > 1:
+            validated = cross_val_predict(ridge, x, y, groups=labels, cv=folds(labels))
+            best = np.square(validated - y).sum(0).argmin()
+        predictions[test] = ridge.fit(x, y).predict(scores[test])[:, best]
+    return predictions

@@ -1,4 +1,4 @@
-"""The latents for TensorBoard's embedding projector."""
+"""Export of the latents for TensorBoard's embedding projector."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,46 +11,44 @@ from pti.data import resize, tif
 from pti.data.input_images import InputImage
 from pti.drawing.panels import grey, tissue_window
 from pti.latent_study.latents import Latents
+from pti.latent_study.options import LABELS
 
-_SPRITE = 8192
-"""Side of the picture that holds all thumbnails, pixels: as large as browsers' graphics take everywhere."""
+_MAX_SPRITE_SIZE = 8192
+"""Side length of the image of all thumbnails, pixels: the largest texture that all browsers support."""
 
-_LARGEST = 64
+_MAX_THUMBNAIL_SIZE = 64
 
 
 def write_projector(folder: Path, latents: Latents, images: Sequence[InputImage], scores: np.ndarray) -> None:
-    """Write what ``tensorboard --logdir FOLDER`` shows under "Projector", with names, attributes, thumbnails.
+    """Write what ``tensorboard --logdir FOLDER`` shows under "Projector": points, metadata and thumbnails.
 
     Args:
-        folder: a folder of its own; an earlier projector in it is replaced.
-        latents: what is known of the images.
-        images: in the latents' order.
-        scores: (N, K) principal components of the latents, since it takes them as text.
+        folder: Folder for these files only; an earlier projector in it is replaced.
+        latents: Names, labels and attributes of the images.
+        images: Images in the order of the latents.
+        scores: (N, K) principal components of the latents, which keep the exported text files small.
     """
     columns = {
-        "name": latents.name,
-        "group": latents.group,
-        "patient": latents.patient,
-        "split": latents.split,
+        **{name: getattr(latents, name) for name in ("name", *LABELS)},
         **{name: np.round(values, 4) for name, values in latents.attributes.items()},
     }
-    rows = [[str(cell) for cell in row] for row in zip(*columns.values(), strict=True)]
-    side = min(_LARGEST, _SPRITE // int(np.ceil(np.sqrt(len(images)))))
-    pictures = np.stack([_thumbnail(tif.read(image.path).pixels, side) for image in images])
+    metadata = [[str(cell) for cell in row] for row in zip(*columns.values(), strict=True)]
+    size = min(_MAX_THUMBNAIL_SIZE, _MAX_SPRITE_SIZE // int(np.ceil(np.sqrt(len(images)))))
+    thumbnails = np.stack([_thumbnail(tif.read(image.path).pixels, size) for image in images])
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
     (folder / "projector_config.pbtxt").unlink(missing_ok=True)  # add_embedding appends to it
     with SummaryWriter(str(folder)) as writer:
         writer.add_embedding(
             scores,
-            metadata=rows,
+            metadata=metadata,
             metadata_header=list(columns),
-            label_img=torch.from_numpy(pictures),
+            label_img=torch.from_numpy(thumbnails),
             tag="latents",
         )
 
 
-def _thumbnail(raw: np.ndarray, side: int) -> np.ndarray:
-    """(3, side, side) float32 in [0, 1]."""
-    shown = grey(resize.pad_and_resize(raw, side), tissue_window(raw)).astype(np.float32) / 255
+def _thumbnail(raw: np.ndarray, size: int) -> np.ndarray:
+    """Return a raw image as (3, size, size) float32 in [0, 1]."""
+    shown = grey(resize.pad_and_resize(raw, size), tissue_window(raw)).astype(np.float32) / 255
     return shown.transpose(2, 0, 1)

@@ -1,37 +1,49 @@
-"""The study's tables as CSV files and in one summary."""
+"""Tables of the latent-space study: CSV files and a summary."""
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pti.common.files import write_text_atomically
+from pti.common.tables import write_csv
 from pti.latent_study.distances import Measure, group_measures, patient_distances
 from pti.latent_study.latents import Latents
 from pti.latent_study.probes import Channel, LinearProbe, channels, probe_attributes
-from pti.latent_study.projection import Components
+from pti.latent_study.projection import PrincipalComponents
 
-NAMES = ("distances.csv", "patients_by_distance.csv", "attributes.csv", "channels.csv")
+FILES = {
+    "measures": "distances.csv",
+    "patients": "patients_by_distance.csv",
+    "probes": "attributes.csv",
+    "channels": "channels.csv",
+}
+"""File of each table."""
 
 
 @dataclass(frozen=True)
-class Tables:
-    """All that is said of the latents in numbers."""
+class StudyTables:
+    """All numeric results of the study."""
 
     measures: list[Measure]
     patients: list[dict[str, str | int | float]]
     probes: list[LinearProbe]
     channels: list[Channel]
 
+    def rows(self) -> dict[str, Sequence[Mapping[str, Any]]]:
+        """Return the rows of each table as mappings."""
+        return {
+            "measures": [asdict(row) for row in self.measures],
+            "patients": self.patients,
+            "probes": [asdict(row) for row in self.probes],
+            "channels": [asdict(row) for row in self.channels],
+        }
 
-def tabulate(latents: Latents, components: Components) -> Tables:
-    """Work out all tables."""
-    return Tables(
+
+def tabulate(latents: Latents, components: PrincipalComponents) -> StudyTables:
+    """Compute all tables."""
+    return StudyTables(
         group_measures(latents),
         patient_distances(latents),
         probe_attributes(latents, components),
@@ -39,52 +51,29 @@ def tabulate(latents: Latents, components: Components) -> Tables:
     )
 
 
-def write_tables(tables: Tables, output_dir: Path) -> dict[str, Path]:
-    """Write `NAMES`; a table without rows is left out.
+def write_tables(tables: StudyTables, output_dir: Path) -> dict[str, Path]:
+    """Write `FILES`, except for tables without rows.
 
     Returns:
-        what -> path.
+        Name of the table for the summary -> path.
     """
-    rows: Sequence[Sequence[Mapping[str, Any]]] = (
-        [asdict(row) for row in tables.measures],
-        tables.patients,
-        [asdict(row) for row in tables.probes],
-        [asdict(row) for row in tables.channels],
-    )
     written = {}
-    for name, table in zip(NAMES, rows, strict=True):
-        path = output_dir / name
-        path.unlink(missing_ok=True)  # of an earlier run into this folder
-        if table:
-            write_text_atomically(path, _csv(table))
-            written[Path(name).stem.replace("_", " ")] = path
+    for name, rows in tables.rows().items():
+        path = output_dir / FILES[name]
+        path.unlink(missing_ok=True)  # may be left from an earlier run
+        if rows:
+            write_csv(path, None, rows, digits=6)
+            written[path.stem.replace("_", " ")] = path
     return written
 
 
-def key_figures(tables: Tables) -> dict[str, Any]:
-    """What to print: the measures, the best probe of each group's attributes, unused channels."""
-    figures: dict[str, Any] = {f"{row.measure}, {row.of}": row.value for row in tables.measures}
-    for probe in tables.probes:
-        figures[f"R² of {probe.attribute}, {probe.group}"] = probe.r2
-    unused = [row.channel for row in tables.channels if not row.used]
-    figures["unused channels"] = ", ".join(map(str, unused)) or "none"
-    figures["KL, nats an image"] = sum(row.kl for row in tables.channels)
+def key_metrics(tables: StudyTables) -> dict[str, Any]:
+    """Return the values to print: all measures, the probes' R², unused channels, the KL divergence."""
+    metrics: dict[str, Any] = {f"{row.measure}, {row.of}": row.value for row in tables.measures}
+    metrics |= {f"R² of {probe.attribute}, {probe.group}": probe.r2 for probe in tables.probes}
+    unused = [str(row.channel) for row in tables.channels if not row.used]
+    metrics["unused channels"] = ", ".join(unused) or "none"
+    metrics["KL, nats an image"] = sum(row.kl for row in tables.channels)
     if tables.patients:
-        figures["patient farthest apart"] = str(tables.patients[0]["patient"])
-    return figures
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({key: _cell(value) for key, value in row.items()})
-    return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        # An empty cell where there is no such figure, as tables elsewhere expect.
-        return "" if math.isnan(value) else f"{value:.6g}"
-    return value
+        metrics["patient farthest apart"] = str(tables.patients[0]["patient"])
+    return metrics

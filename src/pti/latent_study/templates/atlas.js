@@ -6,8 +6,8 @@ const shape = ["circle", "circle-open", "diamond", "square", "triangle-up", "tri
 const members = data.groups.map((group) => indices((i) => data.group[i] === group));
 const state = { method: Object.keys(data.methods)[0], color: data.color_by, chosen: -1, selected: null };
 
-function indices(wanted) {
-  return data.names.flatMap((_, i) => (wanted(i) ? [i] : []));
+function indices(condition) {
+  return data.names.flatMap((_, i) => (condition(i) ? [i] : []));
 }
 
 function format(value) {
@@ -19,24 +19,24 @@ function format(value) {
 }
 
 function element(tag, content, attributes = {}) {
-  const made = document.createElement(tag);
-  Object.assign(made, attributes);
-  made.append(...[].concat(content));
-  return made;
+  const node = document.createElement(tag);
+  Object.assign(node, attributes);
+  node.append(...[].concat(content));
+  return node;
 }
 
 // Colours
 
 function onScale(value, [low, high]) {
   if (value === null) return data.unknown;
-  const place = Math.min(1, Math.max(0, (value - low) / (high - low))) * (data.scale.length - 1);
-  const step = Math.min(data.scale.length - 2, Math.floor(place));
+  const position = Math.min(1, Math.max(0, (value - low) / (high - low))) * (data.scale.length - 1);
+  const step = Math.min(data.scale.length - 2, Math.floor(position));
   const channel = (color, n) => parseInt(color.slice(1 + 2 * n, 3 + 2 * n), 16);
-  const mixed = [0, 1, 2].map((n) => {
+  const rgb = [0, 1, 2].map((n) => {
     const [a, b] = [channel(data.scale[step], n), channel(data.scale[step + 1], n)];
-    return Math.round(a + (b - a) * (place - step));
+    return Math.round(a + (b - a) * (position - step));
   });
-  return `rgb(${mixed})`;
+  return `rgb(${rgb})`;
 }
 
 function colorOf(i) {
@@ -48,26 +48,26 @@ function colorOf(i) {
 // The map
 
 function hoverText(i) {
-  const figures = Object.values(data.attributes).map(({ label, values }) => `${label}: ${format(values[i])}`);
-  const owner = data.patient[i] ? `patient ${data.patient[i]}` : "";
-  const place = [owner, data.group[i], data.split[i]].filter(Boolean).join(", ");
-  return [`<b>${escape(data.names[i])}</b>`, escape(place), ...figures].join("<br>");
+  const attributes = Object.values(data.attributes).map(({ label, values }) => `${label}: ${format(values[i])}`);
+  const patient = data.patient[i] ? `patient ${data.patient[i]}` : "";
+  const labels = [patient, data.group[i], data.split[i]].filter(Boolean).join(", ");
+  return [`<b>${escape(data.names[i])}</b>`, escape(labels), ...attributes].join("<br>");
 }
 
 function escape(text) {
-  return text.replace(/[&<>]/g, (sign) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[sign]);
+  return text.replace(/[&<>]/g, (character) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[character]);
 }
 
-function lineThrough(pairs) {
+function linesBetween(pairs) {
   const { x, y } = data.methods[state.method];
-  const along = (axis) => pairs.flatMap(([a, b]) => [axis[a], axis[b], null]);
-  return { x: along(x), y: along(y) };
+  const ends = (axis) => pairs.flatMap(([a, b]) => [axis[a], axis[b], null]);
+  return { x: ends(x), y: ends(y) };
 }
 
 function traces() {
   const { x, y } = data.methods[state.method];
-  const firsts = members[0].filter((i) => data.partner[i] >= 0).map((i) => [i, data.partner[i]]);
-  const lines = $("join").checked ? lineThrough(firsts) : { x: [], y: [] };
+  const pairs = members[0].filter((i) => data.partner[i] >= 0).map((i) => [i, data.partner[i]]);
+  const lines = $("join").checked ? linesBetween(pairs) : { x: [], y: [] };
   const quiet = { hoverinfo: "skip", showlegend: false };
   const points = members.map((own, n) => ({
     type: "scatter", mode: "markers", name: data.groups[n], showlegend: false,
@@ -80,9 +80,9 @@ function traces() {
     },
     unselected: { marker: { opacity: 0.13 } },
   }));
-  const pair = [state.chosen, data.partner[state.chosen]].filter((i) => i >= 0);
+  const chosen = [state.chosen, data.partner[state.chosen]].filter((i) => i >= 0);
   const ring = {
-    ...quiet, type: "scatter", mode: "lines+markers", x: pair.map((i) => x[i]), y: pair.map((i) => y[i]),
+    ...quiet, type: "scatter", mode: "lines+markers", x: chosen.map((i) => x[i]), y: chosen.map((i) => y[i]),
     line: { color: css("--ink"), width: 1.2, dash: "dot" },
     marker: { symbol: "circle-open", size: 18, color: css("--ink"), line: { width: 2 } },
   };
@@ -134,20 +134,20 @@ function legend() {
     for (const [label, color] of Object.entries(data.colors[state.color])) {
       const dot = element("i", "", { className: "dot full" });
       dot.style.color = color;
-      const chosen = () => select(indices((i) => data[state.color][i] === label));
-      marks.push(element("button", [dot, label], { type: "button", onclick: chosen, title: `Select ${label}` }));
+      const selectLabel = () => select(indices((i) => data[state.color][i] === label));
+      marks.push(element("button", [dot, label], { type: "button", onclick: selectLabel, title: `Select ${label}` }));
     }
   }
   $("legend").replaceChildren(...marks);
 }
 
-// What was clicked, and what was selected
+// The clicked and the selected points
 
 function choose(i) {
   state.chosen = i;
   const shown = [i, data.partner[i]].filter((n) => n >= 0).sort((a, b) => a - b);
   $("chosen").textContent = data.names[i];
-  $("owner").textContent = [data.patient[i] && `patient ${data.patient[i]}`, data.split[i]].filter(Boolean).join(", ");
+  $("labels").textContent = [data.patient[i] && `patient ${data.patient[i]}`, data.split[i]].filter(Boolean).join(", ");
   $("pair").replaceChildren(...shown.map((n) => {
     const source = `data:${data.mime};base64,${data.thumbnails[n]}`;
     const picture = element("img", "", { src: source, alt: data.names[n], title: data.names[n] });
@@ -160,14 +160,14 @@ function choose(i) {
   draw();
 }
 
-function select(found) {
-  state.selected = found === null ? null : new Set(found);
-  const names = (found ?? []).map((i) => data.names[i]).sort();
-  $("count").textContent = found === null ? "Nothing selected" : `${names.length} selected`;
+function select(selected) {
+  state.selected = selected === null ? null : new Set(selected);
+  const names = (selected ?? []).map((i) => data.names[i]).sort();
+  $("count").textContent = selected === null ? "Nothing selected" : `${names.length} selected`;
   $("names").value = names.join("\n");
   $("names").hidden = names.length === 0;
   $("copy").disabled = $("save").disabled = names.length === 0;
-  $("clear").disabled = found === null;
+  $("clear").disabled = selected === null;
   draw();
 }
 
@@ -182,7 +182,7 @@ async function copy() {
   try {
     await navigator.clipboard.writeText($("names").value);
   } catch {
-    $("names").select(); // where a browser doesn't give the clipboard to a page from disk
+    $("names").select(); // fallback where the browser denies the clipboard to a page on disk
     document.execCommand("copy");
   }
   $("copy").textContent = "Copied";
@@ -238,10 +238,10 @@ fillTables();
 draw().then(() => {
   $("map").on("plotly_click", ({ points }) => choose(points[0].customdata));
   $("map").on("plotly_selected", (event) => {
-    const found = event?.points.map((point) => point.customdata).filter((i) => i !== undefined) ?? [];
-    if (!found.length) return; // also what follows from drawing anew without the lasso
+    const selected = event?.points.map((point) => point.customdata).filter((i) => i !== undefined) ?? [];
+    if (!selected.length) return; // redrawing without the lasso sends an empty selection
     $("search").value = "";
-    select(found);
+    select(selected);
   });
   $("map").on("plotly_deselect", () => select(null));
 });
