@@ -2,6 +2,8 @@ import csv
 import dataclasses
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,12 @@ import numpy as np
 import pytest
 
 from pti.common.errors import UsageError
-from pti.data import phantom, tif
-from pti.data.phantom import PhantomPair, draw_pairs, make_phantom, shapes
+from pti.data import tif
+from pti.data.phantom import make_phantom, shapes
 from pti.data.phantom.anatomy import draw_patient
+from pti.data.phantom.pairs import PhantomPair, draw_pairs
 from pti.data.phantom.section import NOISE_HU, draw_section
-from pti.data.phantom.texture import textures
+from pti.data.phantom.texture import draw_textures
 from pti.metrics.morphometry import FRACTIONS, HEIGHTS_MM, bone_mask, measure
 
 SEED = 7
@@ -21,7 +24,7 @@ SEED = 7
 
 @pytest.fixture(scope="module")
 def pairs() -> list[PhantomPair]:
-    """Two slices of each of six patients."""
+    """Draw two slices of each of six patients."""
     return [pair for patient in range(6) for pair in draw_pairs(SEED, patient, 2, 256, 0.15)]
 
 
@@ -51,18 +54,18 @@ def test_bone_measures_what_truth_says(image_size):
     for patient in range(8):
         pair = draw_one(patient, image_size)
         edge = pair.truth["pixel_mm"]
-        found = measure(bone_mask(pair.edente), edge).as_dict()
-        assert found["height_px"] == pytest.approx(pair.truth["height_px"], abs=1)
+        measured = measure(bone_mask(pair.edente), edge).as_dict()
+        assert measured["height_px"] == pytest.approx(pair.truth["height_px"], abs=1)
         assert measure(bone_mask(pair.dente), edge).height == pytest.approx(
             pair.truth["dente_height_px"], abs=1.5
         )
         section = draw_patient(SEED, patient, 1)[0]
-        where = {f"width_{name}": share * section.healed_height for name, share in FRACTIONS.items()}
-        where |= {f"width_at_{mm}mm": mm for mm in HEIGHTS_MM if mm < section.healed_height - edge}
-        for name, height in where.items():
-            # Where the outline is steep, the half pixel by which the base may be off counts as well.
+        heights = {f"width_{name}": share * section.healed_height for name, share in FRACTIONS.items()}
+        heights |= {f"width_at_{mm}mm": mm for mm in HEIGHTS_MM if mm < section.healed_height - edge}
+        for name, height in heights.items():
+            # An error of half a pixel in the base changes the width where the outline is oblique.
             near = [shapes.jaw_width(section, height + offset * edge) / edge for offset in (-0.5, 0, 0.5)]
-            assert min(near) - 1.1 <= found[f"{name}_px"] <= max(near) + 1.1, (patient, name)
+            assert min(near) - 1.1 <= measured[f"{name}_px"] <= max(near) + 1.1, (patient, name)
             assert pair.truth[f"{name}_px"] == pytest.approx(near[1])
 
 
@@ -96,9 +99,9 @@ def test_truth_gives_the_distribution_of_the_height(pairs):
         assert truth["loss_mm"] == pytest.approx(truth["dente_crest_height_mm"] - truth["height_mm"])
 
 
-def test_chance_shows_in_the_edente_image_alone():
+def test_chance_is_visible_in_the_edente_image_only():
     section = draw_patient(SEED, 0, 1)[0]
-    (texture,) = textures(np.random.default_rng(0), 1, 128, 0.15, 0.8, 0.1)
+    (texture,) = draw_textures(np.random.default_rng(0), 1, 128, 0.15, 0.8, 0.1)
     other = dataclasses.replace(section, parameters=section.parameters | {"chance": section["chance"] + 1})
     dente, edente = draw_section(section, texture, 128, 0.3)
     dente_other, edente_other = draw_section(other, texture, 128, 0.3)
@@ -117,7 +120,7 @@ def test_healing_leaves_the_basal_bone_as_it_was(pairs):
         assert 0.3 * NOISE_HU < change[pair.dente[below] > 0].mean() < 2 * NOISE_HU
 
 
-def test_crest_is_lower_and_narrower_and_the_buccal_side_loses_more(pairs):
+def test_crest_is_lower_and_narrower_and_loses_more_on_the_buccal_side(pairs):
     for pair in pairs:
         crest = measure(bone_mask(pair.edente), 0.15).crest_row
         row = int(crest) + 15
@@ -126,12 +129,12 @@ def test_crest_is_lower_and_narrower_and_the_buccal_side_loses_more(pairs):
         assert pair.truth["height_mm"] < pair.truth["dente_crest_height_mm"]
 
 
-def test_neighbouring_slices_are_alike_and_patients_are_not(pairs):
-    def likeness(a, b):
+def test_neighbouring_slices_are_similar_and_patients_are_not(pairs):
+    def similarity(a, b):
         return np.corrcoef(a.edente.ravel(), b.edente.ravel())[0, 1]
 
-    neighbours = [likeness(pairs[i], pairs[i + 1]) for i in range(0, len(pairs), 2)]
-    strangers = [likeness(pairs[i], pairs[j]) for i in range(0, len(pairs), 2) for j in range(0, i, 2)]
+    neighbours = [similarity(pairs[i], pairs[i + 1]) for i in range(0, len(pairs), 2)]
+    strangers = [similarity(pairs[i], pairs[j]) for i in range(0, len(pairs), 2) for j in range(0, i, 2)]
     assert max(neighbours) < 1
     assert min(neighbours) > max(strangers)
     for i in range(0, len(pairs), 2):
@@ -175,8 +178,8 @@ def test_files_are_named_and_listed(tmp_path):
     rows = rows_of(tmp_path / "data" / "truth.csv")
     names = {row["name"] for row in rows}
     assert len(names) == 6
-    for side in ("dente", "edente"):
-        assert {path.stem for path in (tmp_path / "data" / side).iterdir()} == names
+    for folder in ("dente", "edente"):
+        assert {path.stem for path in (tmp_path / "data" / folder).iterdir()} == names
     for row in rows:
         assert row["name"].split("_")[-1] == row["patient"]
         image = tif.read(tmp_path / "data" / "edente" / f"{row['name']}.tif")
@@ -184,7 +187,7 @@ def test_files_are_named_and_listed(tmp_path):
         assert image.stored_dtype == "float32"
 
 
-def test_what_is_there_is_kept(tmp_path):
+def test_existing_files_are_kept(tmp_path):
     settings: dict[str, Any] = {"patients": 1, "slices": 2, "image_size": 64}
     folder = tmp_path / "data"
     assert make_phantom(folder, **settings) is True
@@ -213,14 +216,15 @@ def test_a_folder_with_hidden_entries_is_free(tmp_path):
 
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path, monkeypatch):
     written = []
+    write = tif.write
 
     def stop(path, *args):
         if len(written) == 3:
             raise KeyboardInterrupt
         written.append(path)
-        tif.write(path, *args)
+        write(path, *args)
 
-    monkeypatch.setattr(phantom.tif, "write", stop)
+    monkeypatch.setattr(tif, "write", stop)
     with pytest.raises(KeyboardInterrupt):
         make_phantom(tmp_path / "data", patients=2, slices=2, image_size=64)
     assert list(tmp_path.iterdir()) == []
@@ -228,16 +232,21 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path, monkeypatch):
 
 def test_the_slower_of_two_makers_keeps_what_the_faster_made(tmp_path, monkeypatch):
     settings: dict[str, Any] = {"patients": 1, "slices": 1, "image_size": 64}
-    write = phantom._write
+    write = tif.write
 
-    def overtaken(folder, values):
-        monkeypatch.setattr(phantom, "_write", write)
+    def overtaken(*args):
+        monkeypatch.setattr(tif, "write", write)
         assert make_phantom(tmp_path / "data", **settings) is True
-        write(folder, values)
+        write(*args)
 
-    monkeypatch.setattr(phantom, "_write", overtaken)
+    monkeypatch.setattr(tif, "write", overtaken)
     assert make_phantom(tmp_path / "data", **settings) is False
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_settings_and_folder_are_checked_without_numpy():
+    program = "import sys, pti.data.phantom.folder; assert not {'numpy', 'torch'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -271,23 +280,23 @@ def test_broken_files_are_listed_with_the_fault_that_reading_them_gives(tmp_path
     root = tmp_path / "data"
     make_phantom(root, patients=2, slices=1, image_size=64, broken=True)
     rows = rows_of(root / "broken.csv")
-    of_a_file = [row for row in rows if not row["fault"].startswith(_FAULTS_OF_PAIRS)]
-    assert len(of_a_file) == 15
-    for row in of_a_file:
+    file_rows = [row for row in rows if row["fault"] not in _PAIR_FAULTS]
+    assert len(file_rows) == 15
+    for row in file_rows:
         with pytest.raises(tif.TifError) as error:
             tif.read(root / row["file"])
         assert error.value.fault == row["fault"], row
     broken = {row["file"] for row in rows}
     for path in (*(root / "dente").iterdir(), *(root / "edente").iterdir()):
         name = path.relative_to(root).as_posix()
-        if name not in {row["file"] for row in of_a_file}:
+        if name not in {row["file"] for row in file_rows}:
             tif.read(path)
         partner = root / ("edente" if path.parent.name == "dente" else "dente") / path.name
         assert partner.exists() or partner.is_symlink() or name in broken
-    assert {row["fault"] for row in rows} >= set(_FAULTS_OF_PAIRS)
+    assert {row["fault"] for row in rows} >= set(_PAIR_FAULTS)
 
 
-_FAULTS_OF_PAIRS = ("missing_partner", "exchanged", "swapped", "shifted", "duplicate", "no_patient")
+_PAIR_FAULTS = ("missing_partner", "exchanged", "swapped", "shifted", "duplicate", "no_patient")
 
 
 def test_broken_files_leave_the_sound_ones_as_they_are(tmp_path):

@@ -30,7 +30,7 @@ PAIR_COLUMNS = (
 TITLES = {
     "background": "Background is not 0",
     "blank": "Only zeros",
-    "bomb": "Decompresses to more than it declares",
+    "bomb": "Decompresses to an excessive size",
     "border": "Tissue touches the border",
     "channels": "Several channels",
     "codec": "Compression that needs another package",

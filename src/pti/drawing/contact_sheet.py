@@ -1,4 +1,4 @@
-"""A picture of pairs, dente above edente, as one would lay films on a light box."""
+"""Contact sheet of image pairs: dente above edente on a dark background."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +9,15 @@ TISSUE_PERCENTILES = (5.0, 99.0)
 
 
 def display_window(images: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Grey window (black, white) for raw images, from percentiles of their common tissue.
+    """Choose a grey window (black, white) for raw images from percentiles of their common tissue.
 
-    Black lies a little below the dark tissue, so that marrow and background can be told apart.
+    Black lies slightly below dark tissue, so that marrow differs visibly from background.
 
     Args:
         images: raw images (H, W), background 0.
 
     Returns:
-        raw values of black and white; (0, 1) when there is no tissue.
+        Raw values of black and white; (0, 1) if there is no tissue.
     """
     tissue = np.concatenate([image[image != 0] for image in images])
     if tissue.size == 0:
@@ -29,20 +29,20 @@ def display_window(images: Sequence[np.ndarray]) -> tuple[float, float]:
 def contact_sheet(
     path: Path, pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], pixel_mm: float, scale_mm: int = 10
 ) -> None:
-    """Write a PNG with one column for each pair and a scale bar; the empty margins all pairs share are cut.
+    """Write a PNG with one column for each pair and a scale bar; margins empty in all images are cropped.
 
     Args:
-        path: the PNG.
-        pairs: (title, dente, edente), raw images of one size.
-        pixel_mm: edge of a pixel, mm.
-        scale_mm: length of the scale bar.
+        path: the PNG file.
+        pairs: title, dente and edente of each pair; raw images of one size.
+        pixel_mm: pixel size, mm.
+        scale_mm: length of the scale bar, mm.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     images = [image for _, *both in pairs for image in both]
     black, white = display_window(images)
-    rows, columns = _common_frame(images)
+    rows, columns = _tissue_box(images)
     height, width = rows.stop - rows.start, columns.stop - columns.start
     figure = Figure(
         figsize=(2 * len(pairs), 4 * height / width + 0.3), facecolor="black", layout="constrained"
@@ -63,15 +63,14 @@ def contact_sheet(
     figure.savefig(path, dpi=130)
 
 
-def _common_frame(images: Sequence[np.ndarray], margin: float = 0.02) -> tuple[slice, slice]:
-    """Rows and columns that hold the tissue of every image, and a little more."""
+def _tissue_box(images: Sequence[np.ndarray], margin: float = 0.02) -> tuple[slice, slice]:
+    """Find the rows and columns that hold the tissue of all images, plus a margin."""
     tissue = np.any([image != 0 for image in images], axis=0)
-    frame = []
+    box = []
     for axis in (1, 0):
-        places = np.flatnonzero(tissue.any(axis=axis))
+        occupied = np.flatnonzero(tissue.any(axis=axis))
         size = tissue.shape[1 - axis]
         pad = max(1, round(margin * size))
-        frame.append(
-            slice(max(0, places[0] - pad), min(size, places[-1] + 1 + pad)) if places.size else slice(0, size)
-        )
-    return frame[0], frame[1]
+        first, last = (occupied[0], occupied[-1]) if occupied.size else (0, size)
+        box.append(slice(max(0, first - pad), min(size, last + 1 + pad)))
+    return box[0], box[1]

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from pti.cli.command import command
 
 KEYS = ("patients", "slices", "image_size", "pixel_mm", "seed", "broken")
-PREVIEW = 6
+_PREVIEW_PAIRS = 6
 
 
 def preflight(cfg: DictConfig) -> None:
@@ -16,33 +16,33 @@ def preflight(cfg: DictConfig) -> None:
     from pti.data.phantom.folder import RECIPE, check_settings, holds_phantom
 
     settings = {key: cfg[key] for key in KEYS}
-    check_settings(**{key: settings[key] for key in KEYS[:-1]})
+    check_settings(**{key: settings[key] for key in KEYS if key != "broken"})
     holds_phantom(Path(cfg.output_dir), {"recipe": RECIPE, **settings})
 
 
 @command("make_phantom", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> None:
-    """Write the data set, a picture of some pairs and the summary."""
+    """Write the data set, a picture of some pairs and summary.json."""
     import time
 
-    from pti.data.phantom import draw_pairs, make_phantom
+    from pti.data.phantom import make_phantom
+    from pti.data.phantom.pairs import draw_pairs
     from pti.drawing.contact_sheet import contact_sheet
     from pti.runs.summary import print_summary, write_summary
 
     start = time.monotonic()
     settings = {key: cfg[key] for key in KEYS}
-    made = make_phantom(output_dir, **settings)
+    written = make_phantom(output_dir, **settings)
     figures = {"pairs": cfg.patients * cfg.slices, "patients": cfg.patients}
-    artefacts = {name: output_dir / name for name in ("dente", "edente", "truth.csv", "preview.png")}
-    if cfg.broken:
-        artefacts["broken.csv"] = output_dir / "broken.csv"
-    if made:
-        shown = [
+    names = ["dente", "edente", "truth.csv", "preview.png"] + ["broken.csv"] * cfg.broken
+    artefacts = {name: output_dir / name for name in names}
+    if written:
+        pairs = [
             next(draw_pairs(cfg.seed, patient, 1, cfg.image_size, cfg.pixel_mm))
-            for patient in range(min(PREVIEW, cfg.patients))
+            for patient in range(min(_PREVIEW_PAIRS, cfg.patients))
         ]
-        pairs = [(pair.name, pair.dente, pair.edente) for pair in shown]
-        contact_sheet(artefacts["preview.png"], pairs, shown[0].truth["pixel_mm"])
+        images = [(pair.name, pair.dente, pair.edente) for pair in pairs]
+        contact_sheet(artefacts["preview.png"], images, pairs[0].truth["pixel_mm"])
         figures["seconds"] = round(time.monotonic() - start, 1)
         write_summary(
             output_dir,
@@ -52,9 +52,9 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
             config=settings,
             seed=cfg.seed,
         )
-    title = "The phantom" if made else "The phantom was there already; nothing was written"
-    following = shlex.join(["python", "-m", "pti.check", f"data.root={output_dir}"])
-    print_summary(title, figures, artefacts, following)
+    title = "The phantom" if written else "The phantom was there already; nothing was written"
+    check = shlex.join(["python", "-m", "pti.check", f"data.root={output_dir}"])
+    print_summary(title, figures, artefacts, check)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def metrics_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
     import numpy as np
     import torch
 
-    from pti.data.phantom import draw_pairs
+    from pti.data.phantom.pairs import draw_pairs
     from pti.metrics.bone_agreement import compare_images, find_bone
     from pti.metrics.image import mae, ms_ssim, psnr, ssim
     from pti.metrics.morphometry import dice, hausdorff95, iou

@@ -1,16 +1,16 @@
-"""The phantom's anatomy: the parameters of a patient's slices, and the true height after healing.
+"""Anatomy of the phantom: parameters of a patient's slices, and the true height after healing.
 
 The height of the edente bone is
 
     height = crest_height − L · (1 + 0.15 · chance),    chance ~ N(0, 1), one draw for each patient,
     L = 3.0 + 2.2 · tanh((−0.75 · plate − 0.45 · density + 0.5 · support) / 1.9)  mm.
 
-*plate*, *density* and *support* are standard scores that show in the dente image: the thickness of the
-buccal plate at the crest (1.1 + 0.3 · plate mm), the trabecular density (share of bone and its
-brightness), and the distance from the crest to the neck of the tooth (1.9 + 0.4 · support mm). Thin
-plates, loose bone and teeth that had lost support lose more. So, given the dente image, the height is
-normal with mean crest_height − L and standard deviation 0.15 · L (0.12–0.78 mm, 0.45 mm on average). All
-slices of a patient share ``chance``: how fast a person's bone resorbs shows in none of the images.
+*plate*, *density* and *support* are standard scores that are visible in the dente image: the thickness of
+the buccal plate at the crest (1.1 + 0.3 · plate mm), the trabecular density (fraction of bone and its
+brightness), and the distance from the crest to the neck of the tooth (1.9 + 0.4 · support mm). Thin plates,
+less dense bone and less support increase the loss. Given the dente image, the height is therefore normally
+distributed with mean crest_height − L and standard deviation 0.15 · L (0.12–0.78 mm, 0.45 mm on average).
+All slices of a patient share ``chance``: how fast a person's bone resorbs is visible in none of the images.
 """
 
 import math
@@ -22,19 +22,19 @@ SLICE_SPACING_MM = 0.5
 
 MEAN_LOSS_MM = 3.0
 LOSS_RANGE_MM = 2.2
-CHANCE = 0.15
-"""Relative standard deviation of the loss between people whose dente images are alike."""
+RELATIVE_LOSS_STD = 0.15
+"""Standard deviation of the loss between patients with equal dente images, relative to the expected loss."""
 
-# name: (smallest, largest, largest drift along the slices), drawn evenly for each patient; mm unless said
-# otherwise.
+# name: (minimum, maximum, largest drift along the slices), drawn uniformly for each patient; in mm unless
+# stated otherwise
 _COMMON = {
     "crest_height": (22.3, 25.6, 0.25),  # base to the lingual crest
-    "crest_drop": (0.0, 0.8, 0.15),  # how much lower the buccal crest is
+    "crest_drop": (0.0, 0.8, 0.15),  # buccal crest below the lingual crest
     "base_width": (8.6, 10.6, 0.15),
     "base_round": (3.6, 5.2, 0.1),  # height over which the lower border is rounded
     "belly_width": (11.2, 13.4, 0.2),  # at a third of the height
     "fossa": (0.2, 1.5, 0.15),  # depth of the submandibular fossa on the lingual side
-    "lean": (-0.6, 1.6, 0.1),  # how far the crest lies to the lingual of the base
+    "lean": (-0.6, 1.6, 0.1),  # offset of the crest from the base, to the lingual
     "cortex_base": (2.0, 2.9, 0.1),
     "cortex_buccal": (1.3, 1.9, 0.1),
     "cortex_lingual": (1.6, 2.3, 0.1),
@@ -44,21 +44,21 @@ _COMMON = {
     "canal_height": (5.8, 7.4, 0.25),
     "canal_offset": (-1.2, 1.6, 0.3),  # to the lingual
     "canal_radius": (1.15, 1.5, 0.05),
-    "canal_flat": (0.82, 1.15, 0.03),  # height divided by width
+    "canal_flat": (0.82, 1.15, 0.03),  # height / width
     "canal_rim": (0.28, 0.42, 0.03),
     "tooth_angle": (-0.14, 0.16, 0.015),  # radians, crown to the lingual
     "root_length": (12.4, 14.4, 0.2),  # from the neck to the apex
-    "root_bend": (-1.0, 1.0, 0.1),  # of the apex, to the lingual
+    "root_bend": (-1.0, 1.0, 0.1),  # offset of the apex, to the lingual
     "gap": (0.20, 0.28, 0.01),  # periodontal ligament
     "lamina": (0.24, 0.38, 0.02),  # lamina dura
     "plate_lingual": (1.4, 2.4, 0.1),
     "cusp_fossa": (0.9, 1.5, 0.1),
-    "cusp_step": (0.2, 0.9, 0.1),  # how much higher the buccal cusp is
+    "cusp_step": (0.2, 0.9, 0.1),  # buccal cusp above the lingual cusp
     "enamel": (1.5, 2.0, 0.05),
     "ridge_round": (2.6, 4.0, 0.1),  # height over which the healed crest is rounded
     "healed_cortex": (0.6, 1.1, 0.05),
-    "shift_x": (-1.2, 1.2, 0.05),  # where the jaw stands in the image
-    "shift_y": (0.0, 1.0, 0.03),  # share of the free height that lies below the base
+    "shift_x": (-1.2, 1.2, 0.05),  # horizontal position of the jaw in the image
+    "shift_y": (0.0, 1.0, 0.03),  # vertical position: part of the free height that lies below the base
 }
 _TEETH = {
     "premolar": {
@@ -85,13 +85,14 @@ _CUES = ("plate", "density", "support")
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """One cross-section: its parameters and what follows from them. Lengths in mm.
+    """Parameters of one cross-section and the lengths derived from them, in mm.
 
     Attributes:
-        parameters: every drawn parameter by name (units in this module's tables), the cues (standard scores)
-            and ``chance`` (standard score).
+        parameters: each drawn parameter by name (units in the tables of this module), the cues (standard
+            scores) and ``chance`` (standard score).
         tooth: ``premolar`` or ``molar``.
-        wobble: amplitudes, wavelengths (mm) and phases of the outline's irregularity; (2 sides, 3, waves).
+        wobble: amplitudes, wavelengths (mm) and phases of the outline's irregularity; (buccal and lingual, 3,
+            waves).
     """
 
     parameters: dict[str, float]
@@ -108,19 +109,19 @@ class Section:
 
     @property
     def neck_height(self) -> float:
-        """How far the tooth's neck lies above the crest: more after periodontal disease."""
+        """Height of the tooth's neck above the crest; larger after periodontal disease."""
         return 1.9 + 0.4 * self["cue_support"]
 
     @property
     def expected_loss(self) -> float:
-        """The loss of height that the dente image determines; see the top of this module."""
+        """Expected loss of height given the dente image; see the top of this module."""
         score = -0.75 * self["cue_plate"] - 0.45 * self["cue_density"] + 0.5 * self["cue_support"]
         return MEAN_LOSS_MM + LOSS_RANGE_MM * math.tanh(score / 1.9)
 
     @property
     def healed_height(self) -> float:
         """Height of the edente bone, base to crest."""
-        return self["crest_height"] - self.expected_loss * (1 + CHANCE * self["chance"])
+        return self["crest_height"] - self.expected_loss * (1 + RELATIVE_LOSS_STD * self["chance"])
 
 
 def draw_patient(seed: int, patient: int, slices: int) -> list[Section]:
@@ -128,9 +129,9 @@ def draw_patient(seed: int, patient: int, slices: int) -> list[Section]:
 
     Args:
         seed: seed of the data set.
-        patient: number of the patient, from 0. Neither the number of patients nor of slices changes the
+        patient: index of the patient, from 0. Neither the number of patients nor that of slices changes the
             anatomy.
-        slices: how many neighbouring slices, 0.5 mm apart.
+        slices: number of neighbouring slices, 0.5 mm apart.
     """
     rng = np.random.default_rng([seed, patient])
     tooth = "molar" if rng.random() < 0.5 else "premolar"
@@ -156,7 +157,7 @@ def draw_patient(seed: int, patient: int, slices: int) -> list[Section]:
 
 
 def _draw_wobble(rng: np.random.Generator) -> np.ndarray:
-    """Five waves for each side of the outline; the short ones are low."""
+    """Draw five waves each for the buccal and the lingual outline; short waves have small amplitudes."""
     wavelength = rng.uniform(3, 13, (2, 5))
     amplitude = rng.uniform(0.03, 0.11, (2, 5)) * np.sqrt(wavelength / 13)
     return np.stack([amplitude, wavelength, rng.uniform(0, 2 * np.pi, (2, 5))], axis=1)

@@ -1,69 +1,61 @@
-"""Deliberately broken files, one pair for each fault, for trying `check`."""
+"""Deliberately broken files of the phantom, one pair for each fault, to try `check` on."""
 
 import os
 import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tifffile
+from PIL import Image
 
 from pti.data import tif
+from pti.data.phantom.pairs import PhantomPair, write_pair
 
-SHIFT_SHARE = 6 / 256
-"""Shift of the shifted pair, as a share of the image's width: 6 pixels of 256."""
+SHIFT = 6 / 256
+"""Shift of the shifted pair as a fraction of the image's width: 6 pixels of 256."""
 
 _HEIGHT_TAG = 257
 
 
-def write_broken(folder: Path, original: str, healthy: Iterator[Any]) -> list[dict[str, str]]:
-    """Add one pair for each fault of a file (its partner is sound) or of a pair.
+def write_broken(folder: Path, original: str, healthy: Iterator[PhantomPair]) -> list[dict[str, str]]:
+    """Add one pair for each fault of a file (the partner is sound) and for each fault of a pair.
 
     Args:
         folder: the data set, with ``dente`` and ``edente``.
-        original: name of a sound pair, to be copied under another patient's name.
-        healthy: drawn pairs (`pti.data.phantom.PhantomPair`) of new patients.
+        original: name of a sound pair, which is copied under another patient's name.
+        healthy: drawn pairs of new patients.
 
     Returns:
-        rows of ``broken.csv``: ``file`` (relative to the folder), ``fault`` (the short code of
-        `pti.data.checks.findings`), ``what`` (in words).
+        Rows of ``broken.csv``: ``file`` (relative to the folder), ``fault`` (short code as in
+        `pti.data.checks.findings`) and ``what`` (description).
     """
     rows: list[dict[str, str]] = []
 
-    def listed(paths: list[Path], fault: str, what: str) -> None:
+    def add_rows(paths: Sequence[Path], fault: str, what: str) -> None:
         rows.extend(
             {"file": path.relative_to(folder).as_posix(), "fault": fault, "what": what} for path in paths
         )
 
-    for (fault, what), breaks in _FILE_FAULTS.items():
-        # In turn on either side, so that both are tried.
-        path = _sound(folder, next(healthy))[len(rows) % 2]
-        breaks(path)
-        listed([path], fault, what)
-    for (fault, what), breaks_pair in _PAIR_FAULTS.items():
-        listed(breaks_pair(*_sound(folder, next(healthy))), fault, what)
-    one, other = _sound(folder, next(healthy)), _sound(folder, next(healthy))
+    for (fault, what), break_file in _FILE_FAULTS.items():
+        # Alternate between dente and edente, so that both are tried.
+        path = write_pair(folder, next(healthy))[len(rows) % 2]
+        break_file(path)
+        add_rows([path], fault, what)
+    for (fault, what), break_pair in _PAIR_FAULTS.items():
+        add_rows(break_pair(*write_pair(folder, next(healthy))), fault, what)
+    one, other = write_pair(folder, next(healthy)), write_pair(folder, next(healthy))
     _exchange(one[1], other[1])
-    listed(one + other, "swapped", "edente images of two patients exchanged")
-    copies = _sound(folder, next(healthy))
+    add_rows(one + other, "swapped", "edente images of two patients swapped")
+    copies = write_pair(folder, next(healthy))
     for path in copies:
         shutil.copyfile(path.with_name(f"{original}.tif"), path)
-    listed(copies, "duplicate", f"the images of {original} under this name")
-    listed(
-        _sound(folder, replace(next(healthy), name="crosssection")), "no_patient", "the name holds no patient"
-    )
+    add_rows(copies, "duplicate", f"copies of the images of {original}")
+    nameless = write_pair(folder, replace(next(healthy), name="crosssection"))
+    add_rows(nameless, "no_patient", "no patient in the name")
     return rows
-
-
-def _sound(folder: Path, pair: Any) -> list[Path]:
-    """Write a pair as it is: the paths of dente and edente."""
-    paths = [folder / name / f"{pair.name}.tif" for name in ("dente", "edente")]
-    for path, image in zip(paths, (pair.dente, pair.edente), strict=True):
-        tif.write(path, image, pair.truth["pixel_mm"])
-    return paths
 
 
 def _empty(path: Path) -> None:
@@ -75,20 +67,18 @@ def _text(path: Path) -> None:
 
 
 def _png(path: Path) -> None:
-    from matplotlib.image import imsave
-
-    imsave(path, _grey(tif.read(path).pixels), cmap="gray", format="png")
+    Image.fromarray(_grey(tif.read(path).pixels)).save(path, "PNG")
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
     return (image / max(float(image.max()), 1) * 255).astype(np.uint8)
 
 
-def _half(path: Path) -> None:
+def _truncate_half(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
-def _one_byte_less(path: Path) -> None:
+def _truncate_byte(path: Path) -> None:
     os.truncate(path, path.stat().st_size - 1)
 
 
@@ -96,7 +86,7 @@ def _header_only(path: Path) -> None:
     path.write_bytes(struct.pack("<2sHI", b"II", 42, 0))
 
 
-def _lying_size(path: Path) -> None:
+def _false_size(path: Path) -> None:
     with tifffile.TiffFile(path, mode="r+") as file:
         file.pages.first.tags[_HEIGHT_TAG].overwrite(30_000)
 
@@ -154,39 +144,39 @@ def _missing(dente: Path, edente: Path) -> list[Path]:
 
 
 def _exchange(dente: Path, edente: Path) -> list[Path]:
-    between = dente.with_name("between")
-    os.replace(dente, between)
+    temporary = dente.with_name("temporary")
+    os.replace(dente, temporary)
     os.replace(edente, dente)
-    os.replace(between, edente)
+    os.replace(temporary, edente)
     return [dente, edente]
 
 
 def _shift(dente: Path, edente: Path) -> list[Path]:
     image = tif.read(edente)
-    columns = max(1, round(SHIFT_SHARE * image.pixels.shape[1]))
+    columns = max(1, round(SHIFT * image.pixels.shape[1]))
     tif.write(edente, np.roll(image.pixels, columns, axis=1), image.pixel_mm)
     return [dente, edente]
 
 
 _FILE_FAULTS: dict[tuple[str, str], Callable[[Path], None]] = {
     ("empty", "a file of zero bytes"): _empty,
-    ("not_tif", "a text named .tif"): _text,
-    ("not_tif", "a PNG named .tif"): _png,
-    ("truncated", "the second half is missing"): _half,
-    ("truncated", "the last byte is missing"): _one_byte_less,
+    ("not_tif", "a text file named .tif"): _text,
+    ("not_tif", "a PNG file named .tif"): _png,
+    ("truncated", "the second half is missing"): _truncate_half,
+    ("truncated", "the last byte is missing"): _truncate_byte,
     ("header_only", "a header without an image"): _header_only,
-    ("too_large", "declares 30000 rows"): _lying_size,
-    ("bomb", "a few kilobytes that unpack to 36 megabytes"): _bomb,
-    ("loop", "a directory that points to itself"): _loop,
+    ("too_large", "declares 30000 rows"): _false_size,
+    ("bomb", "a few kilobytes that decompress to 36 megabytes"): _bomb,
+    ("loop", "a TIF directory that points to itself"): _loop,
     ("non_finite", "three pixels are NaN"): _not_finite,
     ("dtype", "complex pixels"): _complex,
     ("channels", "a colour image"): _colour,
     ("pages", "three pages"): _pages,
-    ("unreadable", "a link to nothing"): _dangling,
+    ("unreadable", "a dangling link"): _dangling,
     ("unreadable", "a folder named .tif"): _folder,
 }
 _PAIR_FAULTS: dict[tuple[str, str], Callable[[Path, Path], list[Path]]] = {
     ("missing_partner", "no edente image"): _missing,
     ("exchanged", "dente and edente in each other's folder"): _exchange,
-    ("shifted", "edente moved to the side"): _shift,
+    ("shifted", "edente shifted to the right"): _shift,
 }

@@ -1,4 +1,4 @@
-"""Draws one cross-section of the phantom, with its tooth and healed, from its anatomy and its textures."""
+"""Drawing of a cross-section of the phantom, with tooth and healed, from its anatomy and textures."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ from pti.data.phantom.anatomy import Section
 from pti.data.phantom.texture import COLUMNS, ROWS, Texture
 
 OFFSET_HU = 2000.0
-"""Added to Hounsfield units, so that every tissue lies above the background, 0, and above half the typical
-tissue value: the rule by which bone is measured then finds no holes in the marrow or around the root."""
+"""Offset added to Hounsfield units, so that all tissue lies above the background (0) and above half the
+typical tissue value: the measuring rule for bone then finds no holes in the marrow or around the root."""
 
 NOISE_HU = 14.0
 BLUR_MM = 0.11
@@ -23,7 +23,7 @@ DENTINE_HU, ENAMEL_HU = 1480.0, 2650.0
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels of the drawn part of an image lie: x (1, columns), y (rows, 1), pixel; mm."""
+    """Coordinates of the drawn part of an image: x (1, columns), y (rows, 1) and pixel size, mm."""
 
     x: np.ndarray
     y: np.ndarray
@@ -31,7 +31,7 @@ class Grid:
 
 
 def make_grid(section: Section, image_size: int, pixel_mm: float) -> Grid:
-    """The middle five eighths of the image's columns, in the anatomy's coordinates."""
+    """Compute the coordinates of the middle five eighths of the image's columns in the anatomy's frame."""
     field = image_size * pixel_mm
     columns = image_size * COLUMNS // ROWS
     tall = section["crest_height"] + section.neck_height + section["crown_height"]
@@ -51,12 +51,12 @@ def draw_section(
         section: the anatomy.
         texture: random fields of (image_size, image_size·5/8).
         image_size: rows and columns.
-        pixel_mm: size of a pixel at this image size.
+        pixel_mm: pixel size at this image size, mm.
 
     Returns:
         dente and edente, each float32 (image_size, image_size), raw = HU + 2000, background exactly 0. Both
-        show the same bone at the same place; where healing changed nothing they differ by the acquisition
-        noise alone.
+        show the same bone at the same place; where healing changes nothing they differ only by acquisition
+        noise.
     """
     grid = make_grid(section, image_size, pixel_mm)
     tooth = shapes.place_tooth(section, grid.x, grid.y)
@@ -80,7 +80,7 @@ def _draw_dente(
     outer = shapes.distance(band, grid.x)
     lingual = 0.5 * (1 + np.tanh((grid.x - band.centre) / 1.2))
     crest = section["crest_height"] - section["crest_drop"] * (1 - lingual)
-    slope = 0.3 * np.maximum(-tooth.inside - section["gap"], 0)  # the crest falls off from the tooth
+    slope = 0.3 * np.maximum(-tooth.inside - section["gap"], 0)  # the crest slopes down from the tooth
     bone = shapes.smooth_minimum(outer, crest - grid.y - slope, 1.1)
     thickness = _cortex(section, texture, grid, lingual, section.plate_buccal * 0.85)
     hu = _bone_hu(section, texture, grid, bone, thickness, texture.struts)
@@ -91,7 +91,7 @@ def _draw_dente(
         _cover(tooth.inside + gap + lamina, grid.pixel) * _uneven(texture, 0.85),
     )
     hu = _blend(hu, LIGAMENT_HU, _cover(tooth.inside + gap, grid.pixel))
-    # Above the crest nothing but tooth is drawn, so that no ligament darkens the surface of the crown.
+    # Only the tooth is drawn above the crest, so that no ligament darkens the surface of the crown.
     drawn = np.maximum(_cover(tooth.inside, grid.pixel), 1 - _cover(bone, grid.pixel))
     hu = _blend(hu, _tooth_hu(section, texture, grid, tooth), drawn)
     return hu, np.maximum(bone, tooth.inside)
@@ -106,7 +106,7 @@ def _draw_edente(
     thickness = _cortex(section, texture, grid, lingual, section.plate_buccal * 0.85)
     young = np.exp(-(((section.healed_height - grid.y) / 4) ** 2))
     thickness = thickness + (section["healed_cortex"] * (1 + 0.2 * texture.coarse) - thickness) * young
-    socket = _step(tooth.inside + section["gap"] + 0.1, 0.7)
+    socket = _smooth_step(tooth.inside + section["gap"] + 0.1, 0.7)
     struts = texture.struts + socket * (0.25 + 0.6 * texture.woven - texture.struts)
     hu = _bone_hu(section, texture, grid, bone, thickness, struts)
     ghost = np.exp(-0.5 * ((tooth.inside + section["gap"] + 0.15) / 0.22) ** 2) * (bone > 0.8)
@@ -121,23 +121,23 @@ def _bone_hu(
     thickness: np.ndarray,
     struts: np.ndarray,
 ) -> np.ndarray:
-    """Hounsfield units of bone ``inside`` mm below its surface: cortex, trabeculae and the canal."""
+    """Compute Hounsfield units of bone ``inside`` mm below its surface: cortex, trabeculae and canal."""
     density = section["cue_density"]
     near = np.exp(-np.maximum(inside - thickness, 0) / 1.6)
     share = struts * (0.85 + 0.3 * near + 0.14 * density) + 0.05 * texture.coarse + 0.06 * density
     hu = -20 + 860 * np.clip(share, 0, 1.25)
     compact = section["cortex_hu"] + 70 * texture.coarse + 55 * texture.fine
-    hu = _blend(hu, compact, _step(thickness + 0.5 * (struts - 0.4) - inside, 0.6))
+    hu = _blend(hu, compact, _smooth_step(thickness + 0.5 * (struts - 0.4) - inside, 0.6))
     canal = _canal(section, texture, grid)
-    rim = _step(canal + section["canal_rim"], 0.25) * np.clip(
+    rim = _smooth_step(canal + section["canal_rim"], 0.25) * np.clip(
         0.55 + 0.3 * texture.coarse + 0.5 * struts, 0, 1
     )
     hu = _blend(hu, 0.6 * section["cortex_hu"], rim)
-    return _blend(hu, NERVE_HU + 25 * texture.coarse, _step(canal, 0.3))
+    return _blend(hu, NERVE_HU + 25 * texture.coarse, _smooth_step(canal, 0.3))
 
 
 def _canal(section: Section, texture: Texture, grid: Grid) -> np.ndarray:
-    """Signed distance (mm, approximate) to the wall of the mandibular canal, which is never quite round."""
+    """Compute the signed distance (mm, approximate) to the wall of the mandibular canal, not quite round."""
     x, y = grid.x - section["canal_offset"], (grid.y - section["canal_height"]) / section["canal_flat"]
     return section["canal_radius"] + 0.13 * texture.coarse - np.sqrt(x**2 + y**2)
 
@@ -145,14 +145,13 @@ def _canal(section: Section, texture: Texture, grid: Grid) -> np.ndarray:
 def _cortex(
     section: Section, texture: Texture, grid: Grid, lingual: np.ndarray, crest_buccal: float
 ) -> np.ndarray:
-    """Thickness of the cortical shell: thick at the base, thin at the crest, thicker on the lingual side."""
+    """Compute the thickness of the cortical shell: larger at the base than at the crest, larger lingually."""
     height = grid.y / section["crest_height"]
     base = np.exp(-((np.maximum(height, 0) / 0.2) ** 2))
     top = np.clip((height - 0.55) / 0.4, 0, 1)
     buccal = section["cortex_buccal"] + (crest_buccal - section["cortex_buccal"]) * top
-    tongue = section["cortex_lingual"] * (1 - 0.35 * top)
-    side = buccal + (tongue - buccal) * lingual
-    return (side + (section["cortex_base"] - side) * base) * (1 + 0.12 * texture.coarse)
+    thickness = buccal + (section["cortex_lingual"] * (1 - 0.35 * top) - buccal) * lingual
+    return (thickness + (section["cortex_base"] - thickness) * base) * (1 + 0.12 * texture.coarse)
 
 
 def _tooth_hu(section: Section, texture: Texture, grid: Grid, tooth: shapes.Tooth) -> np.ndarray:
@@ -167,12 +166,12 @@ def _tooth_hu(section: Section, texture: Texture, grid: Grid, tooth: shapes.Toot
 
 
 def _pulp(section: Section, tooth: shapes.Tooth) -> np.ndarray:
-    """Signed distance (mm, approximate) to the pulp: a chamber with two horns and one or two root canals."""
+    """Compute the signed distance (mm, approximate) to the pulp: a two-horned chamber, one or two canals."""
     length, width, v = section["root_length"], section["pulp"], tooth.v
     down = np.clip(-v / length, 0, 1)
     u = tooth.u - np.where(v > 0, 0.4, 1) * tooth.bend
     canal = 0.13 + (0.45 * width - 0.1) * (1 - down) ** 1.2
-    apart = section["canals"] * tooth.half * _step(-v - 1.5, 4) * (1 - 0.35 * down)
+    apart = section["canals"] * tooth.half * _smooth_step(-v - 1.5, 4) * (1 - 0.35 * down)
     roots = np.minimum(canal - np.abs(np.abs(u) - apart), -v)
     roof = 0.4 * tooth.top - v
     chamber = shapes.smooth_minimum(width * (1 - 0.1 * np.abs(v)) - np.abs(u), roof, 0.8)
@@ -186,26 +185,25 @@ def _blend(below: np.ndarray, above: np.ndarray | float, share: np.ndarray) -> n
 
 
 def _cover(inside: np.ndarray, pixel: float) -> np.ndarray:
-    """Share of a pixel that lies inside a border at a signed distance (mm)."""
+    """Compute the fraction of a pixel that lies inside a border at a signed distance (mm)."""
     return np.clip(inside / pixel + 0.5, 0, 1)
 
 
 def _rim(inside: np.ndarray, pixel: float) -> np.ndarray:
-    """Share of tissue in the pixels of the surface.
+    """Compute the fraction of tissue in the pixels of the surface.
 
     The ramp is placed so that half the typical tissue value lies on the outline, where the bone is compact
-    and
-    brighter: the rule by which the bone is measured then finds the true outline.
+    and brighter: the measuring rule for bone then finds the true outline.
     """
     share = np.clip(inside / pixel + 0.38, 0, 1)
     return np.where(share < 0.02, 0, share)
 
 
-def _step(inside: np.ndarray, width: float) -> np.ndarray:
+def _smooth_step(inside: np.ndarray, width: float) -> np.ndarray:
     t = np.clip(inside / width + 0.5, 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def _uneven(texture: Texture, level: float) -> np.ndarray:
-    """A patchy share in [0, 1] around ``level``."""
+    """Vary a level by the coarse texture, within [0, 1]."""
     return np.clip(level + 0.15 * texture.coarse, 0, 1)

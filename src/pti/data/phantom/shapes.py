@@ -1,6 +1,6 @@
-"""The phantom's outlines in closed form: jaw and tooth as regions q(y) > (x - c(y))², with their distances.
+"""Outlines of the phantom in closed form: jaw and tooth as regions q(y) > (x - c(y))², with their distances.
 
-Coordinates are millimetres: y upwards from the lower border of the jaw, x from the buccal (negative) to the
+Coordinates are in millimetres: y points up from the lower border of the jaw, x from buccal (negative) to
 lingual.
 """
 
@@ -15,14 +15,14 @@ from scipy.interpolate import PchipInterpolator
 from pti.data.phantom.anatomy import Section
 
 CUSP_SLOPE = 0.85
-"""Distance to the chewing surface / distance below it along the axis: the cosine of its typical slope."""
+"""Distance to the chewing surface / depth below it along the axis: the cosine of its typical slope."""
 
 CUSP_ROUND = 1.4
-"""Over how many mm the edge between the sides of the crown and the cusps is rounded."""
+"""Rounding of the edge between the crown's outline and the cusps, mm."""
 
 
 class Band(NamedTuple):
-    """A region that every horizontal line cuts in one interval: |x - centre| < sqrt(square), at heights y."""
+    """Region that each horizontal line cuts in one interval: |x - centre| < sqrt(square), at heights y."""
 
     square: np.ndarray
     centre: np.ndarray
@@ -31,11 +31,11 @@ class Band(NamedTuple):
 
 
 def distance(band: Band, x: np.ndarray) -> np.ndarray:
-    """Signed distance (mm, positive inside) to the border of a band.
+    """Compute the signed distance (mm, positive inside) to the border of a band.
 
-    With F = square - (x - centre)² and g = |∇F|/2 it is F / (g + sqrt(g² + F)), which is exact for circles
-    and straight strips and correct to first order at every border. Shapes broadcast: band (rows, 1), x (1,
-    columns).
+    With F = square - (x - centre)² and g = |∇F|/2 the distance is F / (g + sqrt(g² + F)), which is exact for
+    circles and straight strips and correct to first order at every border. Shapes broadcast: band (rows, 1),
+    x (1, columns).
     """
     away = x - band.centre
     inside = band.square - away**2
@@ -44,7 +44,7 @@ def distance(band: Band, x: np.ndarray) -> np.ndarray:
 
 
 def jaw_band(section: Section, y: np.ndarray, healed: bool) -> Band:
-    """The outline of the bone at heights y; without a crest while the tooth stands (``healed`` False)."""
+    """Compute the outline of the bone at heights y; without a crest before healing (``healed`` False)."""
     step = 1e-3
     square, centre = _jaw(section, y, healed)
     higher, moved = _jaw(section, y + step, healed)
@@ -53,13 +53,13 @@ def jaw_band(section: Section, y: np.ndarray, healed: bool) -> Band:
 
 
 def jaw_width(section: Section, height: float) -> float:
-    """Width (mm) of the healed bone at a height (mm) above the base; 0 above the crest."""
+    """Compute the width (mm) of the healed bone at a height (mm) above the base; 0 above the crest."""
     square, _ = _jaw(section, np.array([height]), healed=True)
     return 2 * float(np.sqrt(max(square[0], 0.0))) if 0 < height < section.healed_height else 0.0
 
 
 def _jaw(section: Section, y: np.ndarray, healed: bool) -> tuple[np.ndarray, np.ndarray]:
-    left, right = (curve(y) for curve in _sides(section))
+    left, right = (curve(y) for curve in _outlines(section))
     left = left + _wobble(section.wobble[0], y)
     right = right + _wobble(section.wobble[1], y)
     cap = _cap(y / section["base_round"])
@@ -74,7 +74,7 @@ def _jaw(section: Section, y: np.ndarray, healed: bool) -> tuple[np.ndarray, np.
 
 
 def _cap(share: np.ndarray) -> np.ndarray:
-    """An elliptical end: 0 at the tip, 1 from share = 1 on, negative beyond the tip."""
+    """Round an end elliptically: 0 at the tip, 1 from share = 1 on, negative beyond the tip."""
     return np.where(share < 1, share * (2 - share), 1.0)
 
 
@@ -84,12 +84,12 @@ def _wobble(waves: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _sides(section: Section) -> tuple[PchipInterpolator, PchipInterpolator]:
-    """The buccal and the lingual outline x(y) while the tooth stands."""
+def _outlines(section: Section) -> tuple[PchipInterpolator, PchipInterpolator]:
+    """Interpolate the buccal and the lingual outline x(y) before healing."""
     crest, half = section["crest_height"], 0.5 * section["belly_width"]
     base = 0.5 * section["base_width"]
     heights = np.array([-2.0, 0.0, crest / 3, 0.5 * crest, crest - 4.5, crest - 0.5, crest + 4])
-    root_left, root_right = _root_sides(section, heights)
+    root_left, root_right = _root_outlines(section, heights)
     thick, thin = section["plate_lingual"], section.plate_buccal
     lean = section["lean"] * heights / crest
     left = np.array([-base, -base, -half, -half, 0, 0, 0]) + lean
@@ -101,12 +101,12 @@ def _sides(section: Section) -> tuple[PchipInterpolator, PchipInterpolator]:
 
 
 def neck(section: Section) -> tuple[float, float]:
-    """Where the tooth's axis crosses its neck (the cementoenamel junction): x, y."""
+    """Locate the crossing of the tooth's axis and its neck (the cementoenamel junction): x, y."""
     x = 0.8 * section["lean"] + 5 * math.sin(section["tooth_angle"])
     return x, section["crest_height"] + section.neck_height
 
 
-def _root_sides(section: Section, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _root_outlines(section: Section, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x0, y0 = neck(section)
     angle = section["tooth_angle"]
     along = (y - y0) / math.cos(angle)
@@ -116,7 +116,7 @@ def _root_sides(section: Section, y: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def tooth_profile(section: Section, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Half-width and bend of the tooth (without its rounded ends) at v mm above the neck along its axis."""
+    """Compute half-width and bend of the tooth, without its rounded ends, v mm above the neck on its axis."""
     r, length, crown = section["neck"], section["root_length"], section["crown_height"]
     knots = np.array([-length - 2, -length, -0.8 * length, -0.45 * length, 0, 0.4 * crown, crown, crown + 2])
     apex, taper = section["apex"] * r, section["taper"] * r
@@ -128,11 +128,13 @@ def tooth_profile(section: Section, v: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 @dataclass(frozen=True)
 class Tooth:
-    """The tooth at every pixel, each (rows, columns) float32, mm.
+    """The tooth at each pixel; every field is (rows, columns) float32 in mm.
 
     Attributes:
-        u, v: position in the tooth's own frame: to the lingual of its axis, and above its neck.
-        half, bend: half-width of the tooth and bend of its axis at v.
+        u: position to the lingual of the tooth's axis.
+        v: position above the tooth's neck, along its axis.
+        half: half-width of the tooth at v.
+        bend: bend of its axis at v.
         top: height of the chewing surface above the neck at u.
         inside: signed distance to the surface, positive inside.
     """
@@ -146,7 +148,7 @@ class Tooth:
 
 
 def place_tooth(section: Section, x: np.ndarray, y: np.ndarray) -> Tooth:
-    """The tooth at x (1, columns), y (rows, 1): one band along its axis, cut off by the cusps."""
+    """Place the tooth at x (1, columns), y (rows, 1): a band along its axis, cut off by the cusps."""
     x0, y0 = neck(section)
     sine, cosine = math.sin(section["tooth_angle"]), math.cos(section["tooth_angle"])
     u, v = (x - x0) * cosine - (y - y0) * sine, (x - x0) * sine + (y - y0) * cosine
@@ -163,7 +165,7 @@ def place_tooth(section: Section, x: np.ndarray, y: np.ndarray) -> Tooth:
 
 
 def chewing_surface(section: Section, u: np.ndarray) -> np.ndarray:
-    """Height (mm above the neck) of the chewing surface: two cusps, the buccal one higher, and a fossa."""
+    """Compute the height (mm above the neck) of the chewing surface: a fossa, two cusps, buccal higher."""
     half = section["neck"] + section["bulge"]
     t = np.clip((u - 0.6) / (0.9 * half), -0.75, 0.75)
     fossa = section["cusp_fossa"] * (0.5 + 0.5 * np.cos(2 * math.pi * t))
@@ -172,18 +174,18 @@ def chewing_surface(section: Section, u: np.ndarray) -> np.ndarray:
 
 
 def crown_tip(section: Section) -> float:
-    """Height (mm) of the highest point of the crown above the lower border of the jaw."""
+    """Compute the height (mm) of the highest point of the crown above the lower border of the jaw."""
     u = np.linspace(-6, 6, 401)
     top = chewing_surface(section, u)
     half, bend = tooth_profile(section, top)
-    side = np.clip(half - np.abs(u - bend), 0, CUSP_ROUND)
-    # Where the smooth minimum of `side` and the distance below the cusps is 0.
-    top = top - (math.sqrt(CUSP_ROUND) - np.sqrt(side)) ** 2 / CUSP_SLOPE
+    lateral = np.clip(half - np.abs(u - bend), 0, CUSP_ROUND)
+    # The surface is where the smooth minimum of `lateral` and the distance below the cusps is 0.
+    top = top - (math.sqrt(CUSP_ROUND) - np.sqrt(lateral)) ** 2 / CUSP_SLOPE
     angle = section["tooth_angle"]
     return neck(section)[1] + float(np.max(top * math.cos(angle) - u * math.sin(angle)))
 
 
 def smooth_minimum(a: np.ndarray, b: np.ndarray, k: float) -> np.ndarray:
-    """Minimum with its corner rounded over k (mm); at most k/4 below the minimum."""
+    """Compute the minimum with its corner rounded over k (mm); at most k/4 below the exact minimum."""
     h = np.maximum(k - np.abs(a - b), 0)
     return np.minimum(a, b) - h**2 / (4 * k)

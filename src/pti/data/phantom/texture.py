@@ -1,4 +1,4 @@
-"""The phantom's textures: random fields that belong to a patient and change smoothly along the slices."""
+"""Textures of the phantom: random fields of a patient that change smoothly along the slices."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,9 +7,7 @@ import numpy as np
 import scipy.fft
 
 ROWS, COLUMNS = 256, 160
-"""Size of the grid on which every texture is drawn, whatever the size of the image: so that a smaller image
-shows
-the same bone."""
+"""Size of the grid on which each texture is drawn, so that images of any size show the same bone."""
 
 SLICE_CORRELATION = 0.8
 """Correlation of the noise behind two neighbouring slices."""
@@ -17,11 +15,11 @@ SLICE_CORRELATION = 0.8
 
 @dataclass(frozen=True)
 class Texture:
-    """The random fields of one slice, each float32 (rows, columns) of the drawn image.
+    """Random fields of one slice, each float32 (rows, columns) of the drawn image.
 
     Attributes:
         struts: network of trabeculae in [0, 1].
-        woven: the finer, rounder network of healed sockets in [0, 1].
+        woven: finer, rounder network of healed sockets in [0, 1].
         coarse: slow variation, zero mean, unit standard deviation.
         fine: grain of compact tissue, zero mean, unit standard deviation.
         noise: two independent acquisition noises (dente, edente), unit standard deviation; (2, rows,
@@ -35,30 +33,30 @@ class Texture:
     noise: np.ndarray
 
 
-def textures(
+def draw_textures(
     rng: np.random.Generator, slices: int, image_size: int, pixel_mm: float, strut_mm: float, angle: float
 ) -> Iterator[Texture]:
     """Yield the textures of a patient's slices, in order.
 
-    White noise runs along the slices as a first-order autoregressive process; the first slices do not depend
-    on how many follow. In the plane it is band-passed around the spacing of trabeculae and bent into a
+    White noise follows a first-order autoregressive process along the slices; the first slices do not depend
+    on the number of slices. In the plane it is band-passed around the spacing of trabeculae and bent into a
     network by exp(-g²/2w²), which is bright where the field g crosses zero.
 
     Args:
         rng: the patient's generator.
-        slices: how many.
+        slices: number of slices.
         image_size: rows of the image; the fields are resampled to image_size × (image_size·5/8).
-        pixel_mm: size of a pixel of the 256-row grid.
+        pixel_mm: pixel size of the 256-row grid, mm.
         strut_mm: distance between neighbouring trabeculae.
         angle: direction of the main trabeculae from the horizontal, radians.
     """
     filters = _filters(pixel_mm, strut_mm, angle)
-    keep, fresh = SLICE_CORRELATION, np.sqrt(1 - SLICE_CORRELATION**2)
+    kept, added = SLICE_CORRELATION, np.sqrt(1 - SLICE_CORRELATION**2)
     white = np.zeros((0,))
     for index in range(slices):
         drawn = rng.standard_normal((len(filters), ROWS, COLUMNS), dtype=np.float32)
-        white = drawn if index == 0 else np.float32(keep) * white + np.float32(fresh) * drawn
-        white[-2:] = drawn[-2:]  # every acquisition has its own noise
+        white = drawn if index == 0 else np.float32(kept) * white + np.float32(added) * drawn
+        white[-2:] = drawn[-2:]  # acquisition noise is independent in each slice
         fields = _inverse(_spectrum(white) * filters, ROWS, COLUMNS)
         gate = 0.5 * (1 + np.tanh(1.4 * fields[4]))
         main = _network(fields[0], 0.26 + 0.4 * gate) * (0.35 + 0.65 * gate)
@@ -75,14 +73,14 @@ def _network(field: np.ndarray, width: np.ndarray | float) -> np.ndarray:
 
 
 def _filters(pixel_mm: float, strut_mm: float, angle: float) -> np.ndarray:
-    """Fourier filters (unit variance) of main and cross struts, woven, coarse, gate, fine, noise, noise."""
+    """Build Fourier filters (unit variance): main and cross struts, woven, coarse, gate, fine, 2 × noise."""
     fy = np.fft.fftfreq(ROWS, pixel_mm)[:, None]
     fx = np.fft.rfftfreq(COLUMNS, pixel_mm)[None, :]
 
     def band(spacing: float, width: float, stretch: float, turn: float) -> np.ndarray:
         along = fx * np.cos(turn) + fy * np.sin(turn)
         across = -fx * np.sin(turn) + fy * np.cos(turn)
-        radius = np.hypot(along * stretch, across) * 2 * spacing  # a network has two lines a period
+        radius = np.hypot(along * stretch, across) * 2 * spacing  # a network has two lines per period
         return np.exp(-0.5 * ((radius - 1) / width) ** 2)
 
     def low(sigma: float) -> np.ndarray:
@@ -115,7 +113,7 @@ def _inverse(spectrum: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 def _resample(fields: np.ndarray, image_size: int) -> np.ndarray:
-    """Band-limited resampling of (n, ROWS, COLUMNS) to (n, image_size, image_size·5/8)."""
+    """Resample (n, ROWS, COLUMNS) to (n, image_size, image_size·5/8), band-limited."""
     if image_size == ROWS:
         return fields
     rows, columns = image_size, image_size * COLUMNS // ROWS
