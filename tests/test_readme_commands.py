@@ -114,7 +114,7 @@ def test_no_command_is_overlooked():
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 def test_every_command_works_in_order(folder, monkeypatch):
-    monkeypatch.setattr("pti.demo.runner._run", run_chapter)
+    monkeypatch.setattr("pti.demo.runner.run_chapter", run_chapter)
     for line, verb, arguments in TYPED:
         try:
             run(verb, arguments, folder)

@@ -1,4 +1,4 @@
-"""Every command line of the demo is one that its verb accepts, and the page tells them all."""
+"""The demo's command lines are accepted by their commands, and its page lists them."""
 
 import itertools
 import json
@@ -8,9 +8,9 @@ import pytest
 
 from pti.cli.overrides import check_command_line
 from pti.demo.__main__ import settings
-from pti.demo.chapters import _BATCHES, chapters
+from pti.demo.chapters import TRAININGS, chapters
 from pti.demo.page import write_page
-from pti.demo.runner import _seconds_left
+from pti.demo.runner import printed_seconds_left
 
 
 @pytest.mark.parametrize("minutes", [1, 15, 60])
@@ -25,14 +25,14 @@ def test_commands_are_accepted(tmp_path, minutes, root):
 
 def test_minutes_scale_the_trainings(tmp_path):
     def batches(minutes: float) -> list[int]:
-        found = []
+        counts = []
         for chapter in chapters(tmp_path, None, minutes, 8, 0):
             if chapter.trains:
                 given = dict(part.split("=", 1) for part in chapter.command(tmp_path)[3:])
-                whole = _BATCHES[given["experiment"]]
+                whole = TRAININGS[given["experiment"]].batches
                 limit = int(given.get("trainer.limit_train_batches", whole))
-                found.append(int(given["trainer.max_epochs"]) * limit)
-        return found
+                counts.append(int(given["trainer.max_epochs"]) * limit)
+        return counts
 
     lengths = [batches(minutes) for minutes in (1, 4, 15, 40)]
     assert all(
@@ -51,7 +51,7 @@ def test_the_last_epoch_is_validated(tmp_path):
             assert int(given.get("trainer.max_epochs", every)) % every == 0
 
 
-def test_an_interrupted_training_goes_on(tmp_path):
+def test_an_interrupted_training_is_resumed(tmp_path):
     chapter = next(chapter for chapter in chapters(tmp_path, None, 15, 8, 0) if chapter.name == "autoencoder")
     assert f"output_dir={tmp_path / 'autoencoder'}" in chapter.command(tmp_path)
     last = tmp_path / "autoencoder" / "checkpoints" / "last.ckpt"
@@ -60,13 +60,13 @@ def test_an_interrupted_training_goes_on(tmp_path):
     assert chapter.command(tmp_path)[-1] == f"ckpt_path={last}"
 
 
-def test_page_links_only_what_is_there(tmp_path):
+def test_page_links_only_existing_files(tmp_path):
     story = chapters(tmp_path, None, 15, 8, 0)
     (tmp_path / "check").mkdir()
     (tmp_path / "check" / "check.html").touch()
     (tmp_path / "evaluation").mkdir()
-    figures = {"figures": {"height_abs_error_mm": 0.51, "height_abs_error_mm of condition − mean loss": 1.04}}
-    (tmp_path / "evaluation" / "summary.json").write_text(json.dumps(figures))
+    summary = {"figures": {"height_abs_error_mm": 0.51, "height_abs_error_mm of condition − mean loss": 1.04}}
+    (tmp_path / "evaluation" / "summary.json").write_text(json.dumps(summary))
     page = write_page(story, tmp_path, {"check": 3.0}).read_text()
     assert 'href="check/check.html"' in page
     assert "report.html" not in page
@@ -87,11 +87,11 @@ def test_page_links_only_what_is_there(tmp_path):
         ("", None),
     ],
 )
-def test_reads_the_time_that_a_command_says(line, seconds):
-    assert _seconds_left(line) == seconds
+def test_reads_the_time_that_a_command_prints(line, seconds):
+    assert printed_seconds_left(line) == seconds
 
 
-def test_settings_tell_demos_apart():
+def test_demos_differ_in_their_settings():
     from omegaconf import DictConfig, OmegaConf
 
     config = DictConfig({"minutes": 15, "samples": 8, "seed": 0, "data": {"root": None}})

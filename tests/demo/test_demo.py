@@ -1,4 +1,4 @@
-"""Which folder a demo goes on in."""
+"""The folder that a demo is resumed in."""
 
 import json
 from pathlib import Path
@@ -19,8 +19,8 @@ def config(**given: object) -> DictConfig:
 
 
 @pytest.fixture(autouse=True)
-def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An interrupted demo, beside an older one."""
+def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Create an interrupted demo and an older one."""
     monkeypatch.chdir(tmp_path)
     for day in ("01", "03"):
         folder = Path(f"outputs/demo/2025-12-{day}_00-00-00")
@@ -29,20 +29,20 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_same_command_goes_on_with_the_newest(begun: Path):
-    assert preflight(config()) == [f"output_dir='{begun}'"]
+def test_the_same_command_resumes_the_newest(interrupted: Path):
+    assert preflight(config()) == [f"output_dir='{interrupted}'"]
 
 
-def test_a_finished_one_stays_as_it_is(begun: Path):
-    (begun / "index.html").touch()
+def test_a_finished_demo_is_not_resumed(interrupted: Path):
+    (interrupted / "index.html").touch()
     assert preflight(config()) == ["output_dir='outputs/demo/2025-12-01_00-00-00'"]
 
 
 @pytest.mark.parametrize("given", [{"minutes": 5}, {"seed": 3}, {"output_dir": "outputs/demo/mine"}])
-def test_another_command_begins_anew(given: dict):
+def test_another_command_starts_a_new_demo(given: dict):
     assert preflight(config(**given)) == []
 
 
-def test_a_folder_of_other_settings_is_refused(begun: Path):
+def test_a_folder_of_other_settings_is_refused(interrupted: Path):
     with pytest.raises(UsageError, match="other settings"):
-        preflight(config(output_dir=str(begun), minutes=5))
+        preflight(config(output_dir=str(interrupted), minutes=5))

@@ -1,10 +1,10 @@
-"""The demo's commands in processes of their own: their order, their logs, what happens when one fails."""
+"""The demo's commands in processes: their order, their logs, a failure, the time left."""
 
 import pytest
 
 from pti.common.errors import DataError
 from pti.demo.chapters import Chapter
-from pti.demo.runner import _Display, run_chapters
+from pti.demo.runner import Display, run_chapters
 
 PHANTOM = Chapter("phantom", "make_phantom", ("patients=2", "slices=1", "image_size=64"), "Draw", "", 1)
 
@@ -30,13 +30,13 @@ def test_a_failure_names_the_log(tmp_path):
     assert not (tmp_path / "phantom").exists()
 
 
-def test_what_is_left_follows_the_machine(monkeypatch, capsys):
-    """Half the expected pace in a training doubles what the rest is expected to take."""
+def test_the_time_left_follows_the_pace_of_the_machine(monkeypatch, capsys):
+    """Check that a training at half the expected pace doubles the time expected for the rest."""
     clock = [0.0]
     monkeypatch.setattr("pti.demo.runner.time.monotonic", lambda: clock[0])
-    monkeypatch.setattr("pti.demo.runner._LINES", 0.0)
+    monkeypatch.setattr("pti.demo.runner.SECONDS_BETWEEN_LINES", 0.0)
     story = [Chapter(verb, verb, (), verb, "", 60) for verb in ("train", "translate", "evaluate")]
-    display = _Display(story, {})
+    display = Display(story, {})
 
     def left(number: int, line: str) -> str:
         display.show(number, line)
@@ -46,13 +46,13 @@ def test_what_is_left_follows_the_machine(monkeypatch, capsys):
     clock[0] = 30
     assert left(0, "epoch 1/4  1 min 30 s left") == "3 min 30 s"
     clock[0] = 120
-    display.finished(0)
+    display.finish(0)
     capsys.readouterr()
     assert left(1, "starting") == "4 min 00 s"
     clock[0] = 200
-    assert left(1, "Writing: 1/9, 3 s left") == "2 min 40 s"  # of the part at work, not of the command
-    display.finished(1)
+    assert left(1, "Writing: 1/9, 3 s left") == "2 min 40 s"  # of the current part, not of the command
+    display.finish(1)
     capsys.readouterr()
     left(2, "starting")
     clock[0] = 400
-    assert left(2, "still at it") == "25 s"  # longer than expected: not as if the next second were the last
+    assert left(2, "still at it") == "25 s"  # longer than expected: more than the minimum

@@ -1,11 +1,11 @@
-"""``python -m pti.demo``: the whole story, from data to evaluation, and a page that tells it."""
+"""``python -m pti.demo``: run everything from data to evaluation, and write a page about it."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -18,33 +18,33 @@ if TYPE_CHECKING:
 
 STATE = "demo.json"
 DEMOS = Path("outputs/demo")
-_STAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # as in conf/demo.yaml
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # as in conf/demo.yaml
 
 
 def preflight(cfg: DictConfig) -> list[str]:
-    """Refuse what can't be; find the demo that was interrupted."""
+    """Check the settings, and find an interrupted demo to resume."""
     if cfg.data.root is not None:
         require_folder("data.root", cfg.data.root)
     require_in_range(cfg, {"minutes": POSITIVE, "samples": POSITIVE, "seed": (0, None)})
-    given = Path(cfg.output_dir)
-    state = _state(given)
+    output_dir = Path(cfg.output_dir)
+    state = _read_state(output_dir)
     if state is not None and state["settings"] != settings(cfg):
         raise UsageError(
-            f"output_dir={given}: a demo with other settings stands there ({state['settings']}). Choose "
+            f"output_dir={output_dir}: it holds a demo with other settings ({state['settings']}). Choose "
             "another output_dir."
         )
-    # A folder of the user's own choice is taken at its word.
-    chosen = state is not None or given.parent != DEMOS or not _STAMP.fullmatch(given.name)
-    unfinished = [] if chosen else [folder for folder in DEMOS.glob("*") if _unfinished(folder, cfg)]
+    if state is not None or output_dir.parent != DEMOS or not _TIMESTAMP.fullmatch(output_dir.name):
+        return []  # the user chose this folder
+    unfinished = [folder for folder in DEMOS.glob("*") if _is_unfinished(folder, cfg)]
     if not unfinished:
         return []
     newest = max(unfinished, key=lambda folder: folder.name)
-    print(f"Going on with {newest}, which was interrupted.", flush=True)
+    print(f"Resuming {newest}, which was interrupted.", flush=True)
     return [f"output_dir='{newest}'"]
 
 
 def settings(cfg: DictConfig) -> dict[str, object]:
-    """What must be the same for going on."""
+    """Return the settings that must be equal for a demo to be resumed."""
     root = None if cfg.data.root is None else str(Path(str(cfg.data.root)).absolute())
     return {"minutes": cfg.minutes, "samples": cfg.samples, "seed": cfg.seed, "data.root": root}
 
@@ -60,18 +60,21 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
 
     root = None if cfg.data.root is None else Path(str(cfg.data.root)).expanduser()
     story = chapters(output_dir, root, cfg.minutes, cfg.samples, cfg.seed)
-    state = _state(output_dir) or {"settings": settings(cfg), "seconds": {}}
+    state = _read_state(output_dir) or {"settings": settings(cfg), "seconds": {}}
+
+    def save_state() -> None:
+        write_text_atomically(output_dir / STATE, json.dumps(state, indent=2) + "\n")
 
     def note(chapter: Chapter, seconds: float) -> None:
         state["seconds"][chapter.name] = round(seconds, 1)
-        write_text_atomically(output_dir / STATE, json.dumps(state, indent=2) + "\n")
+        save_state()
 
-    write_text_atomically(output_dir / STATE, json.dumps(state, indent=2) + "\n")
-    failed = run_chapters(story, output_dir, state["seconds"], note)
-    if failed is not None:
-        return failed
+    save_state()
+    stopped = run_chapters(story, output_dir, state["seconds"], note)
+    if stopped is not None:
+        return stopped
     page = write_page(story, output_dir, state["seconds"])
-    artefacts = {"page": page, **{each.title: output_dir / each.name for each in story}}
+    artefacts = {"page": page, **{chapter.title: output_dir / chapter.name for chapter in story}}
     seconds = sum(state["seconds"].values())
     write_summary(
         output_dir, command="demo", figures={"seconds": seconds}, artefacts=artefacts, seed=cfg.seed
@@ -80,21 +83,19 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
     return 0
 
 
-def _state(folder: Path) -> dict | None:
+def _read_state(folder: Path) -> dict[str, Any] | None:
     try:
         return json.loads((folder / STATE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise DataError(
-            f"{folder / STATE}: not what a demo writes ({error}). Choose another output_dir."
+            f"{folder / STATE}: not written by a demo ({error}). Choose another output_dir."
         ) from None
 
 
-def _unfinished(folder: Path, cfg: DictConfig) -> bool:
-    if (folder / "index.html").exists() or not (folder / STATE).is_file():
-        return False
-    state = _state(folder)
+def _is_unfinished(folder: Path, cfg: DictConfig) -> bool:
+    state = None if (folder / "index.html").exists() else _read_state(folder)
     return state is not None and state["settings"] == settings(cfg)
 
 

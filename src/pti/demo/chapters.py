@@ -1,4 +1,4 @@
-"""The chapters of the demo: which commands it runs, in which order, and how long each takes."""
+"""The chapters of the demo: the commands that it runs, their order and their expected duration."""
 
 from __future__ import annotations
 
@@ -7,33 +7,55 @@ from pathlib import Path
 
 MODEL_ERROR = "height_abs_error_mm"
 OFFSET_ERROR = "height_abs_error_mm of condition − mean loss"
-"""Keys of the evaluation's ``summary.json``: the two numbers that the story comes down to."""
+"""Keys of the evaluation's ``summary.json``: the errors of the model and of its simplest baseline."""
 
-_FULL_LENGTH = {"vae_demo": 4, "ldm_demo": 36, "regression_demo": 3}
-"""Epochs that `minutes` = 15 pays for on two cores: fewer than the experiments' own."""
+# All durations were measured on the phantom with two cores.
+_DEFAULT_MINUTES = 15
+_FIXED_MINUTES = 4.5  # independent of the length of training: starting programs, checking, evaluating
+_START_SECONDS = 15.0  # from the start of a training to its first batch
+_ENCODING_SECONDS, _MAX_ENCODINGS = 6.0, 8  # of the training set, by ldm_demo
+_EVALUATED = 90  # images that are evaluated in `_FIXED_MINUTES`
+_TRANSLATED = 24  # images of the test set to translate before the evaluation, which translates all
 
-_EPOCH = {"vae_demo": 60.0, "ldm_demo": 4.5, "regression_demo": 25.0}
-"""Seconds for one on the phantom, on two cores."""
 
-_VIEW, _VIEWS = 6.0, 8
-"""Seconds for encoding the training set once, and how often ldm_demo does, at the most."""
+@dataclass(frozen=True)
+class Training:
+    """Length of one of the demo's trainings.
 
-_BATCHES = {"vae_demo": 320, "ldm_demo": 40, "regression_demo": 80}
-"""In an epoch on the phantom. Where less than one epoch is paid for, a number does on any data set."""
+    Attributes:
+        epochs: Epochs within 15 minutes of demo: fewer than the experiment's own.
+        epoch_seconds: Duration of an epoch.
+        batches: Batches of an epoch on the phantom. Where the time is shorter than an epoch, the number of
+            batches limits the training on any data set.
+        validations: Number of validations; None = after every epoch.
+    """
 
-_VALIDATIONS = 4
+    epochs: int
+    epoch_seconds: float
+    batches: int
+    validations: int | None = 4
 
-_BEGINNING = 15.0
-"""Seconds until a training has begun."""
+    def epochs_in(self, minutes: float) -> float:
+        """Return the number of epochs in a demo of this length; at least a small fraction of one."""
+        share = (minutes - _FIXED_MINUTES) / (_DEFAULT_MINUTES - _FIXED_MINUTES)
+        return self.epochs * max(share, 0.02 * minutes)
 
-_FIXED = 4.5
-"""Minutes that don't depend on the length of training: starting programs, checking, evaluating."""
+    def overrides(self, minutes: float) -> list[str]:
+        """Return the trainer's settings for a demo of this length; the last epoch is validated."""
+        epochs, every, limit = self.epochs_in(minutes), 1, []
+        if epochs < 1:
+            limit = [f"trainer.limit_train_batches={max(1, round(epochs * self.batches))}"]
+        elif self.validations:
+            every = max(1, round(epochs / self.validations))
+        validation = [f"trainer.check_val_every_n_epoch={every}"] if self.validations else []
+        return [f"trainer.max_epochs={every * max(1, round(epochs / every))}", *limit, *validation]
 
-_IMAGES = 90
-"""That are evaluated at the most, where `minutes` doesn't pay for all: so many in `_FIXED`."""
 
-_SHOWN = 24
-"""Images of the test set that are translated before the evaluation, which takes them all."""
+TRAININGS = {
+    "vae_demo": Training(4, 60.0, 320, validations=None),
+    "ldm_demo": Training(36, 4.5, 40),
+    "regression_demo": Training(3, 25.0, 80),
+}
 
 
 @dataclass(frozen=True)
@@ -41,16 +63,16 @@ class Chapter:
     """One command of the demo.
 
     Attributes:
-        name: of its folder below the demo's.
-        verb: the command.
-        arguments: its command line, without ``output_dir``.
-        title: what happens, for the display and the page.
-        text: what the reader of the page should know.
-        seconds: that it takes on two cores, about.
-        picture: what the page shows: a pattern below the chapter's folder, the last match counts.
-        links: title -> file or folder below the chapter's folder.
-        figures: keys of its ``summary.json`` that the page shows -> what they are called.
-        wide: whether the picture takes the whole width.
+        name: Name of its folder below the demo's.
+        verb: The command.
+        arguments: Its command line, without ``output_dir``.
+        title: Title on the display and the page.
+        text: Explanation on the page.
+        seconds: Expected duration on two cores.
+        picture: Glob pattern of the picture on the page, below the chapter's folder; the last match counts.
+        links: Title -> file or folder below the chapter's folder.
+        metrics: Key of its ``summary.json`` -> label on the page.
+        wide: True if the picture takes the whole width.
     """
 
     name: str
@@ -61,52 +83,47 @@ class Chapter:
     seconds: float
     picture: str = ""
     links: dict[str, str] = field(default_factory=dict)
-    figures: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, str] = field(default_factory=dict)
     wide: bool = False
 
     @property
     def trains(self) -> bool:
-        """Whether an interruption leaves a ``last.ckpt`` to go on from."""
+        """True if an interruption leaves a ``last.ckpt`` to resume from."""
         return self.verb == "train"
 
     def command(self, folder: Path) -> list[str]:
-        """The command line, going on with what an earlier start has left in the chapter's folder."""
+        """Return the command line, which resumes an interrupted training of the chapter."""
         last = folder / self.name / "checkpoints" / "last.ckpt"
-        again = [f"ckpt_path={last}"] if self.trains and last.is_file() else []
-        where = [] if again else [f"output_dir={folder / self.name}"]
-        return ["python", "-m", f"pti.{self.verb}", *self.arguments, *where, *again]
+        resumes = self.trains and last.is_file()
+        place = f"ckpt_path={last}" if resumes else f"output_dir={folder / self.name}"
+        return ["python", "-m", f"pti.{self.verb}", *self.arguments, place]
 
 
 def chapters(folder: Path, root: Path | None, minutes: float, samples: int, seed: int) -> list[Chapter]:
-    """The demo's commands in order.
+    """Return the demo's commands in order.
 
     Args:
-        folder: of the demo.
-        root: the user's own pairs; None = the phantom.
-        minutes: for all of it, on two CPU cores.
-        samples: of each image.
-        seed: of trainings and samples.
+        folder: Folder of the demo.
+        root: The user's own pairs; None = the phantom.
+        minutes: Time for everything, on two CPU cores.
+        samples: Samples per image.
+        seed: Seed of trainings and samples.
     """
     data = f"data.root={root or folder / 'phantom'}"
-    given = (data, f"seed={seed}")
-    best = {
-        name: folder / name / "checkpoints" / "best.ckpt"
-        for name in ("autoencoder", "diffusion", "regression")
-    }
-    paid = round(_IMAGES * minutes / _FIXED)
-    shown = min(_SHOWN, paid)
-    drawn = f"samples={samples}"
-    both = f"ckpt=[{best['diffusion']},{best['regression']}]"
+    shared = (data, f"seed={seed}")
+    autoencoder, diffusion, regression = (
+        folder / name / "checkpoints" / "best.ckpt" for name in ("autoencoder", "diffusion", "regression")
+    )
+    evaluated = min(_EVALUATED, round(_EVALUATED * minutes / _FIXED_MINUTES))
+    translated = min(_TRANSLATED, evaluated)
+    limit = [f"num_samples={evaluated}"] if evaluated < _EVALUATED else []
+    count = f"samples={samples}"
     return [
         *([] if root else [_phantom()]),
-        _check(("data=phantom", data)),  # the group that the demo's experiments take
-        _autoencoder(given, minutes),
-        _diffusion((f"autoencoder_ckpt={best['autoencoder']}", *given), minutes),
-        _regression(given, minutes),
-        _translation((f"ckpt={best['diffusion']}", drawn, *given, f"num_samples={shown}"), samples, shown),
-        _evaluation(
-            (both, drawn, *given, *([] if paid >= _IMAGES else [f"num_samples={paid}"])), min(paid, _IMAGES)
-        ),
+        _check(("data=phantom", data)),  # the data group of the demo's experiments
+        *_trainings(shared, autoencoder, minutes),
+        _translation((f"ckpt={diffusion}", count, *shared, f"num_samples={translated}"), samples, translated),
+        _evaluation((f"ckpt=[{diffusion},{regression}]", count, *shared, *limit), evaluated),
     ]
 
 
@@ -116,9 +133,9 @@ def _phantom() -> Chapter:
         "make_phantom",
         (),
         "Draw a data set",
-        "Cross-sections of jaws with a tooth, and the same bone after it was lost. They are drawn, so that "
-        "the true bone is known exactly; how much of it heals depends partly on what the image shows, "
-        "partly on chance.",
+        "Synthetic cross-sections of a jaw with a tooth, and of the same bone after the tooth was lost. "
+        "Because they are synthetic, the true bone is known exactly. How it heals depends partly on what the "
+        "image shows, and partly on chance.",
         26,
         "preview.png",
         {"images": ".", "truth": "truth.csv"},
@@ -131,77 +148,67 @@ def _check(arguments: tuple[str, ...]) -> Chapter:
         "check",
         arguments,
         "Check the data",
-        "Before anything is trained, every file is opened and every pair compared: faults, duplicates, "
-        "shifted or exchanged partners, patients on both sides of the split. Each is named in the report.",
+        "Before training, every file is opened and every pair compared. The report lists faulty files, "
+        "duplicates, misaligned or swapped partners, and patients in more than one split.",
         10,
         links={"report": "check.html"},
-        figures={"pairs": "pairs", "patients": "patients", "errors": "errors", "warnings": "warnings"},
+        metrics={"pairs": "pairs", "patients": "patients", "errors": "errors", "warnings": "warnings"},
     )
 
 
-def _autoencoder(given: tuple[str, ...], minutes: float) -> Chapter:
-    return _training(
-        "autoencoder",
-        "vae_demo",
-        given,
-        minutes,
-        "Train the autoencoder",
-        "An adversarial variational autoencoder learns to write an image of 128 × 128 pixels as 4 × 32 × 32 "
-        "latents and to read it again. What it loses here, no later stage can know. Patients of the "
-        "validation set, which it has not learnt from:",
-    )
+def _trainings(shared: tuple[str, ...], autoencoder: Path, minutes: float) -> list[Chapter]:
+    def training(name: str, experiment: str, title: str, text: str, *more: str) -> Chapter:
+        length = TRAININGS[experiment]
+        epochs = length.epochs_in(minutes)
+        seconds = _START_SECONDS + epochs * length.epoch_seconds
+        if experiment == "ldm_demo":
+            seconds += _ENCODING_SECONDS * min(_MAX_ENCODINGS, max(1.0, epochs))
+        metrics = {
+            "best/val/psnr": "PSNR [dB]",
+            "best/val/bone_dice": "Dice score of the bone",
+            "best/val/bone_height_error_mm": "height error [mm]",
+        }
+        arguments = (f"experiment={experiment}", *more, *shared, *length.overrides(minutes))
+        links = {"run": ".", "curves": "images/curves.png"}
+        return Chapter(name, "train", arguments, title, text, seconds, "images/epoch=*.png", links, metrics)
+
+    return [
+        training(
+            "autoencoder",
+            "vae_demo",
+            "Train the autoencoder",
+            "An adversarial variational autoencoder learns to compress an image of 128 × 128 pixels to "
+            "4 × 32 × 32 latents and to reconstruct it. Later stages cannot recover what it loses. The "
+            "picture shows patients of the validation set, which were not used for training.",
+        ),
+        training(
+            "diffusion",
+            "ldm_demo",
+            "Train the diffusion model",
+            "In the latent space, a flow learns to transform a dente image into its edente image. Healing is "
+            "partly random, so the model can draw many samples, each from different noise. These values are "
+            "those of a single sample.",
+            f"autoencoder_ckpt={autoencoder}",
+        ),
+        training(
+            "regression",
+            "regression_demo",
+            "Train the baseline",
+            "One deterministic pass from dente to edente: the reference that a generative model has to beat. "
+            "It predicts the mean of all outcomes, a ridge that no patient has.",
+        ),
+    ]
 
 
-def _diffusion(given: tuple[str, ...], minutes: float) -> Chapter:
-    return _training(
-        "diffusion",
-        "ldm_demo",
-        given,
-        minutes,
-        "Train the diffusion model",
-        "In the latents, a flow learns to lead from the dente image to its edente image. How the bone heals"
-        " is partly chance, so it gives many answers, each from noise of its own; the figures are of one.",
-    )
-
-
-def _regression(given: tuple[str, ...], minutes: float) -> Chapter:
-    return _training(
-        "regression",
-        "regression_demo",
-        given,
-        minutes,
-        "Train the baseline",
-        "One deterministic pass from dente to edente: what a generative model has to justify itself against. "
-        "It gives the mean of all outcomes, whose ridge no patient has.",
-    )
-
-
-def _training(
-    name: str, experiment: str, given: tuple[str, ...], minutes: float, title: str, text: str
-) -> Chapter:
-    arguments = (f"experiment={experiment}", *given, *_length(experiment, minutes))
-    epochs = _epochs(experiment, minutes)
-    seconds = _BEGINNING + epochs * _EPOCH[experiment]
-    if experiment == "ldm_demo":
-        seconds += _VIEW * min(_VIEWS, max(1.0, epochs))
-    figures = {
-        "best/val/psnr": "PSNR [dB]",
-        "best/val/bone_dice": "Dice of the bone",
-        "best/val/bone_height_error_mm": "height error [mm]",
-    }
-    links = {"run": ".", "curves": "images/curves.png"}
-    return Chapter(name, "train", arguments, title, text, seconds, "images/epoch=*.png", links, figures)
-
-
-def _translation(arguments: tuple[str, ...], samples: int, shown: int) -> Chapter:
+def _translation(arguments: tuple[str, ...], samples: int, images: int) -> Chapter:
     return Chapter(
         "translation",
         "translate",
         arguments,
-        "Translate patients never seen",
-        f"{samples} samples each for images of the test set, here {shown} at the most; their mean, and where "
-        "they differ.",
-        15 + 0.7 * shown,
+        "Translate unseen patients",
+        f"{samples} samples per image for up to {images} images of the test set, their mean, and where they "
+        "differ.",
+        15 + 0.7 * images,
         "pictures/**/*.png",
         {"pictures": "pictures", "samples": "samples", "table": "manifest.csv"},
         wide=True,
@@ -213,35 +220,15 @@ def _evaluation(arguments: tuple[str, ...], images: int) -> Chapter:
         "evaluation",
         "evaluate",
         arguments,
-        "Measure it",
-        "Bone in millimetres, beside the baselines; whether the spread of the samples tells the truth; what "
-        "the autoencoder alone loses; whether a sample repeats a training image.",
+        "Evaluate the model",
+        "The bone in millimetres, compared with baselines; the calibration of the samples' intervals; the "
+        "error of the autoencoder alone; and a search for samples that copy a training image.",
         30 + 1.8 * images,
         links={"report": "report.html"},
-        figures={
+        metrics={
             MODEL_ERROR: "height error of the median sample [mm]",
-            OFFSET_ERROR: "of dente minus the mean loss [mm]",
-            "height_abs_error_mm of linear regression on the condition": "of linear regression on dente [mm]",
-            "height 90% interval, corrected, holds": "share of the heights that 90 % intervals hold",
+            OFFSET_ERROR: "height error of dente minus the mean loss [mm]",
+            "height_abs_error_mm of linear regression on the condition": "the same of linear regression [mm]",
+            "height 90% interval, corrected, holds": "coverage of nominal 90 % intervals of the height",
         },
     )
-
-
-def _epochs(experiment: str, minutes: float) -> float:
-    """What is left of the time beside the fixed parts; where that is nothing, something all the same."""
-    return _FULL_LENGTH[experiment] * max((minutes - _FIXED) / (15 - _FIXED), 0.02 * minutes)
-
-
-def _length(experiment: str, minutes: float) -> list[str]:
-    """Fewer or more epochs than the experiment's own, or some batches; the last epoch is validated."""
-    epochs = _epochs(experiment, minutes)
-    if epochs < 1:
-        batches = max(1, round(epochs * _BATCHES[experiment]))
-        return ["trainer.max_epochs=1", f"trainer.limit_train_batches={batches}", *_every(experiment, 1)]
-    every = max(1, round(epochs / _VALIDATIONS)) if experiment != "vae_demo" else 1
-    return [f"trainer.max_epochs={every * max(1, round(epochs / every))}", *_every(experiment, every)]
-
-
-def _every(experiment: str, epochs: int) -> list[str]:
-    """Stage 1 validates after each of its few epochs."""
-    return [] if experiment == "vae_demo" else [f"trainer.check_val_every_n_epoch={epochs}"]
