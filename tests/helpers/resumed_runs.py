@@ -1,4 +1,4 @@
-"""Interrupt a training at a given call of a hook, and compare runs bit for bit."""
+"""Interruption of training at a given call of a hook, and exact comparison of runs."""
 
 import signal
 from pathlib import Path
@@ -14,7 +14,7 @@ from pti.train.callbacks.metrics_csv import read_metrics
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, hook: str, count: int) -> None:
-    """SIGTERM arrives just before the ``count``-th call of the checkpointer's hook."""
+    """Send SIGTERM just before the ``count``-th call of the checkpointer's hook."""
     original, calls = getattr(Checkpointer, hook), [0]
 
     def hooked(self, trainer, *rest, **named):
@@ -26,31 +26,31 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, hook: str, count: int) -> None:
     monkeypatch.setattr(Checkpointer, hook, hooked)
 
 
-def assert_equal(found: Any, expected: Any, place: str) -> None:
+def assert_equal(actual: Any, expected: Any, place: str) -> None:
     """Compare nested containers of tensors and values exactly."""
-    assert type(found) is type(expected), place
+    assert type(actual) is type(expected), place
     if isinstance(expected, dict):
-        assert found.keys() == expected.keys(), place
+        assert actual.keys() == expected.keys(), place
         for key in expected:
-            assert_equal(found[key], expected[key], f"{place}/{key}")
+            assert_equal(actual[key], expected[key], f"{place}/{key}")
     elif isinstance(expected, (list, tuple)):
-        assert len(found) == len(expected), place
-        for index, (one, other) in enumerate(zip(found, expected, strict=True)):
+        assert len(actual) == len(expected), place
+        for index, (one, other) in enumerate(zip(actual, expected, strict=True)):
             assert_equal(one, other, f"{place}/{index}")
     elif isinstance(expected, torch.Tensor):
-        assert torch.equal(found, expected), place
+        assert torch.equal(actual, expected), place
     else:
-        assert found == expected, place
+        assert actual == expected, place
 
 
-def assert_same_run(found: Path, expected: Path) -> None:
+def assert_same_run(actual: Path, expected: Path) -> None:
     """Compare the last checkpoints and the metrics of two runs exactly."""
-    one, other = (read(run / "checkpoints" / "last.ckpt") for run in (found, expected))
+    one, other = (read(run / "checkpoints" / "last.ckpt") for run in (actual, expected))
     for ignored in ("config", "versions"):
         for content in (one, other):
             content.pop(ignored)
     assert_equal(one, other, "checkpoint")
-    rows = [read_metrics(run / "metrics.csv") for run in (found, expected)]
+    rows = [read_metrics(run / "metrics.csv") for run in (actual, expected)]
     assert rows[0] == rows[1]
 
 

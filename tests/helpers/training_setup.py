@@ -1,4 +1,4 @@
-"""A data set, a model and a command line so small that a training run takes a second or two."""
+"""A tiny data set, model and command line: a training run takes a second or two."""
 
 import os
 import signal
@@ -50,7 +50,7 @@ TINY = [
 
 
 class Trouble(Callback):
-    """Trouble on one rank, at the ``call``-th call of a hook: raise, poison (weights), sleep, or a signal."""
+    """Raise, poison the weights, sleep, or send a signal at the ``call``-th call of a hook on one rank."""
 
     def __init__(self, hook: str, what: str, call: int = 1, rank: int = 0) -> None:
         self.what, self.call, self.rank, self.calls = what, call, rank, 0
@@ -73,7 +73,7 @@ class Trouble(Callback):
 
 
 class Silence(Callback):
-    """The posterior's mean instead of a sample; each rank's weights in a file at the end."""
+    """Replace samples of the posterior by its mean; save each rank's weights to a file at the end."""
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         def mean(self: Posterior, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -86,13 +86,13 @@ class Silence(Callback):
 
 
 def trouble(hook: str, what: str, call: int = 1, rank: int = 0) -> str:
-    """The override that makes it happen."""
+    """Return the override that adds `Trouble`."""
     settings = f"hook:{hook},what:{what},call:{call},rank:{rank}"
     return f"+callbacks.trouble={{_target_:helpers.training_setup.Trouble,{settings}}}"
 
 
 def make_images(root: Path, patients: int = 10, slices: int = 3, size: int = SIZE) -> Path:
-    """Pairs of blobs, in the design's layout."""
+    """Write pairs of noisy discs in the default layout."""
     random = np.random.default_rng(0)
     rows, columns = np.mgrid[:size, :size]
     for patient in range(patients):
@@ -108,12 +108,12 @@ def make_images(root: Path, patients: int = 10, slices: int = 3, size: int = SIZ
 
 
 def arguments(root: Path, *overrides: str, base: Sequence[str] = TINY) -> list[str]:
-    """The command line of a tiny training."""
+    """Return the command line of a tiny training."""
     return [*base, f"data.root={root}", f"data.cache_dir={root.parent / 'cache'}", *overrides]
 
 
 def configuration(root: Path, output_dir: Path, *overrides: str, base: Sequence[str] = TINY) -> DictConfig:
-    """What ``pti.train.train`` takes."""
+    """Compose and resolve the configuration that `pti.train.run.train` takes."""
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         words = arguments(root, *overrides, f"output_dir={output_dir}", base=base)
         config = compose("train", words, return_hydra_config=True)
@@ -126,14 +126,14 @@ def configuration(root: Path, output_dir: Path, *overrides: str, base: Sequence[
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """One thread, a plain terminal."""
+    """Return the environment of a subprocess: one thread, a terminal of 160 columns, tests on the path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PTI_", "LOCAL_RANK"))}
     here = str(Path(__file__).parents[1])
     return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "160", "PYTHONPATH": here, **extra}
 
 
 def start(cwd: Path, *command_line: str, program: list[str] | None = None) -> subprocess.Popen[str]:
-    """``python -m pti.train …`` in a session of its own."""
+    """Start ``python -m pti.train …`` in a new session."""
     return subprocess.Popen(
         [sys.executable, *(program or ["-m", "pti.train"]), *command_line],
         cwd=cwd,
@@ -146,7 +146,7 @@ def start(cwd: Path, *command_line: str, program: list[str] | None = None) -> su
 
 
 def run(cwd: Path, *command_line: str, timeout: float = 120) -> tuple[int, str]:
-    """Exit code and output."""
+    """Run ``python -m pti.train …``; return the exit code and the output."""
     with start(cwd, *command_line) as process:
         output, _ = process.communicate(timeout=timeout)
     return process.returncode, output

@@ -1,4 +1,4 @@
-"""Two processes on the CPU do what one does."""
+"""Training in two processes on the CPU gives the same results as in one."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from pti.train.callbacks.metrics_csv import read_metrics
 
 pytestmark = pytest.mark.slow
 
-# SGD in float64 without noise and adversary: sums in another order are all that may differ.
+# SGD in float64 without noise and adversary: only the order of summation differs.
 EXACT = (
     "trainer.precision=64-true",
-    "trainer.limit_train_batches=4",  # full ones: the last one's halves may be unequal
+    "trainer.limit_train_batches=4",  # full batches: the halves of the last one may be unequal
     "model.generator_optimizer._target_=torch.optim.SGD",
     "~model.generator_optimizer.betas",
     "model.generator_optimizer.lr=0.01",
@@ -41,7 +41,7 @@ def test_two_processes_train_like_one(root, tmp_path):  # fault 31
     initial = max(
         float((one[name] - one[name.replace("autoencoder", "ema.model")]).abs().max()) for name in one
     )
-    assert initial > 1e-4  # something was learnt
+    assert initial > 1e-4  # training changed the weights
 
 
 def test_two_processes_stopped_inside_an_accumulation_window(root, tmp_path):
@@ -83,7 +83,7 @@ def test_nan_on_one_rank_stops_all(root, tmp_path):  # fault 33
     settings = ("trainer.devices=2", "data.batch_size=2", "output_dir=run")
     code, output = run(tmp_path, *arguments(root, poison, *settings))
     assert code == 1, output
-    assert "no finite number" in output
+    assert "is not finite" in output
     for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt"):
         assert all(bool(torch.isfinite(value).all()) for value in read(path)["state_dict"].values())
 

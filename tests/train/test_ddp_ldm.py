@@ -1,4 +1,4 @@
-"""Two processes on the CPU train a second stage as one does, and encode as one does."""
+"""Stage 2 in two processes on the CPU gives the same weights, latents and metrics as in one."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from pti.train.callbacks.metrics_csv import read_metrics
 
 pytestmark = pytest.mark.slow
 
-# SGD in float64 without chance: sums in another order are all that may differ.
+# SGD in float64 without randomness: only the order of summation differs.
 EXACT = (
     "trainer.precision=64-true",
-    "trainer.limit_train_batches=4",  # full ones: the last one's halves may be unequal
+    "trainer.limit_train_batches=4",  # full batches: the halves of the last one may be unequal
     "model.optimizer._target_=torch.optim.SGD",
     "~model.optimizer.betas",
     "model.optimizer.lr=0.01",
@@ -43,7 +43,9 @@ def test_two_processes_train_like_one(root: Path, link: str, tmp_path: Path, bas
             *EXACT,
         )
         words = (
-            arguments(root, *settings, "model/path=rectified_flow")  # learns more than the noise, here 0
+            arguments(
+                root, *settings, "model/path=rectified_flow"
+            )  # it has a target other than the noise, which is 0 here
             if base == "diffusion"
             else stage_arguments(root, *settings, base=LATENT_REGRESSION)
         )

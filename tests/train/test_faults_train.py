@@ -1,4 +1,4 @@
-"""Training is killed, stopped and starved, as the command line, in processes of its own."""
+"""Faults of the command ``train`` in separate processes: kills, stop signals, a full disk, deleted files."""
 
 import contextlib
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.resumed_runs import assert_equal
 from helpers.training_setup import arguments, make_images, run, start, trouble
 from pti.runs.checkpoint import read
 from pti.train.callbacks.metrics_csv import read_metrics
@@ -23,29 +24,29 @@ WITHIN = 30.0
 
 
 def wait_for(path: Path, seconds: float = 90.0) -> Path:
-    """The newest file that fits the pattern, once there is one."""
+    """Wait for a file that matches the pattern, and return the last one by name."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        found = sorted(path.parent.glob(path.name)) if "*" in path.name else [path] * path.exists()
-        if found:
-            return found[-1]
+        matches = sorted(path.parent.glob(path.name))
+        if matches:
+            return matches[-1]
         time.sleep(0.1)
     raise AssertionError(f"{path} did not appear")
 
 
 def processes_of(folder: Path) -> dict[int, list[str]]:
-    """Process id -> command line of all processes that work on the folder."""
-    found = {}
+    """Map the ids of all processes whose command line names the folder to their command lines."""
+    processes = {}
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError):
             words = (entry / "cmdline").read_bytes().decode().split("\0")
             if any(str(folder) in word for word in words):
-                found[int(entry.name)] = words
-    return found
+                processes[int(entry.name)] = words
+    return processes
 
 
 def rank_processes(folder: Path) -> list[int]:
-    """Process ids of the ranks, rank 0 first."""
+    """List the process ids of the ranks, rank 0 first."""
     ranks = {}
     for process, words in processes_of(folder).items():
         if "pti.train.rank" in words:
@@ -65,7 +66,7 @@ def assert_none_left(folder: Path, seconds: float = WITHIN) -> None:
 
 @contextlib.contextmanager
 def training(cwd: Path, root: Path, *overrides: str) -> Iterator[tuple]:
-    """A running training and its folder, once it has saved a checkpoint."""
+    """Yield a running training and its folder once it has saved a checkpoint."""
     folder = cwd / "run"
     process = start(cwd, *arguments(root, f"output_dir={folder}", *overrides))
     try:
@@ -97,8 +98,6 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(root, tmp_path):  # fault 1
     assert code == 0, output
     one, other = (read(folder / "run" / "checkpoints" / "last.ckpt") for folder in (whole, cut))
     for part in ("state_dict", "optimizer_states", "rng", "loops"):
-        from helpers.resumed_runs import assert_equal
-
         assert_equal(one[part], other[part], part)
     assert read_metrics(whole / "run" / "metrics.csv") == read_metrics(cut / "run" / "metrics.csv")
     assert len(list((cut / "run" / ".hydra").glob("resumed_*"))) >= 1
@@ -208,7 +207,7 @@ def test_a_file_that_is_deleted_during_training(tmp_path, settings):  # fault 14
         assert_none_left(folder, 2)
 
 
-def test_an_interrupted_command_says_how_to_go_on_and_that_works(root, tmp_path):
+def test_the_command_printed_after_an_interruption_resumes_the_run(root, tmp_path):
     with training(tmp_path, root, LONG) as (process, _):
         os.kill(process.pid, signal.SIGTERM)
         output, _ = process.communicate(timeout=WITHIN)

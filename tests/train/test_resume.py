@@ -1,4 +1,4 @@
-"""A run that was interrupted and resumed ends with the same bits as one that was not."""
+"""An interrupted and resumed run is bit-identical to an uninterrupted one."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ EPOCHS, BATCHES = 3, 6
 
 @pytest.fixture(scope="module")
 def uninterrupted(root, tmp_path_factory) -> dict[tuple[str, ...], Path]:
-    """Finished runs, by their overrides."""
+    """Collect finished runs by their overrides."""
     return {}
 
 
@@ -35,7 +35,7 @@ CUTS = {
     "end of an epoch": ("on_train_epoch_end", 2),
 }
 VARIANTS = {
-    "plain": (),
+    "default": (),
     "workers": ("data.num_workers=2", "data/augmentation=mild"),
     "validation in the epoch": ("trainer.val_check_interval=2",),
     "no validation": ("trainer.limit_val_batches=0", "callbacks.checkpointer.monitor=null"),
@@ -44,7 +44,10 @@ VARIANTS = {
 }
 CASES = [
     pytest.param(
-        *CUTS[cut], VARIANTS[variant], id=f"{variant}: {cut}", marks=[pytest.mark.slow] * (variant != "plain")
+        *CUTS[cut],
+        VARIANTS[variant],
+        id=f"{variant}: {cut}",
+        marks=[pytest.mark.slow] * (variant != "default"),
     )
     for variant in VARIANTS
     for cut in CUTS

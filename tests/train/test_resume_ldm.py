@@ -1,4 +1,4 @@
-"""A second stage that was interrupted and resumed ends with the same bits as one that was not."""
+"""An interrupted and resumed run of stage 2 is bit-identical to an uninterrupted one."""
 
 import signal
 from pathlib import Path
@@ -8,7 +8,6 @@ import pytest
 from helpers.resumed_runs import assert_equal, assert_same_run, assert_steps_rise, stop_after
 from helpers.second_stage_setup import arguments, configuration, recorded_pairs
 from helpers.training_setup import run, start, trouble
-from pti.modules.latent_diffusion import LatentDiffusion
 from pti.runs.checkpoint import read
 from pti.train.callbacks.metrics_csv import read_metrics
 from pti.train.run import train
@@ -37,7 +36,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def uninterrupted() -> dict[tuple[str, ...], Path]:
-    """Finished runs, by their overrides."""
+    """Collect finished runs by their overrides."""
     return {}
 
 
@@ -59,7 +58,7 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(
     assert_steps_rise(tmp_path)
     state = read(last)["state_dict"]
     changed = [name for name, value in state.items() if name.startswith("ema.model.") and value.any()]
-    assert changed  # the average is among what was compared
+    assert changed  # the comparison includes the averaged weights
 
 
 def test_the_cache_may_be_deleted_between_the_two(root, link, tmp_path, monkeypatch):
@@ -77,7 +76,7 @@ def test_the_samples_of_an_epoch_across_the_cut_are_the_data_set_once(  # fault 
     root, link, tmp_path, monkeypatch
 ):
     once = ("trainer.max_epochs=1", "trainer.limit_val_batches=0", "callbacks.checkpointer.monitor=null")
-    with recorded_pairs(LatentDiffusion) as seen:
+    with recorded_pairs() as seen:
         with monkeypatch.context() as patch:
             stop_after(patch, "on_train_batch_end", 2)
             assert train(configuration(root, tmp_path, link, *once), tmp_path) == 143
@@ -111,7 +110,7 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(root, link, tmp_path, cache
     assert read_metrics(whole / "run" / "metrics.csv") == read_metrics(cut / "run" / "metrics.csv")
 
 
-def test_a_run_killed_while_it_encodes_goes_on_with_its_cache(root, link, tmp_path):
+def test_a_run_killed_while_encoding_reuses_its_cache(root, link, tmp_path):
     program = (
         "import os, signal\n"
         "from pti.data.latent_cache import LatentCache\n"

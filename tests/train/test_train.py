@@ -1,24 +1,25 @@
-"""What a training run writes, refuses and repeats."""
+"""Outputs of a training run, refused settings, and repeatability."""
 
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from lightning import Trainer
 
 from helpers.training_setup import arguments, configuration, environment, trouble
 from pti.cli.overrides import check_command_line
 from pti.common.errors import DataError, UsageError
 from pti.modules.adversarial_vae import AdversarialVAE
 from pti.runs.checkpoint import load, read
+from pti.runs.lock import exclusive
 from pti.train.__main__ import preflight
-from pti.train.callbacks import Checkpointer
+from pti.train.callbacks.loop_state import batches_done
 from pti.train.callbacks.metrics_csv import read_metrics
-from pti.train.resume import exclusive_run
-from pti.train.run import to_user_error, train
+from pti.train.failures import to_user_error
+from pti.train.run import train
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def run(root, tmp_path_factory) -> Path:
     return folder
 
 
-def test_what_a_run_writes(run):
+def test_a_run_writes_its_files(run):
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     assert names >= {
         "config.yaml",
@@ -115,11 +116,11 @@ def test_another_checkpoint_branches_into_a_new_run(run, root, tmp_path):
 )
 def test_other_settings_are_refused_on_resume(run, root, override, named):  # fault 29
     config = configuration(root, run, override, f"ckpt_path='{run}/checkpoints/last.ckpt'")
-    with pytest.raises(UsageError, match=rf"(?s)otherwise.*{named}.*allow_config_changes"):
+    with pytest.raises(UsageError, match=rf"(?s)other settings.*{named}.*allow_config_changes"):
         train(config, run)
 
 
-def test_other_settings_are_taken_when_asked_for(run, root, tmp_path):
+def test_other_settings_are_accepted_on_request(run, root, tmp_path):
     settings = ("data.batch_size=6", "allow_config_changes=true", "trainer.max_epochs=4")
     assert (
         train(configuration(root, tmp_path, *settings, f"ckpt_path='{run}/checkpoints/best.ckpt'"), tmp_path)
@@ -148,8 +149,8 @@ def test_a_metric_that_is_never_logged(root, tmp_path):  # fault 39
 
 
 @pytest.mark.parametrize("hook", ["on_train_batch_start", "on_validation_start"])
-def test_weights_without_numbers_are_not_saved(root, tmp_path, hook):  # fault 33
-    with pytest.raises(DataError, match=r"no finite number.*lr.*gradient_clip_val"):
+def test_weights_of_nan_are_not_saved(root, tmp_path, hook):  # fault 33
+    with pytest.raises(DataError, match=r"not finite.*lr.*gradient_clip_val"):
         train(
             configuration(root, tmp_path, trouble(hook, "poison", 2 if "validation" in hook else 8)), tmp_path
         )
@@ -175,19 +176,19 @@ def test_an_unwritable_folder_fails_before_the_first_step(root, tmp_path):  # fa
 
 
 def test_a_folder_belongs_to_one_process(root, tmp_path):
-    with exclusive_run(tmp_path), pytest.raises(DataError, match="another process"):
+    with exclusive(tmp_path, "held"), pytest.raises(DataError, match="another process"):
         train(configuration(root, tmp_path), tmp_path)
 
 
 def test_saves_and_averages_are_counted_in_batches(root, tmp_path, monkeypatch):  # fault 38
     saves = []
-    original = Checkpointer._save
+    original = Trainer.save_checkpoint
 
-    def counted(self, trainer, name, moment):
-        saves.append((name, trainer.fit_loop.epoch_loop.batch_progress.total.ready))
-        original(self, trainer, name, moment)
+    def recorded(self, path, *rest, **named):
+        saves.append((Path(path).stem, batches_done(self)))
+        original(self, path, *rest, **named)
 
-    monkeypatch.setattr(Checkpointer, "_save", counted)
+    monkeypatch.setattr(Trainer, "save_checkpoint", recorded)
     settings = ("model.disc_start=3", "model.ema_update_every=10", "callbacks.checkpointer.every_n_steps=5")
     assert train(configuration(root, tmp_path, *settings), tmp_path) == 0
     assert [step for name, step in saves if name == "last"] == [5, 6, 10, 12, 15, 18]
@@ -206,7 +207,7 @@ def test_saves_and_averages_are_counted_in_batches(root, tmp_path, monkeypatch):
     )
 
 
-def test_a_run_that_is_finished_stays_so(run, root, capsys):
+def test_resuming_a_finished_run_changes_no_weight(run, root, capsys):
     weights = read(run / "checkpoints" / "last.ckpt")["state_dict"]
     assert train(configuration(root, run, f"ckpt_path='{run}/checkpoints/last.ckpt'"), run) == 0
     again = read(run / "checkpoints" / "last.ckpt")["state_dict"]
@@ -231,7 +232,7 @@ def test_a_checkpoint_that_is_not_there_is_an_error(root, tmp_path, monkeypatch,
         check(root, f"ckpt_path={name}")
 
 
-def test_last_goes_on_in_its_folder_and_others_branch(run, root, monkeypatch):
+def test_last_resumes_in_its_folder_and_others_branch(run, root, monkeypatch):
     monkeypatch.chdir(run)
     extra = check(root, f"ckpt_path='{run}/checkpoints/last.ckpt'")
     assert f"output_dir='{run}'" in extra
@@ -251,17 +252,17 @@ def _wrapped(inner: Exception, outer: Exception) -> Exception:
         return raised
 
 
-def test_the_death_of_a_loading_process_is_told_wherever_it_is_noticed():  # fault 24
-    """torch raises it in a signal handler: other code may be in the middle of anything, and wrap it."""
+def test_the_death_of_a_loader_process_is_reported_through_wrappers():  # fault 24
+    """Torch raises it in a signal handler, so that any code may catch and wrap it."""
     death = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
-    told = to_user_error(_wrapped(death, TypeError("unsupported callable")))
-    assert isinstance(told, DataError)
-    assert "process that loads images was killed" in str(told)
-    assert "data.num_workers" in str(told)
+    error = to_user_error(_wrapped(death, TypeError("unsupported callable")))
+    assert isinstance(error, DataError)
+    assert "process that loads images was killed" in str(error)
+    assert "data.num_workers" in str(error)
 
 
 @pytest.mark.parametrize("outer", [ValueError("outer"), DataError("outer")])
-def test_other_errors_keep_their_words(outer):
+def test_other_errors_are_unchanged(outer):
     assert to_user_error(_wrapped(KeyError("inner"), outer)) is outer
 
 
@@ -307,13 +308,3 @@ def test_the_preflight_imports_nothing_heavy(root, tmp_path):
         [sys.executable, "-c", program, *arguments(root)], env=environment(), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-
-
-def test_a_loss_of_nan_is_ranked_nowhere():
-    checkpointer = Checkpointer("val/l1")
-    assert not checkpointer._improves(math.nan)
-    assert checkpointer._improves(1.0)
-    checkpointer.best = {"monitor": 1.0}
-    assert not checkpointer._improves(-math.inf)
-    assert checkpointer._improves(0.5)
-    assert not checkpointer._improves(1.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pti.common.errors import UsageError
-from pti.runs.checkpoint import ForeignFileError, open_checkpoint, open_intact
+from pti.runs.checkpoint import Checkpoint, ForeignFileError, open_checkpoint, open_intact
 from pti.runs.constructors import check_targets
 from pti.runs.locate import resolve
 
@@ -18,13 +18,16 @@ _STAGE_1 = "pti.modules.adversarial_vae.AdversarialVAE"
 _FIRST_STAGE = "pti.networks.frozen_autoencoder.FrozenAutoencoder"
 
 
-def embed_first_stage_config(config: dict[str, Any]) -> dict[str, Tensor] | None:
+def embed_first_stage_config(
+    config: dict[str, Any], resumed: Checkpoint | None = None
+) -> dict[str, Tensor] | None:
     """Fill ``config["model"]["first_stage"]`` if the model has a first stage.
 
     A resumed run (``ckpt_path``) keeps the autoencoder of its own checkpoint.
 
     Args:
         config: ``conf/train.yaml``, composed, plain; changed in place.
+        resumed: The checkpoint ``ckpt_path``, if it is open already.
 
     Returns:
         The autoencoder's weights for `load_first_stage_weights`; None if the model has no first stage, or if
@@ -40,7 +43,8 @@ def embed_first_stage_config(config: dict[str, Any]) -> dict[str, Tensor] | None
     normalization = model.pop("normalization", None)
     try:
         if config.get("ckpt_path") is not None:
-            model["first_stage"] = _first_stage_of(resolve(str(config["ckpt_path"])))
+            resumed = resumed or open_intact(resolve(str(config["ckpt_path"])))[0]
+            model["first_stage"] = _first_stage_of(resumed)
             return None
         if config.get("autoencoder_ckpt") is None:
             raise UsageError(
@@ -67,12 +71,12 @@ def embed_first_stage_config(config: dict[str, Any]) -> dict[str, Tensor] | None
 
 def load_first_stage_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
     """Load the autoencoder's weights into a new second stage."""
-    module.get_submodule("first_stage").load_state_dict(weights)
+    module.get_submodule("latent_space.first_stage").load_state_dict(weights)
 
 
-def _first_stage_of(path: Path) -> dict[str, Any]:
+def _first_stage_of(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the configuration of the autoencoder in the stage-2 checkpoint that a run is resumed from."""
-    model = open_intact(path)[0].config["model"]
+    model, path = checkpoint.config["model"], checkpoint.path
     if model.get("first_stage") is None:
         raise UsageError(
             f"ckpt_path={path}: found {model.get('_target_', 'no model')}, expected a checkpoint of stage 2."

@@ -1,0 +1,1 @@
+"""Command ``train``: train the model of an experiment."""

@@ -1,4 +1,4 @@
-"""The command ``python -m pti.train experiment=NAME data.root=FOLDER …``: train the model of an experiment."""
+"""Command ``train``: ``python -m pti.train experiment=NAME data.root=FOLDER …``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from pti.cli.command import command
 from pti.runs.locate import resolve
 from pti.train.devices import cluster_overrides, count_devices, started_from_outside
+from pti.train.launch import run_on_devices
 from pti.train.preflight import check_config, to_overrides
 from pti.train.resume import resume_overrides
 
@@ -36,8 +37,6 @@ def main(config: DictConfig, output_dir: Path) -> int:
         from pti.train.run import train
 
         return train(config, output_dir)
-    from pti.train.launch import run_on_devices
-
     resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     OmegaConf.save(resolved, output_dir / "config.yaml")
     return run_on_devices(output_dir / "config.yaml", output_dir, devices)

@@ -1,4 +1,4 @@
-"""TensorBoard with one point a step in every curve."""
+"""TensorBoard logger with one point per step in every curve."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 
 class TensorBoard(TensorBoardLogger):
-    """Lightning's, without the second ``epoch`` that it logs when training and validation log at one step."""
+    """Drop the second ``epoch`` value that Lightning logs when training and validation log at one step."""
 
     _epoch_logged_at = -1
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write scalars of a step."""
-        found: dict[str, Any] = dict(metrics)
+        """Write the scalars of a step."""
+        scalars: dict[str, Any] = dict(metrics)
         if step is not None and step <= self._epoch_logged_at:
-            found.pop("epoch", None)
+            scalars.pop("epoch", None)
         elif step is not None:
             self._epoch_logged_at = step
-        super().log_metrics(found, step)
+        super().log_metrics(scalars, step)

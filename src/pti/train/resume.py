@@ -1,23 +1,22 @@
-"""Where a training run starts: afresh, where it was interrupted, or as a branch of another run."""
+"""Start of a training run: from scratch, in place after an interruption, or as a branch of another run."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pti.common.errors import DataError, UsageError
-from pti.runs.checkpoint import CheckpointError, read
-from pti.runs.locate import LAST, fallbacks, resolve, run_dir_of
+from pti.common.errors import UsageError
+from pti.runs.checkpoint import Checkpoint, CheckpointError, open_intact
+from pti.runs.locate import LAST, resolve, run_dir_of
 
 MAY_DIFFER = (
     "output_dir",
     "ckpt_path",
-    "autoencoder_ckpt",  # the checkpoint has it within
+    "autoencoder_ckpt",  # its weights are in the checkpoint
     "allow_config_changes",
     "data.allow_config_changes",
     "new_sweep",
@@ -27,7 +26,8 @@ MAY_DIFFER = (
     "trainer.max_steps",
     "trainer.max_time",
     "trainer.accelerator",
-    "trainer.devices",  # their number is compared, not how they were asked for
+    "trainer.strategy",
+    "trainer.devices",  # their number is compared instead
     "trainer.log_every_n_steps",
     "trainer.limit_val_batches",
     "trainer.val_check_interval",
@@ -40,20 +40,20 @@ MAY_DIFFER = (
     "data.pin_memory",
     "model.compile",
 )
-"""The keys that a resumed run may have otherwise without being asked: they change no step of training."""
+"""Keys whose change does not affect any training step; a resumed run may change them freely."""
 
-_SHOWN = 8
+_MAX_LISTED = 8  # changed keys
 
 
 @dataclass(frozen=True)
 class Start:
-    """The checkpoint that training starts from.
+    """Place at which a run continues after a checkpoint.
 
     Attributes:
-        checkpoint: its path.
-        in_place: whether the run goes on in its own folder.
-        batches_done: training batches that are behind it.
-        first_step: the first step that will be logged.
+        checkpoint: path of the checkpoint.
+        in_place: whether the run continues in the folder of the interrupted one.
+        batches_done: number of training batches before the checkpoint.
+        first_step: first step that will be logged.
     """
 
     checkpoint: Path
@@ -62,108 +62,108 @@ class Start:
     first_step: int
 
 
-def find_start(config: dict[str, Any], output_dir: Path, world_size: int) -> Start | None:
-    """The checkpoint named by ``ckpt_path``, opened once to see that it is whole and fits.
+def resume_overrides(ckpt_path: str | None, experiment: str | None) -> dict[str, str | Path]:
+    """Resolve ``ckpt_path``; keep a run that continues a last.ckpt in its folder, overwriting nothing.
+
+    Args:
+        ckpt_path: the configured checkpoint, if any.
+        experiment: the experiment that ``last`` and ``best`` refer to.
+
+    Returns:
+        Overrides by key.
+
+    Raises:
+        UsageError: the checkpoint does not exist.
+    """
+    if ckpt_path is None:
+        return {}
+    checkpoint = resolve(ckpt_path, experiment=experiment)
+    overrides: dict[str, str | Path] = {"ckpt_path": checkpoint}
+    run_dir = run_dir_of(checkpoint)
+    if run_dir is not None:
+        now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        overrides |= {"output_dir": run_dir, "hydra.output_subdir": f".hydra/resumed_{now}"}
+    return overrides
+
+
+def open_resumed(config: dict[str, Any], output_dir: Path) -> Checkpoint | None:
+    """Open the checkpoint ``ckpt_path``; a damaged last.ckpt is replaced by an older one, with a warning.
 
     Args:
         config: the resolved configuration, plain.
         output_dir: the run's folder.
-        world_size: number of processes.
 
     Returns:
         None for a run from scratch.
 
     Raises:
-        UsageError: there is no such checkpoint, it was trained otherwise than now asked for, or the folder
-            holds another run.
-        CheckpointError: it and what could stand in for it are damaged.
+        UsageError: the checkpoint does not exist, or the folder holds another run.
+        CheckpointError: the checkpoint and its substitutes are damaged, or hold no state of a training run.
     """
     name, last = config.get("ckpt_path"), output_dir / "checkpoints" / LAST
-    asked_for = None if name is None else resolve(str(name))
-    run_dir = None if asked_for is None else run_dir_of(asked_for)
-    in_place = run_dir is not None and run_dir.resolve() == output_dir.resolve()
-    if last.exists() and not in_place:
+    path = None if name is None else resolve(str(name))
+    if last.exists() and (path is None or not _is_in_place(path, output_dir)):
         raise UsageError(
-            f"output_dir={output_dir}: another run stands there. Go on with it by ckpt_path={last}, or "
+            f"output_dir={output_dir}: found another run in this folder. Resume it with ckpt_path={last}, or "
             "choose another output_dir."
         )
-    if asked_for is None:
+    if path is None:
         return None
-    path, content = _read_or_fall_back(asked_for)
-    if "loops" not in content or "config" not in content:
+    checkpoint, damage = open_intact(path)
+    if damage is not None and int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        print(f"Warning: {damage}\nWarning: resuming from {checkpoint.path} instead.", file=sys.stderr)
+    if "loops" not in checkpoint.content:
         raise CheckpointError(
-            f"{path}: holds no state of a training run; expected a checkpoint of pti.train."
+            f"{checkpoint.path}: found no state of a training run; expected a checkpoint of pti.train."
         )
+    return checkpoint
+
+
+def find_start(checkpoint: Checkpoint, config: dict[str, Any], output_dir: Path, world_size: int) -> Start:
+    """Determine where the run continues, and refuse changed settings.
+
+    Args:
+        checkpoint: the checkpoint to continue.
+        config: the resolved configuration, plain.
+        output_dir: the run's folder.
+        world_size: number of processes.
+
+    Raises:
+        UsageError: settings that affect training differ from those of the checkpoint.
+    """
+    path, content = checkpoint.path, checkpoint.content
     changes = find_changes(content, config, world_size)
     if changes and not config.get("allow_config_changes", False):
-        raise UsageError(_refusal(path, changes))
+        listed = "".join(f"\n  {change}" for change in changes[:_MAX_LISTED])
+        more = f"\n  and {len(changes) - _MAX_LISTED} more" if len(changes) > _MAX_LISTED else ""
+        raise UsageError(
+            f"ckpt_path={path}: this checkpoint was trained with other settings:{listed}{more}\n"
+            "Restore these settings, or set allow_config_changes=true to continue with the new ones."
+        )
     done = int(content["batches_done"])
-    # A validation that is still to come is logged at the step of the batch before it.
-    return Start(path, in_place, done, done - (content["moment"] == "before validation"))
+    # A validation that is still due is logged at the step of the batch before it.
+    first_step = done - (content["moment"] == "before validation")
+    in_place = _is_in_place(resolve(str(config["ckpt_path"])), output_dir)
+    return Start(path, in_place, done, first_step)
 
 
 def find_changes(content: dict[str, Any], config: dict[str, Any], world_size: int) -> list[str]:
-    """What differs between a checkpoint's run and this one and would change the outcome, one line each."""
-    old, new = (_flatten(each) for each in (content["config"], config))
-    changes = [
-        f"{key}: {_shown(old, key)} in the checkpoint, now {_shown(new, key)}"
-        for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key) and not _may_differ(key)
-    ]
-    if content.get("world_size", 1) != world_size:
-        changes.insert(
-            0, f"number of devices: {content.get('world_size', 1)} in the checkpoint, now {world_size}"
-        )
+    """List the settings that affect training and differ between a checkpoint and this run, one line each."""
+    old, new = _flatten(content["config"]), _flatten(config)
+    changes = []
+    old_size = content.get("world_size", 1)
+    if old_size != world_size:
+        changes.append(f"number of devices: {old_size} in the checkpoint, now {world_size}")
+    for key in dict.fromkeys([*old, *new]):
+        if old.get(key) != new.get(key) and not _may_differ(key):
+            before, now = (repr(flat[key]) if key in flat else "absent" for flat in (old, new))
+            changes.append(f"{key}: {before} in the checkpoint, now {now}")
     return changes
 
 
-@contextlib.contextmanager
-def exclusive_run(output_dir: Path) -> Iterator[None]:
-    """Hold the run's folder; a second process that trains in it is told so.
-
-    Raises:
-        DataError: another process is training in this folder.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    output_dir.mkdir(parents=True, exist_ok=True)
-    with open(output_dir / ".lock", "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(
-                f"{output_dir}: another process is training in this folder. Wait for it or stop it; a new "
-                "run started now gets a folder of its own."
-            ) from None
-        except OSError:  # a file system without locks
-            pass
-        yield
-
-
-def _read_or_fall_back(path: Path) -> tuple[Path, dict[str, Any]]:
-    """A damaged last.ckpt is replaced by what was saved before it, and that is said."""
-    try:
-        return path, read(path)
-    except CheckpointError as damage:
-        for other in fallbacks(path):
-            with contextlib.suppress(CheckpointError):
-                content = read(other)
-                if int(os.environ.get("LOCAL_RANK", 0)) == 0:
-                    print(f"Warning: {damage}\nWarning: going on from {other} instead.", file=sys.stderr)
-                return other, content
-        raise
-
-
-def _refusal(path: Path, changes: list[str]) -> str:
-    shown = "".join(f"\n  {change}" for change in changes[:_SHOWN])
-    more = f"\n  and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
-    return (
-        f"ckpt_path={path}: this checkpoint was trained otherwise:{shown}{more}\n"
-        "Give the same settings as then, or allow_config_changes=true to go on with the new ones."
-    )
+def _is_in_place(checkpoint: Path, output_dir: Path) -> bool:
+    run_dir = run_dir_of(checkpoint)
+    return run_dir is not None and run_dir.resolve() == output_dir.resolve()
 
 
 def _may_differ(key: str) -> bool:
@@ -178,7 +178,3 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
             for inner, leaf in _flatten(item, f"{prefix}.{key}" if prefix else str(key)).items()
         }
     return {prefix: list(value) if isinstance(value, (list, tuple)) else value}
-
-
-def _shown(flat: dict[str, Any], key: str) -> str:
-    return repr(flat[key]) if key in flat else "absent"

@@ -1,4 +1,4 @@
-"""One training run in one process: put together, run, concluded."""
+"""One training run in one process: assembly, training, summary."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import logging
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,79 @@ from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from pti.common.errors import DataError, UsageError
+from pti.common.conf_dir import CONF_DIR
+from pti.modules.protocols import Autoencoder
 from pti.modules.tif_data import TifDataModule
+from pti.runs.checkpoint import Checkpoint
 from pti.runs.first_stage import embed_first_stage_config, load_first_stage_weights
+from pti.runs.lock import exclusive
 from pti.runs.renamed import FORMAT
-from pti.runs.summary import package_versions
+from pti.runs.summary import package_versions, write_summary
 from pti.train.callbacks import AtomicCheckpointIO, Checkpointer, Interrupted, Randomness, StopSignals
-from pti.train.console import conclude, print_config, print_plan, require_sound_data
-from pti.train.launch import count_devices, started_by_launcher, started_from_outside
-from pti.train.resume import Start, exclusive_run, find_start
+from pti.train.console import last_metrics, list_artefacts, print_plan, print_result, require_sound_data
+from pti.train.devices import count_devices, started_by_launcher, started_from_outside
+from pti.train.failures import to_user_error
+from pti.train.resume import Start, find_start, open_resumed
+
+_DDP_STRATEGY = CONF_DIR / "trainer" / "strategy" / "ddp.yaml"
+_HIDDEN_WARNINGS = (  # Lightning's remarks on deliberate choices
+    ".*does not have many workers.*",
+    ".*smaller than the logging interval.*",
+    ".*in eval mode at the start of training.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*isinstance\\(treespec, LeafSpec\\).*",
+    ".*find_unused_parameters=True was specified.*",
+    ".*It is recommended to use `self.log.*sync_dist.*",  # the modules combine the metrics of the ranks
+)
+
+
+def train(config: DictConfig, output_dir: Path) -> int:
+    """Train in this process, which is one rank if there are several.
+
+    Args:
+        config: ``conf/train.yaml``, composed.
+        output_dir: the run's folder.
+
+    Returns:
+        0; 130 or 143 if Ctrl-C or SIGTERM stopped training after a checkpoint.
+
+    Raises:
+        UsageError, DataError: the message says what to change.
+    """
+    with StopSignals() as signals:
+        training = Training(config, output_dir, signals)
+        try:
+            training.run()
+        except Interrupted as stop:
+            training.conclude("interrupted")
+            return stop.exit_code
+        except Exception as error:
+            training.conclude("failed")
+            user_error = to_user_error(error)
+            if user_error is error:  # "raise error from error" would make it its own cause
+                raise
+            raise user_error from error
+        training.conclude("finished")
+    return 0
+
+
+def train_from_file(config_file: Path, output_dir: Path) -> int:
+    """Call `train` with a resolved configuration from a file."""
+    config = OmegaConf.load(config_file)
+    assert isinstance(config, DictConfig)
+    return train(config, output_dir)
 
 
 class Training:
-    """What ``pti.train.train`` runs.
+    """A training run that can be summarised after success, failure and interruption.
 
     Args:
         config: ``conf/train.yaml``, composed; ``output_dir`` in it is replaced.
         output_dir: the run's folder.
-        signals: notes signals while batches are being trained.
+        signals: source of stop signals.
     """
 
     def __init__(self, config: DictConfig, output_dir: Path, signals: StopSignals) -> None:
@@ -45,8 +95,7 @@ class Training:
         plain = OmegaConf.to_container(config, resolve=True)
         assert isinstance(plain, dict)
         self.plain: dict[str, Any] = {str(key): value for key, value in plain.items()}
-        self._autoencoder = embed_first_stage_config(self.plain)
-        self.config = OmegaConf.create(self.plain)
+        self.config = config
         self.output_dir = output_dir
         self.signals = signals
         self.trainer: Trainer | None = None
@@ -59,74 +108,102 @@ class Training:
 
     def run(self) -> None:
         """Build everything from the configuration, and fit."""
-        _quieten()
-        with exclusive_run(self.output_dir) if self.leading else contextlib.nullcontext():
+        _hide_warnings()
+        message = (
+            f"{self.output_dir}: another process is training in this folder. Wait for it or stop it; a new "
+            "run that is started now gets another folder."
+        )
+        with exclusive(self.output_dir, message) if self.leading else contextlib.nullcontext():
+            resumed = open_resumed(self.plain, self.output_dir)
+            first_stage = embed_first_stage_config(self.plain, resumed)
+            self.config = OmegaConf.create(self.plain)
             if self.leading:
-                print_config(self.plain)
+                print(OmegaConf.to_yaml(self.config), flush=True)
             lightning.seed_everything(self.config.seed, verbose=False)
             world_size = count_devices(self.config.trainer) * int(self.config.trainer.get("num_nodes", 1))
-            self.start = find_start(self.plain, self.output_dir, world_size)
+            if resumed is not None:
+                self.start = find_start(resumed, self.plain, self.output_dir, world_size)
             datamodule: TifDataModule = instantiate(self.config.data)
             if self.leading:
                 require_sound_data(datamodule, world_size)
             module: LightningModule = instantiate(self.config.model)
-            if self._autoencoder is not None:
-                load_first_stage_weights(module, self._autoencoder)
-            trainer = self._trainer(world_size)
+            if first_stage is not None:
+                load_first_stage_weights(module, first_stage)
+            trainer = self._build_trainer(world_size, resumed)
             self.trainer, self.module, self.datamodule = trainer, module, datamodule
             if self.leading:
                 (self.output_dir / "summary.json").unlink(missing_ok=True)
                 OmegaConf.save(self.config, self.output_dir / "config.yaml")
                 print_plan(trainer, module, datamodule, self.start)
+            del resumed, first_stage  # free their memory
             ckpt_path = None if self.start is None else str(self.start.checkpoint)
             trainer.fit(module, datamodule, ckpt_path=ckpt_path, weights_only=True)
 
     def conclude(self, status: str) -> None:
-        """Write ``summary.json`` and print the table, on rank 0; nothing when it didn't come to training."""
-        if self.leading and self.trainer is not None:
-            conclude(self, status, time.monotonic() - self._began)
-
-    def _trainer(self, world_size: int) -> Trainer:
-        self.checkpointer = self._checkpointer()
-        chosen = [instantiate(node) for name, node in self._nodes("callbacks") if name != "checkpointer"]
-        callbacks: list[Callback] = [Randomness(self.config.seed), *chosen, self.checkpointer]
-        plugins: list[Any] = [AtomicCheckpointIO()]
-        if started_by_launcher():
-            plugins.append(LightningEnvironment())
-        settings = dict(self.config.trainer)
-        if settings.get("strategy", "auto") == "auto" and (world_size > 1 or started_from_outside()):
-            # The discriminator has no gradients before its start; ranks may validate unequally often.
-            settings["strategy"] = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
-        trainer = instantiate(self.config.trainer, _partial_=True)
-        return trainer(
-            strategy=settings.get("strategy", "auto"),
-            callbacks=callbacks,
-            logger=self._loggers(),
-            plugins=plugins,
-            default_root_dir=str(self.output_dir),
-            use_distributed_sampler=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
+        """Write ``summary.json`` and print a table on rank 0, provided that training could be built."""
+        if self.trainer is None or self.checkpointer is None:
+            return
+        if not self.leading or not self.output_dir.is_dir():
+            return
+        best = {name: value for name, value in self.checkpointer.best.items() if name != "monitor"}
+        metrics = {
+            "epochs": self.trainer.current_epoch,
+            "steps": self.trainer.global_step,
+            **{f"best/{name}": value for name, value in best.items()},
+            **last_metrics(self.output_dir),
+            "seconds": round(time.monotonic() - self._began, 1),
+        }
+        artefacts = list_artefacts(self.output_dir)
+        start = self.start
+        write_summary(
+            self.output_dir,
+            command="train",
+            status=status,
+            figures=metrics,
+            artefacts=artefacts,
+            config=self.plain,
+            data_fingerprint=self.datamodule.fingerprint if self.datamodule else None,
+            checkpoint=None if start is None or start.in_place else start.checkpoint,
+            seed=self.plain.get("seed"),
         )
+        if status != "failed":
+            print_result(status, metrics, artefacts, isinstance(self.module, Autoencoder))
 
-    def _checkpointer(self) -> Checkpointer:
-        checkpointer = instantiate(self.config.callbacks.checkpointer)
-        checkpointer.signals = self.signals
-        checkpointer.provenance = {
+    def _build_trainer(self, world_size: int, resumed: Checkpoint | None) -> Trainer:
+        self.checkpointer = instantiate(self.config.callbacks.checkpointer)
+        assert self.checkpointer is not None
+        self.checkpointer.signals = self.signals
+        self.checkpointer.provenance = {
             "format": FORMAT,
             "config": self.plain,
             "versions": package_versions(),
         }
-        return checkpointer
+        others = [instantiate(node) for name, node in self._nodes("callbacks") if name != "checkpointer"]
+        callbacks: list[Callback] = [Randomness(self.config.seed), *others, self.checkpointer]
+        plugins: list[Any] = [AtomicCheckpointIO(None if resumed is None else resumed.content)]
+        if started_by_launcher():
+            plugins.append(LightningEnvironment())
+        settings: dict[str, Any] = {"callbacks": callbacks, "plugins": plugins}
+        several = world_size > 1 or started_from_outside()
+        if several and self.config.trainer.get("strategy", "auto") == "auto":
+            settings["strategy"] = instantiate(OmegaConf.load(_DDP_STRATEGY))
+        return instantiate(self.config.trainer, _partial_=True)(
+            logger=self._loggers(),
+            default_root_dir=str(self.output_dir),
+            use_distributed_sampler=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **settings,
+        )
 
     def _loggers(self) -> list[Logger]:
         loggers = []
         for _, node in self._nodes("logger"):
-            again = {}
+            settings = {}
             if self.start is not None and self.start.in_place and node._target_.endswith(".TensorBoard"):
-                # It hides what the interrupted run has logged beyond its last checkpoint.
-                again = {"purge_step": self.start.first_step}
-            loggers.append(instantiate(node, **again))
+                # Hide the points that the interrupted run logged after its last checkpoint.
+                settings = {"purge_step": self.start.first_step}
+            loggers.append(instantiate(node, **settings))
         return loggers
 
     def _nodes(self, group: str) -> list[tuple[str, DictConfig]]:
@@ -135,79 +212,7 @@ class Training:
         ]
 
 
-def _quieten() -> None:
-    """Lightning's remarks on what was done on purpose."""
+def _hide_warnings() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*smaller than the logging interval.*",
-        ".*in eval mode at the start of training.*",
-        ".*Checkpoint directory .* exists and is not empty.*",
-        ".*isinstance\\(treespec, LeafSpec\\).*",
-        ".*find_unused_parameters=True was specified.*",
-        ".*It is recommended to use `self.log.*sync_dist.*",  # modules join the ranks' figures themselves
-    ):
+    for message in _HIDDEN_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
-
-
-def train(config: DictConfig, output_dir: Path) -> int:
-    """Train in this process, as one rank when there are several.
-
-    Args:
-        config: ``conf/train.yaml``, composed.
-        output_dir: the run's folder.
-
-    Returns:
-        0; 130 or 143 when Ctrl-C or SIGTERM stopped training after a checkpoint.
-
-    Raises:
-        UsageError, DataError: with what is to be mended.
-    """
-    with StopSignals() as signals:
-        training = Training(config, output_dir, signals)
-        try:
-            training.run()
-        except Interrupted as stop:
-            training.conclude("interrupted")
-            return stop.exit_code
-        except Exception as error:
-            training.conclude("failed")
-            told = to_user_error(error)
-            if told is error:  # "raise error from error" would make it its own cause
-                raise
-            raise told from error
-        training.conclude("finished")
-    return 0
-
-
-def to_user_error(error: Exception) -> Exception:
-    """A library's error in words that say what to turn; other errors as they are.
-
-    What it was raised from counts too: torch raises the death of a loading process in the main thread,
-    wherever that happens to be, so that other code may catch it and raise an error of its own.
-    """
-    if isinstance(error, (UsageError, DataError)):
-        return error
-    for cause in _with_causes(error):
-        first = next(iter(str(cause).splitlines()), "")
-        if type(cause).__name__ == "OutOfMemoryError":
-            return DataError(
-                f"The device's memory is full ({first}). Lower data.batch_size (and raise "
-                "model.accumulate_grad_batches), or set trainer.precision=bf16-mixed."
-            )
-        if isinstance(cause, RuntimeError) and "DataLoader worker" in str(cause):
-            return DataError(
-                f"A process that loads images was killed ({first}); the machine's memory may be "
-                "full. Lower data.num_workers, then continue with ckpt_path=last."
-            )
-    return error
-
-
-def _with_causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    following: BaseException | None = error
-    while following is not None and id(following) not in seen:
-        seen.add(id(following))
-        yield following
-        hidden = following.__suppress_context__
-        following = following.__cause__ or (None if hidden else following.__context__)

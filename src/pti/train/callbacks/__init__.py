@@ -1,4 +1,4 @@
-"""What happens around training: checkpoints, signals, random generators, progress, metrics and pictures."""
+"""Lightning callbacks: checkpoints, stop signals, random generators, progress, metrics and pictures."""
 
 from pti.train.callbacks.checkpoint_io import AtomicCheckpointIO
 from pti.train.callbacks.checkpointing import Checkpointer

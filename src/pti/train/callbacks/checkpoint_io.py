@@ -1,4 +1,4 @@
-"""Writes checkpoints so that a kill at any moment leaves a whole one behind."""
+"""Atomic writing of checkpoints: a kill at any time leaves a complete checkpoint on disk."""
 
 from __future__ import annotations
 
@@ -11,30 +11,36 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 from torch import Tensor
 
-from pti.common.errors import DataError
+from pti.common.errors import DataError, with_causes
 
-_PLAIN = (str, bytes, bool, int, float, type(None), Tensor, torch.Size, torch.dtype, torch.device)
+_PLAIN_TYPES = (str, bytes, bool, int, float, type(None), Tensor, torch.Size, torch.dtype, torch.device)
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """A checkpoint is written to a temporary file in its own folder, forced to disk, then renamed into place.
+    """Write a checkpoint to a temporary file in the same folder, sync it to disk, then rename it.
 
-    It may hold tensors and plain containers only, so that it opens without executing anything.
+    A checkpoint may hold only tensors and plain containers, so that opening it executes no code.
+
+    Args:
+        opened: content of the checkpoint that a run resumes from; it is not read again.
     """
+
+    def __init__(self, opened: dict[str, Any] | None = None) -> None:
+        self._opened = opened
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: dict[str, Path] | None = None
     ) -> None:
-        """Write ``checkpoint``.
+        """Write ``checkpoint`` to ``path``.
 
         Args:
-            checkpoint: tensors and plain containers, nested.
+            checkpoint: nested tensors and plain containers.
             path: the file to write.
-            storage_options: ``{"previous": path}`` keeps the file that is replaced under that name.
+            storage_options: ``{"previous": path}`` keeps the replaced file under that name.
 
         Raises:
-            DataError: the file could not be written (disk full, …); the one before it is untouched.
-            TypeError: something in the checkpoint isn't plain; names it.
+            DataError: the file could not be written (disk full, …); the previous file is unchanged.
+            TypeError: a value is neither a tensor nor a plain container; the message names it.
         """
         path = Path(path)
         require_plain(checkpoint, "checkpoint")
@@ -49,15 +55,18 @@ class AtomicCheckpointIO(CheckpointIO):
                 _keep(path, storage_options["previous"])
             os.replace(temporary, path)
             _sync_folder(path.parent)
-        # When the disk is full, torch's writer may hide the OSError behind a RuntimeError of its own.
+        # With a full disk, torch's writer may raise a RuntimeError that hides the OSError.
         except (OSError, RuntimeError) as error:
             temporary.unlink(missing_ok=True)
-            raise DataError(_explain(path, error)) from error
+            raise _write_error(path, error) from error
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
-        """The checkpoint's content, opened without executing anything, whatever ``weights_only`` says."""
+        """Return the opened checkpoint once; otherwise read ``path`` without executing code."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            return opened
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
 
     def remove_checkpoint(self, path: str | Path) -> None:
@@ -66,7 +75,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 def require_plain(value: Any, name: str) -> None:
-    """Raise TypeError, naming the place, unless ``value`` is made of tensors and plain containers."""
+    """Raise TypeError, naming the place, unless ``value`` consists of tensors and plain containers."""
     if isinstance(value, dict):
         for key, item in value.items():
             require_plain(key, f"a key of {name}")
@@ -74,32 +83,32 @@ def require_plain(value: Any, name: str) -> None:
     elif type(value) in (list, tuple, set):
         for index, item in enumerate(value):
             require_plain(item, f"{name}[{index}]")
-    elif not isinstance(value, _PLAIN):
+    elif not isinstance(value, _PLAIN_TYPES):
         raise TypeError(f"{name} is a {type(value).__module__}.{type(value).__qualname__}: not plain")
 
 
 def require_writable(folder: Path) -> None:
-    """Make the folder, remove what a killed process left half-written there, and write a trial file.
+    """Create the folder, delete incomplete files that a killed process left there, and write a trial file.
 
     Raises:
-        DataError: nothing can be written there.
+        DataError: the folder is not writable.
     """
     trial = folder / f".trial.{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".*.tmp"):
-            left.unlink()
+        for incomplete in folder.glob(".*.tmp"):
+            incomplete.unlink()
         trial.write_bytes(b"trial")
         trial.unlink()
     except OSError as error:
         raise DataError(
             f"{folder}: checkpoints can't be written there ({error.strerror or error}). "
-            "Make it writable, or choose another place with output_dir=FOLDER."
+            "Make it writable, or choose another folder with output_dir=FOLDER."
         ) from error
 
 
 def _keep(path: Path, previous: Path) -> None:
-    """Give the file a second name, without a moment in which either name is missing or half-written."""
+    """Give the file a second name; both names exist and are complete at all times."""
     temporary = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     try:
@@ -119,12 +128,10 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _explain(path: Path, error: BaseException) -> str:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__cause__ or cause.__context__
-    reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(error).splitlines()[0]
-    return (
-        f"{path}: the checkpoint could not be written ({reason}). The one before it is whole. "
-        "Make room or choose another place, then continue with ckpt_path=last."
+def _write_error(path: Path, error: BaseException) -> DataError:
+    causes = (cause.strerror for cause in with_causes(error) if isinstance(cause, OSError))
+    reason = next(filter(None, causes), str(error).splitlines()[0])
+    return DataError(
+        f"{path}: the checkpoint could not be written ({reason}). The previous checkpoint is intact. "
+        "Free some space or choose another output_dir, then continue with ckpt_path=last."
     )

@@ -1,4 +1,4 @@
-"""When checkpoints are written, and how training stops on all ranks at once."""
+"""Checkpoint schedule, and stopping of all ranks at the same batch."""
 
 from __future__ import annotations
 
@@ -12,35 +12,32 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from pti.common.errors import UsageError
-from pti.train.callbacks.agreement import RankConsensus
+from pti.train.callbacks import loop_state
 from pti.train.callbacks.checkpoint_io import require_writable
+from pti.train.callbacks.consensus import RankConsensus
 from pti.train.callbacks.finite import first_not_finite, not_finite_error, weights_are_finite
-from pti.train.callbacks.loop_state import (
-    SavePoint,
-    batches_done,
-    epoch_is_complete,
-    is_last_batch,
-    set_save_point,
-    start_new_epoch,
-    validation_follows,
-)
+from pti.train.callbacks.loop_state import SavePoint, batches_done, is_last_batch, validation_follows
 from pti.train.callbacks.stopping import Interrupted, StopSignals
 
 
 class Checkpointer(Checkpoint):
-    """Writes ``checkpoints/last.ckpt``, ``best.ckpt`` and ``epoch=…-step=….ckpt``; ends training on a signal.
+    """Write ``checkpoints/last.ckpt``, ``best.ckpt`` and ``epoch=…-step=….ckpt``; stop training on a signal.
 
-    ``last.ckpt`` is written whatever the metrics say, ``best.ckpt`` when the monitored one improves to a
-    finite value. After every batch the ranks agree on whether to save, to stop, or to give up because a loss
-    is NaN.
+    ``last.ckpt`` is written whatever the metrics are, ``best.ckpt`` when the monitored metric improves to a
+    finite value. After every batch the ranks agree whether to save, to stop, or to fail on a loss of NaN.
 
     Args:
-        monitor: the logged metric that ``best.ckpt`` follows; null = no best.ckpt.
-        mode: ``min`` or ``max``: which way the monitored metric is better.
-        every_n_epochs: how often last.ckpt is written; the end of training always is.
-        every_n_minutes: additionally inside epochs, by the clock; null = no.
-        every_n_steps: additionally every so many batches; null = no.
-        keep_every_n_epochs: keep an ``epoch=…`` copy that often; null = none.
+        monitor: logged metric that selects best.ckpt; None writes no best.ckpt.
+        mode: ``min`` or ``max``: whether lower or higher values of the monitored metric are better.
+        every_n_epochs: interval of last.ckpt in epochs; the end of training is always saved.
+        every_n_minutes: additional interval within epochs in minutes; None = none.
+        every_n_steps: additional interval within epochs in batches; None = none.
+        keep_every_n_epochs: interval of the permanent copies ``epoch=…`` in epochs; None = no copies.
+
+    Attributes:
+        signals: source of stop signals; set by the run.
+        provenance: entries added to every checkpoint (configuration, versions); set by the run.
+        best: epoch, step and metrics of the best validation so far, and its ``monitor`` value.
     """
 
     def __init__(
@@ -62,51 +59,51 @@ class Checkpointer(Checkpoint):
         self.keep_every_n_epochs = keep_every_n_epochs
         self.signals = StopSignals()
         self.provenance: dict[str, Any] = {}
-        self.folder = Path()
         self.best: dict[str, float] = {}
-        self._agreement = RankConsensus()
-        self._moment = SavePoint.BATCH_END
+        self._folder = Path()
+        self._consensus = RankConsensus()
+        self._save_point = SavePoint.BATCH_END
         self._resumed_from: SavePoint | None = None
-        self._owed = False
+        self._save_at_epoch_end = False
         self._saved_at = time.monotonic()
-        self._validation_batches = 0
+        self._common_validation_batches = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Fails before the first step when nothing can be written."""
-        self.folder = Path(trainer.default_root_dir) / "checkpoints"
+        """Fail before the first step if checkpoints cannot be written."""
+        self._folder = Path(trainer.default_root_dir) / "checkpoints"
         if trainer.is_global_zero:
-            require_writable(self.folder)
-        self._agreement.open()
+            require_writable(self._folder)
+        self._consensus.open()
 
-    # Lightning takes the SIGTERM handler just before these two, and its own hangs under DDP.
+    # Lightning installs a SIGTERM handler just before these two hooks; under DDP its handler hangs.
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Signals are noted from here on."""
+        """Hold signals from now on."""
         self.signals.hold()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Signals are noted from here on; a checkpoint from the end of an epoch begins the next."""
+        """Hold signals; begin a new epoch after a checkpoint from the end of one."""
         self.signals.hold()
         self._saved_at = time.monotonic()
-        if self._resumed_from is SavePoint.EPOCH_END and epoch_is_complete(trainer):
-            start_new_epoch(trainer)
+        if self._resumed_from is SavePoint.EPOCH_END and loop_state.epoch_is_complete(trainer):
+            loop_state.start_new_epoch(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Agrees with the other ranks on what to do after this batch, and does it."""
-        broken = first_not_finite(trainer, outputs)
+        """Agree with the other ranks on what follows this batch, and do it."""
+        bad_loss = first_not_finite(trainer, outputs)
         due = trainer.is_global_zero and self._is_due(trainer)
-        stop, save, wrong = self._agreement.maximum(self.signals.received, due, broken is not None)
-        if wrong:
-            found = self._agreement.gather(broken)
-            ranks = [rank for rank, name in enumerate(found) if name]
-            raise not_finite_error(str(found[ranks[0]]), batches_done(trainer), ranks)
+        stop, save, fail = self._consensus.maximum(self.signals.received, due, bad_loss is not None)
+        if fail:
+            bad_losses = dict(enumerate(self._consensus.gather(bad_loss)))
+            ranks = [rank for rank, name in bad_losses.items() if name]
+            raise not_finite_error(str(bad_losses[ranks[0]]), batches_done(trainer), ranks)
         if not (stop or save):
             return
         if validation_follows(trainer):
             self._save(trainer, "last", SavePoint.VALIDATION_DUE)
         elif is_last_batch(trainer):
-            self._owed = True  # the end of the epoch follows at once
+            self._save_at_epoch_end = True
             return
         else:
             self._save(trainer, "last", SavePoint.BATCH_END)
@@ -114,9 +111,9 @@ class Checkpointer(Checkpoint):
             raise Interrupted(int(stop))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ranks may have different numbers of batches; they can agree on the common ones only."""
+        """Count the batches that all ranks have: the ranks can agree after these only."""
         batches = trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
-        self._validation_batches = int(self._agreement.minimum(batches[0] if batches else 0))
+        self._common_validation_batches = int(self._consensus.minimum(batches[0] if batches else 0))
 
     def on_validation_batch_end(
         self,
@@ -127,72 +124,73 @@ class Checkpointer(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """A signal ends validation; it is run anew when training goes on."""
-        if dataloader_idx > 0 or batch_idx >= self._validation_batches:
+        """End validation on a signal; a resumed run repeats it."""
+        if dataloader_idx > 0 or batch_idx >= self._common_validation_batches:
             return
-        (stop,) = self._agreement.maximum(self.signals.received)
+        (stop,) = self._consensus.maximum(self.signals.received)
         if stop:
             if not trainer.sanity_checking:
                 self._save(trainer, "last", SavePoint.VALIDATION_DUE)
             raise Interrupted(int(stop))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes best.ckpt when the monitored metric has improved."""
+        """Write best.ckpt if the monitored metric has improved."""
         if trainer.sanity_checking or self.monitor is None:
             return
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if self.monitor not in metrics:
             raise UsageError(
                 f"callbacks.checkpointer.monitor={self.monitor}: this metric is never logged. "
-                f"Logged are: {', '.join(sorted(metrics)) or 'none'}."
+                f"Logged metrics: {', '.join(sorted(metrics)) or 'none'}."
             )
-        metrics = self._agreement.gather(metrics)[0]
-        if self._improves(metrics[self.monitor]):
-            validated = {name: value for name, value in metrics.items() if name.startswith("val/")}
-            self.best = {"epoch": trainer.current_epoch, "step": batches_done(trainer), **validated}
+        metrics = self._consensus.gather(metrics)[0]
+        if improves(metrics[self.monitor], self.best.get("monitor"), self.mode):
+            validation = {name: value for name, value in metrics.items() if name.startswith("val/")}
+            self.best = {"epoch": trainer.current_epoch, "step": batches_done(trainer), **validation}
             self.best["monitor"] = metrics[self.monitor]
             self._save(trainer, "best", SavePoint.VALIDATION_END)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes last.ckpt and what is kept; stops if a signal came."""
-        (stop,) = self._agreement.maximum(self.signals.received)
+        """Write last.ckpt and the permanent copy; stop if a signal was received."""
+        (stop,) = self._consensus.maximum(self.signals.received)
         epoch = trainer.current_epoch + 1
         ends = trainer.should_stop or not is_last_batch(trainer) or epoch == trainer.max_epochs
         keep = self.keep_every_n_epochs and epoch % self.keep_every_n_epochs == 0
-        if stop or ends or keep or self._owed or epoch % self.every_n_epochs == 0:
-            self._owed = False
+        if stop or ends or keep or self._save_at_epoch_end or epoch % self.every_n_epochs == 0:
+            self._save_at_epoch_end = False
             self._save(trainer, "last", SavePoint.EPOCH_END)
         if keep and trainer.is_global_zero:
-            kept = self.folder / f"epoch={epoch:04d}-step={batches_done(trainer)}.ckpt"
-            shutil.copyfile(self.folder / "last.ckpt", self.folder / f".{kept.name}.tmp")
-            (self.folder / f".{kept.name}.tmp").replace(kept)
+            copy = self._folder / f"epoch={epoch:04d}-step={batches_done(trainer)}.ckpt"
+            temporary = copy.with_name(f".{copy.name}.tmp")
+            shutil.copyfile(self._folder / "last.ckpt", temporary)
+            temporary.replace(copy)
         if stop:
             raise Interrupted(int(stop))
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds what makes the checkpoint self-contained, and sets Lightning's counters right."""
-        set_save_point(checkpoint["loops"], self._moment, trainer)
+        """Make the checkpoint self-contained and correct Lightning's counters in it."""
+        loop_state.set_save_point(checkpoint["loops"], self._save_point, trainer)
         checkpoint.update(self.provenance)
         checkpoint["data_fingerprint"] = getattr(trainer.datamodule, "fingerprint", None)  # type: ignore[attr-defined]
-        checkpoint["moment"] = self._moment.value
+        checkpoint["moment"] = self._save_point.value
         checkpoint["batches_done"] = batches_done(trainer)
         checkpoint["world_size"] = trainer.world_size
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Notes where the checkpoint stands."""
+        """Remember at which place in the loop the checkpoint was written."""
         self._resumed_from = SavePoint(checkpoint["moment"])
 
     def state_dict(self) -> dict[str, Any]:
-        """The best validation so far."""
+        """Return the best validation so far."""
         return {"best": dict(self.best)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on comparing with the best so far, if this run has its file."""
-        if (self.folder / "best.ckpt").is_file():
+        """Restore the best validation so far, provided that this run has its best.ckpt."""
+        if (self._folder / "best.ckpt").is_file():
             self.best = dict(state_dict["best"])
 
     def _is_due(self, trainer: Trainer) -> bool:
@@ -201,18 +199,24 @@ class Checkpointer(Checkpoint):
         elapsed = time.monotonic() - self._saved_at
         return self.every_n_minutes is not None and elapsed >= 60 * self.every_n_minutes
 
-    def _improves(self, value: float) -> bool:
-        if not math.isfinite(value):
-            return False
-        best = self.best.get("monitor")
-        return best is None or (value < best if self.mode == "min" else value > best)
-
-    def _save(self, trainer: Trainer, name: str, moment: SavePoint) -> None:
-        module = trainer.lightning_module
-        if not self._agreement.minimum(weights_are_finite(module)):
+    def _save(self, trainer: Trainer, name: str, save_point: SavePoint) -> None:
+        if not self._consensus.minimum(weights_are_finite(trainer.lightning_module)):
             raise not_finite_error("A weight", batches_done(trainer), [trainer.global_rank])
-        self._moment = moment
-        previous = {"previous": self.folder / "last-1.ckpt"} if name == "last" else None
-        trainer.save_checkpoint(self.folder / f"{name}.ckpt", storage_options=previous)
+        self._save_point = save_point
+        previous = {"previous": self._folder / "last-1.ckpt"} if name == "last" else None
+        trainer.save_checkpoint(self._folder / f"{name}.ckpt", storage_options=previous)
         if name == "last":
             self._saved_at = time.monotonic()
+
+
+def improves(value: float, best: float | None, mode: str) -> bool:
+    """Return whether a metric is finite and better than the best one so far.
+
+    Args:
+        value: the new value.
+        best: the best value so far, if any.
+        mode: ``min`` or ``max``: whether lower or higher values are better.
+    """
+    if not math.isfinite(value):
+        return False
+    return best is None or (value < best if mode == "min" else value > best)

@@ -1,10 +1,11 @@
-"""Where in training a checkpoint stands, said in Lightning's counters so that resuming goes on exactly there.
+"""Lightning's loop counters, adjusted so that a resumed run continues exactly after the checkpoint.
 
-Lightning saves its loops' counters as they happen to stand in the hook that saves, and infers from them what
-is still to be done. It infers wrongly for a checkpoint written between the last batch and its validation
-(validation and the end of the epoch are skipped), for the end of an epoch under ``max_steps`` (the end is run
-twice), and for an epoch that ``max_steps`` cut short (its rest is skipped). Here the counters are set to what
-it infers rightly from. Everything that depends on Lightning's private loop state is in this file.
+Lightning saves the counters of its loops as they are in the hook that saves, and infers from them what
+remains to be done. The inference is wrong for a checkpoint between the last batch and its validation
+(validation and the end of the epoch are skipped), for one at the end of an epoch under ``max_steps`` (the end
+runs twice), and for one in an epoch that ``max_steps`` cut short (the rest of the epoch is skipped). The
+functions here set the counters to values from which Lightning infers correctly. All uses of Lightning's
+private loop state are in this file.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _VALIDATION = "epoch_loop.val_loop.batch_progress"
 
 
 class SavePoint(Enum):
-    """When a checkpoint is written."""
+    """Place in the training loop at which a checkpoint is written; the values are stored in checkpoints."""
 
     BATCH_END = "after a batch"
     VALIDATION_DUE = "before validation"
@@ -28,41 +29,41 @@ class SavePoint(Enum):
 
 
 def batches_done(trainer: Trainer) -> int:
-    """Number of training batches seen since the start, this one included."""
+    """Return the number of training batches since the start, including the current one."""
     return trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
 
 def batches_of_epoch_done(trainer: Trainer) -> int:
-    """Number of training batches seen in this epoch, this one included."""
+    """Return the number of training batches in this epoch, including the current one."""
     return trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
 
 def is_last_batch(trainer: Trainer) -> bool:
-    """Whether the present batch ends the epoch."""
+    """Return whether the current batch is the last one of the epoch."""
     return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
 
 
 def validation_follows(trainer: Trainer) -> bool:
-    """Whether validation comes after the present batch."""
+    """Return whether validation follows the current batch."""
     fetcher = trainer.fit_loop._data_fetcher
     return fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
 
 
-def set_save_point(loops: dict[str, Any], moment: SavePoint, trainer: Trainer) -> None:
-    """Set the counters in ``checkpoint["loops"]`` so that resuming goes on right after ``moment``."""
+def set_save_point(loops: dict[str, Any], save_point: SavePoint, trainer: Trainer) -> None:
+    """Set the counters in ``checkpoint["loops"]`` so that a run continues right after ``save_point``."""
     state = loops["fit_loop"]
-    if moment is SavePoint.VALIDATION_DUE:
-        # "In the middle of validation, nothing done": the batch counts as done and validation is run anew.
-        _set(state[_BATCH], completed_as="processed")
+    if save_point is SavePoint.VALIDATION_DUE:
+        # "In validation, no batch done": the training batch counts as completed and validation is repeated.
+        _set_completed(state[_BATCH], "processed")
         state[_VALIDATION] = {
             "total": {"ready": 1, "started": 1, "processed": 0, "completed": 0},
             "current": {"ready": 0, "started": 0, "processed": 0, "completed": 0},
             "is_last_batch": False,
         }
-    elif moment is SavePoint.EPOCH_END and is_last_batch(trainer):
-        _set(state[_EPOCH], completed_as="processed")
-    elif moment is SavePoint.EPOCH_END:
-        # Cut short by max_steps or max_time: the epoch goes on when the limit is raised.
+    elif save_point is SavePoint.EPOCH_END and is_last_batch(trainer):
+        _set_completed(state[_EPOCH], "processed")
+    elif save_point is SavePoint.EPOCH_END:
+        # The epoch was cut short by max_steps or max_time: it continues when the limit is raised.
         for counts in (state[_EPOCH]["total"], state[_EPOCH]["current"]):
             counts["processed"] -= 1
         if _would_validate_again(trainer):
@@ -70,26 +71,26 @@ def set_save_point(loops: dict[str, Any], moment: SavePoint, trainer: Trainer) -
 
 
 def epoch_is_complete(trainer: Trainer) -> bool:
-    """Whether no epoch has been begun and not ended."""
+    """Return whether every epoch that has started has also ended."""
     progress = trainer.fit_loop.epoch_progress.current
     return progress.ready == progress.completed
 
 
 def start_new_epoch(trainer: Trainer) -> None:
-    """Call at the start of training when the checkpoint was written after an epoch."""
-    # Under max_steps Lightning believes that every checkpoint stands in the middle of an epoch.
+    """Begin a new epoch at the start of training, after a checkpoint that was written after an epoch."""
+    # Under max_steps, Lightning assumes that every checkpoint lies in the middle of an epoch.
     trainer.fit_loop._restarting = False
     trainer.fit_loop.epoch_loop.restarting = False
 
 
-def _set(progress: dict[str, Any], completed_as: str) -> None:
+def _set_completed(progress: dict[str, Any], source: str) -> None:
     for counts in (progress["total"], progress["current"]):
-        counts["completed"] = counts[completed_as]
+        counts["completed"] = counts[source]
 
 
 def _would_validate_again(trainer: Trainer) -> bool:
-    stopping, trainer.should_stop = trainer.should_stop, False
+    should_stop, trainer.should_stop = trainer.should_stop, False
     try:
         return validation_follows(trainer)
     finally:
-        trainer.should_stop = stopping
+        trainer.should_stop = should_stop

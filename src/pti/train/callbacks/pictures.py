@@ -1,4 +1,4 @@
-"""Fixed validation images and what the module makes of them, in TensorBoard and as PNG."""
+"""Pictures of fixed validation images and the module's outputs for them, as PNG files and in TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from pti.data.dataset import TifDataset
 from pti.drawing.figures import Comparison, draw_comparison, draw_curves
+from pti.modules.protocols import Autoencoder, reconstruct
 from pti.train.callbacks.loop_state import batches_done
 from pti.train.callbacks.metrics_csv import read_metrics
 
 
 @runtime_checkable
-class Depicts(Protocol):
-    """A module that says itself what its pictures show."""
+class ExampleModule(Protocol):
+    """A module that chooses the content of its pictures."""
 
     def example_pictures(self, batch: dict[str, Any]) -> dict[str, Comparison]:
-        """Comparisons by name, ``examples`` among them, for a collated batch on the module's device."""
+        """Return comparisons by name, including ``examples``, for a collated batch on the module's device."""
         ...
 
 
 class Pictures(Callback):
-    """Shows the same validation images, of different patients, every few epochs and at the end.
+    """Draw the same validation images, of different patients, every few epochs and at the end.
 
-    Writes ``images/epoch=….png``, further ones as ``images/WHAT_epoch=….png``, and ``images/curves.png``. A
-    module either has ``example_pictures(batch)``, or ``reconstruct(raw)`` from and to raw images.
+    Writes ``images/epoch=….png``, further comparisons as ``images/NAME_epoch=….png``, and
+    ``images/curves.png``. The module is an `ExampleModule`, or an `Autoencoder` whose reconstructions are
+    drawn.
 
     Args:
-        every_n_epochs: how often; the last epoch always.
-        images: how many images.
+        every_n_epochs: interval in epochs; the last epoch is always drawn.
+        images: number of images.
     """
 
     def __init__(self, every_n_epochs: int = 10, images: int = 4) -> None:
@@ -42,21 +44,24 @@ class Pictures(Callback):
         self._batch: dict[str, Any] | None = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws them when it is time."""
-        epoch = trainer.current_epoch + 1
-        wanted = epoch % self.every_n_epochs == 0 or epoch in (1, trainer.max_epochs)
-        if wanted and trainer.is_global_zero and not trainer.sanity_checking:
-            self._draw(trainer, pl_module, f"epoch={epoch:04d}")
+        """Draw the pictures if this epoch is due; the first epoch is."""
+        if not trainer.sanity_checking and (trainer.current_epoch == 0 or self._is_due(trainer)):
+            self._draw(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keeps the curves up to date."""
-        epoch, path = trainer.current_epoch + 1, Path(trainer.default_root_dir) / "metrics.csv"
-        wanted = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
-        if wanted and trainer.is_global_zero and path.is_file():
-            draw_curves(read_metrics(path), Path(trainer.default_root_dir) / "images" / "curves.png")
+        """Update the curves if this epoch is due."""
+        folder = Path(trainer.default_root_dir)
+        if self._is_due(trainer) and trainer.is_global_zero and (folder / "metrics.csv").is_file():
+            draw_curves(read_metrics(folder / "metrics.csv"), folder / "images" / "curves.png")
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        epoch = trainer.current_epoch + 1
+        return epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
 
     @torch.no_grad()
-    def _draw(self, trainer: Trainer, module: LightningModule, name: str) -> None:
+    def _draw(self, trainer: Trainer, module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
         if self._batch is None:
             self._batch = example_batch(trainer, self.images)
         if not self._batch:
@@ -66,30 +71,25 @@ class Pictures(Callback):
         with trainer.precision_plugin.forward_context():
             comparisons = (
                 module.example_pictures(batch)
-                if isinstance(module, Depicts)
+                if isinstance(module, ExampleModule)
                 else _reconstructions(module, batch)
             )
-        for what, comparison in comparisons.items():
-            self._write(trainer, name if what == "examples" else f"{what}_{name}", what, comparison)
-
-    @staticmethod
-    def _write(trainer: Trainer, name: str, what: str, comparison: Comparison) -> None:
-        picture = draw_comparison(comparison)
-        path = Path(trainer.default_root_dir) / "images" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                step = batches_done(trainer) - 1
-                logger.experiment.add_image(f"val/{what}", np.asarray(picture), step, dataformats="HWC")
+        folder, epoch = Path(trainer.default_root_dir) / "images", trainer.current_epoch + 1
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, comparison in comparisons.items():
+            picture = draw_comparison(comparison)
+            picture.save(folder / f"{'' if name == 'examples' else name + '_'}epoch={epoch:04d}.png")
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    step = batches_done(trainer) - 1
+                    logger.experiment.add_image(f"val/{name}", np.asarray(picture), step, dataformats="HWC")
 
 
 def example_batch(trainer: Trainer, count: int) -> dict[str, Any]:
-    """``count`` images evenly_spaced spread over the validation set, of different patients where it has them."""
+    """Return ``count`` images spread evenly over the validation set, of different patients where possible."""
     loaders = trainer.val_dataloaders
-    dataset = getattr(
-        loaders[0] if isinstance(loaders, (list, tuple)) and loaders else loaders, "dataset", None
-    )
+    loader = loaders[0] if isinstance(loaders, (list, tuple)) and loaders else loaders
+    dataset = getattr(loader, "dataset", None)
     if not isinstance(dataset, TifDataset):
         return {}
     first_of_patient: dict[str, int] = {}
@@ -102,13 +102,12 @@ def example_batch(trainer: Trainer, count: int) -> dict[str, Any]:
 
 
 def _reconstructions(module: LightningModule, batch: dict[str, Any]) -> dict[str, Comparison]:
-    reconstruct = getattr(module, "reconstruct", None)
-    if reconstruct is None or "image" not in batch:
+    if not isinstance(module, Autoencoder) or "image" not in batch:
         return {}
     raw = batch["image"]
     columns = {
         title: images.float().squeeze(1).cpu().numpy()
-        for title, images in (("original", raw), ("reconstruction", reconstruct(raw)))
+        for title, images in (("original", raw), ("reconstruction", reconstruct(module, raw)))
     }
     captions = [str(name) for name in batch.get("name", range(len(raw)))]
     return {"examples": Comparison(columns, captions, difference=("original", "reconstruction"))}

@@ -1,4 +1,4 @@
-"""The random generators of all ranks: seeded, kept apart from validation, saved and restored."""
+"""Random generators of all ranks: seeding, separation from validation, saving and restoring."""
 
 from __future__ import annotations
 
@@ -9,82 +9,85 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from pti.train.callbacks.agreement import RankConsensus
+from pti.train.callbacks.consensus import RankConsensus
 
-_VALIDATION = 1_000_003  # any constant that sets validation's stream apart from training's
+_VALIDATION_OFFSET = 1_000_003  # an arbitrary constant that separates the seeds of validation and training
 
 
 class Randomness(Callback):
-    """Makes training's random draws a function of seed, rank and step alone, whatever happens in between.
+    """Make the random draws of training depend on seed, rank and step alone.
 
-    Validation and the start of an epoch draw from generators of their own: the draws of training go on where
-    the last batch left them, and every validation sees the same draws. So validating more often, or resuming,
-    changes no weight.
+    Validation and the start of an epoch use separate generator states: training continues with the state that
+    its last batch left, and every validation starts from the same state. Validating more often, or resuming,
+    therefore changes no weight.
+
+    Args:
+        seed: seed of the run; each rank adds its number.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._agreement = RankConsensus()
-        self._kept: dict[str, Any] | None = None
+        self._consensus = RankConsensus()
+        self._training_state: dict[str, Any] | None = None  # set while something else than training draws
         self._to_restore: list[dict[str, Any]] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Opens the channel between the ranks."""
-        self._agreement.open()
+        """Connect the ranks."""
+        self._consensus.open()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Seeds each rank differently, or goes on where the checkpoint stood."""
+        """Seed each rank differently, or restore the state of the checkpoint."""
         rank = trainer.global_rank
         if self._to_restore is not None and rank < len(self._to_restore):
-            self._kept = self._to_restore[rank]
+            self._training_state = self._to_restore[rank]
         else:
             seed_generators(self.seed + rank)
-            self._kept = capture_generators()
+            self._training_state = capture_generators()
         self._to_restore = None
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Goes on with training's draws after something else came in between."""
-        if self._kept is not None:
-            restore_generators(self._kept)
-            self._kept = None
+        """Restore the state of training after other draws."""
+        if self._training_state is not None:
+            restore_generators(self._training_state)
+            self._training_state = None
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Every validation starts from the same state."""
-        self._keep()
-        seed_generators(self.seed + _VALIDATION + trainer.global_rank)
+        """Start every validation from the same state."""
+        self._capture()
+        seed_generators(self.seed + _VALIDATION_OFFSET + trainer.global_rank)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What follows (loaders, other callbacks) may draw too."""
-        self._keep()
+        """Capture the state before loaders and other callbacks draw."""
+        self._capture()
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Saves the generators of all ranks."""
-        checkpoint["rng"] = self._agreement.gather(self._kept or capture_generators())
+        """Save the states of all ranks."""
+        checkpoint["rng"] = self._consensus.gather(self._training_state or capture_generators())
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Notes what ``on_train_start`` restores."""
+        """Keep the saved states for ``on_train_start``."""
         self._to_restore = checkpoint.get("rng")
 
-    def _keep(self) -> None:
-        if self._kept is None:
-            self._kept = capture_generators()
+    def _capture(self) -> None:
+        if self._training_state is None:
+            self._training_state = capture_generators()
 
 
 def seed_generators(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's generators, those of the accelerator included."""
+    """Seed the generators of Python, NumPy and torch, including that of the accelerator."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002  (libraries draw from the global generator)
     torch.manual_seed(seed)
 
 
 def capture_generators() -> dict[str, Any]:
-    """The state of all global generators of this process, in plain containers and tensors."""
+    """Return the state of this process's global generators as plain containers and tensors."""
     kind, key, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
         "python": random.getstate(),
@@ -95,7 +98,7 @@ def capture_generators() -> dict[str, Any]:
 
 
 def restore_generators(state: dict[str, Any]) -> None:
-    """Set the global generators of this process to a captured state."""
+    """Set this process's global generators to a captured state."""
     version, words, gauss_next = state["python"]
     random.setstate((version, tuple(words), gauss_next))
     kind, key, *rest = state["numpy"]

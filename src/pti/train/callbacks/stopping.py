@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: noted, then obeyed between two batches."""
+"""SIGTERM and Ctrl-C: recorded when they arrive, obeyed between two batches."""
 
 from __future__ import annotations
 
@@ -10,47 +10,49 @@ from types import FrameType, TracebackType
 from typing import Any
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_WORKER_GRACE = 25.0  # seconds that a loader worker outlives a SIGTERM, so that its batch can be finished
+_WORKER_GRACE = 25.0  # seconds that a loader worker survives a SIGTERM, so that the batch can be finished
 
 
-class Interrupted(Exception):
-    """Training was stopped by a signal; ``exit_code`` is the shell's 128 + signal (130, 143)."""
+class Interrupted(Exception):  # noqa: N818  (control flow, not an error)
+    """A signal stopped training; ``exit_code`` is 128 + signal as in a shell (130, 143)."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
-        self.signum = signum
         self.exit_code = 128 + signum
 
 
 class StopSignals:
-    """A context in which a signal raises :class:`Interrupted` at once, or, after ``hold()``, is only noted.
+    """Context in which a signal raises `Interrupted` at once or, after ``hold()``, is only recorded.
 
-    While signals are held, a second Ctrl-C ends the process on the spot. Loader workers, which inherit the
-    handlers, leave both signals to the training process.
+    While signals are held, a second Ctrl-C ends the process immediately. Loader workers inherit the handlers;
+    they leave both signals to the training process.
+
+    Attributes:
+        received: the recorded signal; 0 if none.
     """
 
     def __init__(self) -> None:
         self.received = 0
         self._held = False
         self._owner = os.getpid()
-        self._before: dict[int, Any] = {}
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
         self._owner = os.getpid()
         if threading.current_thread() is threading.main_thread():
-            self._before = {signum: signal.getsignal(signum) for signum in _SIGNALS}
+            self._previous = {signum: signal.getsignal(signum) for signum in _SIGNALS}
             self._install()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for signum, handler in self._before.items():
+        for signum, handler in self._previous.items():
             signal.signal(signum, handler)
-        self._before = {}
+        self._previous = {}
 
     def hold(self) -> None:
-        """From here on signals are noted in ``received``. Repeat it after someone else took the handlers."""
+        """Record signals from now on; call it again after a library has replaced the handlers."""
         self._held = True
-        if self._before:
+        if self._previous:
             self._install()
 
     def _install(self) -> None:
@@ -68,7 +70,7 @@ class StopSignals:
             os._exit(128 + signum)
         elif not self.received:
             self.received = signum
-            # print() could be interrupted by this very handler while it holds the stream's lock.
+            # This handler could interrupt print() while it holds the lock of the stream.
             os.write(2, b"\nStopping after this batch, with a checkpoint; Ctrl-C again stops at once.\n")
 
     @staticmethod

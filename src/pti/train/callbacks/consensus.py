@@ -12,16 +12,17 @@ _TIMEOUT = timedelta(minutes=30)
 
 
 class RankConsensus:
-    """Small collectives on the CPU: they never wait for the accelerator, and cost nothing with one process.
+    """Exchange small values between ranks on the CPU, so that no rank waits for an accelerator.
 
-    Every method but ``world_size`` is collective: all ranks call it, in the same order.
+    Every method except ``world_size`` is collective: all ranks must call it, in the same order. With one
+    process the methods return at once.
     """
 
     def __init__(self) -> None:
         self._group: Any = None  # None: the default group
 
     def open(self) -> None:
-        """Call once the process group exists and before anything else."""
+        """Create the CPU process group; call this first, once the default group exists."""
         if self.world_size > 1 and distributed.get_backend() != "gloo":
             self._group = distributed.new_group(backend="gloo", timeout=_TIMEOUT)
 
@@ -32,7 +33,7 @@ class RankConsensus:
         return distributed.get_world_size() if initialized else 1
 
     def maximum(self, *values: float) -> list[float]:
-        """The largest of each value over the ranks."""
+        """Return the maximum over the ranks of each value."""
         if self.world_size == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64)
@@ -40,11 +41,11 @@ class RankConsensus:
         return tensor.tolist()
 
     def minimum(self, value: float) -> float:
-        """The smallest value over the ranks."""
+        """Return the minimum of a value over the ranks."""
         return -self.maximum(-value)[0]
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, in the order of the ranks."""
+        """Return the values of all ranks, in rank order."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size

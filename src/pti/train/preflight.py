@@ -1,0 +1,53 @@
+"""Checks of the composed configuration before anything heavy is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pti.cli.preflight import require_folder
+from pti.common.conf_dir import CONF_DIR
+from pti.common.errors import UsageError
+from pti.runs.locate import resolve
+
+_LOGGER_PACKAGES = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
+
+
+def check_config(config: Any) -> None:
+    """Refuse settings that are bound to fail.
+
+    Args:
+        config: ``conf/train.yaml``, composed.
+
+    Raises:
+        UsageError: no experiment, a key that belongs to the model, a missing package, folder or checkpoint.
+    """
+    if "_target_" not in (config.get("model") or {}):
+        experiments = ", ".join(sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml")))
+        raise UsageError(f"experiment is not set: expected experiment=NAME, one of {experiments}.")
+    for key in ("gradient_clip_val", "accumulate_grad_batches"):
+        if config.trainer.get(key) not in (None, 1):
+            raise UsageError(
+                f"trainer.{key}={config.trainer[key]}: Lightning does not support this for a model with two "
+                f"optimizers. Set model.{key} instead."
+            )
+    for logger in (config.get("logger") or {}).values():
+        package = _LOGGER_PACKAGES.get(str((logger or {}).get("_target_", "")).split(".")[-1])
+        if package and importlib.util.find_spec(package) is None:
+            raise UsageError(f"This logger needs the package {package}: pip install {package}")
+    if config.data.get("generate") is None:
+        require_folder("data.root", config.data.get("root"))
+    if config.get("autoencoder_ckpt") is not None and config.get("ckpt_path") is None:
+        resolve(str(config.autoencoder_ckpt))
+
+
+def to_overrides(values: Mapping[str, str | Path]) -> list[str]:
+    """Format overrides for Hydra's command line; paths are quoted and escaped."""
+    return [f"{key}={_quote(value) if isinstance(value, Path) else value}" for key, value in values.items()]
+
+
+def _quote(path: Path) -> str:
+    text = str(path).replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
+    return f"'{text}'"
