@@ -24,8 +24,9 @@ from pti.sweep.record import JobResult, PlannedJob, Sweep, data_state, load_swee
 SCRIPT = """
 import signal, sys
 from pathlib import Path
-from pti.cli import command, overrides
-command.CONF_DIR = overrides.CONF_DIR = Path(sys.argv.pop(1))
+from pti.cli import command
+from pti.common import conf_dir
+conf_dir.CONF_DIR = Path(sys.argv.pop(1))
 sys.path.insert(0, sys.argv.pop(1))
 from sweep.test_sweep import toy
 command.command("toy")(toy)()
@@ -75,8 +76,7 @@ def run(tmp_path, monkeypatch, capsys):
     )
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.tif").write_text("image")
-    monkeypatch.setattr("pti.cli.command.CONF_DIR", conf)
-    monkeypatch.setattr("pti.cli.overrides.CONF_DIR", conf)
+    monkeypatch.setattr("pti.common.conf_dir.CONF_DIR", conf)
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str, code: int = 0) -> Done:

@@ -1,0 +1,1 @@
+"""Command-line handling that every command goes through."""

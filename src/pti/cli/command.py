@@ -17,8 +17,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from pti.cli.multirun import finish_sweep, interrupted_sweep, open_sweep, run_job, sweep_overrides
-from pti.cli.overrides import check_command_line, options_first
-from pti.common.conf_dir import CONF_DIR
+from pti.cli.options import options_first
+from pti.cli.overrides import check_command_line
+from pti.common import conf_dir
 from pti.common.errors import DataError, UsageError
 from pti.sweep.plan import exclusive
 from pti.sweep.record import Sweep
@@ -100,7 +101,7 @@ def _run_hydra(name: str, job: Callable[[DictConfig], None], extra: list[str]) -
     try:
         # Named after the verb, as Hydra derives the job's name from the module of the function it runs.
         job.__module__ = f"pti.{name}"
-        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=name)(job)()
+        hydra.main(version_base="1.3", config_path=str(conf_dir.CONF_DIR), config_name=name)(job)()
     finally:
         sys.argv = arguments
 

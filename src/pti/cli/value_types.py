@@ -1,44 +1,31 @@
-"""Whether a value on the command line is of the type that the configuration's default has."""
+"""Comparison of a value's type on the command line with the type of the default."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig
-
-_ANY_TEXT = ("auto", "???")  # defaults that stand for values of other types too
+_ANY_TYPE = ("auto", "???")  # defaults that stand for values of other types too
 
 
-def raw_value(config: DictConfig, key: str) -> Any:
-    """The value as it stands, without resolving interpolations; None when it is absent or missing."""
-    node: Any = config
+def raw_value(config: Any, key: str) -> Any:
+    """Return the value of a dotted key in nested dicts, interpolations unresolved; None if it is absent."""
     for part in key.split("."):
-        if (
-            not isinstance(node, DictConfig)
-            or node._is_none()
-            or node._is_missing()
-            or node._is_interpolation()
-        ):
-            return None
-        node = node._get_node(part)
-    if isinstance(node, (DictConfig, ListConfig)):
-        return None if node._is_none() or node._is_missing() or node._is_interpolation() else node
-    return None if node is None else node._value()
+        config = config.get(part) if isinstance(config, Mapping) else None
+    return None if config == "???" else config
 
 
-def expected_type(old: Any, new: Any) -> str | None:
-    """What was expected, if ``new`` can't stand where ``old`` stood; None if it can."""
-    if old is None or new is None or (isinstance(new, str) and new.startswith("${")):
+def expected_type(default: Any, value: Any) -> str | None:
+    """Describe the expected type if ``value`` cannot replace ``default``; None if it can."""
+    if default is None or value is None or (isinstance(value, str) and value.startswith("${")):
         return None
-    if isinstance(old, str):
-        free = old in _ANY_TEXT or old.startswith("${")
-        return "text" if not free and isinstance(new, (DictConfig, ListConfig)) else None
-    if isinstance(old, bool):
-        return None if isinstance(new, bool) else "true or false"
-    if isinstance(old, int):
-        return None if isinstance(new, int) and not isinstance(new, bool) else "a whole number"
-    if isinstance(old, float):
-        return None if isinstance(new, (int, float)) and not isinstance(new, bool) else "a number"
-    if isinstance(old, ListConfig):
-        return None if isinstance(new, ListConfig) else "a list, [a,b,c]"
-    if isinstance(old, DictConfig):
-        return None if isinstance(new, DictConfig) else "a group of keys"
-    return None
+    if isinstance(default, str):
+        free = default in _ANY_TYPE or default.startswith("${")
+        return "text" if not free and isinstance(value, (dict, list)) else None
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(default, int):
+        return None if isinstance(value, int) and not isinstance(value, bool) else "a whole number"
+    if isinstance(default, float):
+        return None if isinstance(value, (int, float)) and not isinstance(value, bool) else "a number"
+    if isinstance(default, list):
+        return None if isinstance(value, list) else "a list, [a,b,c]"
+    return None if isinstance(value, dict) else "a group of keys"

@@ -1,0 +1,26 @@
+"""Hydra's command-line options, separated from the overrides."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+
+
+def parse_options(arguments: Sequence[str]) -> Namespace:
+    """Parse Hydra's options (``--cfg job``, ``-m``), in any order, and collect the rest as ``overrides``."""
+    parser = ArgumentParser(add_help=False)
+    parser.add_argument("overrides", nargs="*")
+    for names in (["--help", "-h"], ["--run", "-r"], ["--multirun", "-m"], ["--shell-completion", "-sc"]):
+        parser.add_argument(*names, action="store_true")
+    for name in ("--hydra-help", "--version", "--resolve"):
+        parser.add_argument(name, action="store_true")
+    for names in (["--cfg", "-c"], ["--package", "-p"], ["--config-path", "-cp"], ["--config-name", "-cn"]):
+        parser.add_argument(*names)
+    parser.add_argument("--config-dir", "-cd")
+    parser.add_argument("--experimental-rerun")
+    parser.add_argument("--info", "-i", nargs="?", const="all")
+    return parser.parse_intermixed_args(list(arguments))
+
+
+def options_first(arguments: Sequence[str]) -> list[str]:
+    """Move the options before the overrides, which Hydra accepts only as one uninterrupted sequence."""
+    overrides = parse_options(arguments).overrides
+    return [*(text for text in arguments if text not in overrides), *overrides]
