@@ -79,7 +79,7 @@ def split_patients(patients: Iterable[str], seed: int, fractions: Fractions) -> 
     return splits
 
 
-def share_out(fractions: Fractions, extra_roots: Collection[str]) -> Fractions:
+def fractions_of_root(fractions: Fractions, extra_roots: Collection[str]) -> Fractions:
     """Return the fractions for a root from which some splits take no patients.
 
     Args:

@@ -11,7 +11,7 @@ from pti.common.errors import DataError
 from pti.data.dataset import Sample
 from pti.data.image_cache import FileImages
 from pti.data.layouts import Layout, Pair, abbreviate, require_inside
-from pti.data.patient_split import Fractions, share_out, splits_of
+from pti.data.patient_split import Fractions, fractions_of_root, splits_of
 
 Item = TypeVar("Item")
 
@@ -83,7 +83,7 @@ def open_folders(
             name lacks a patient, or there are fewer patients than splits.
     """
     pairs = _list_pairs(root, layout)
-    folders = [Folder(root, pairs, splits_of(pairs, split_seed, share_out(fractions, extra_roots)))]
+    folders = [Folder(root, pairs, splits_of(pairs, split_seed, fractions_of_root(fractions, extra_roots)))]
     for split, extra in extra_roots.items():
         pairs = [replace(pair, split=split) for pair in _list_pairs(extra, layout)]
         folders.append(Folder(extra, pairs, splits_of(pairs, split_seed, fractions)))

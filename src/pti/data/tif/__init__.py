@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 import tifffile
 
-from pti.data.tif.checks import CODECS, DEFLATE, MM_PER_UNIT, NO_COMPRESSION, check
+from pti.data.tif.checks import DEFLATE, MM_PER_UNIT, NO_COMPRESSION, check
 from pti.data.tif.directory import COPY, RESAVE, Directory, Tag, TifError, read_directory
 
 __all__ = ["TifError", "TifHeader", "TifImage", "inspect", "read", "write"]
@@ -32,16 +32,12 @@ class TifHeader:
         shape: (H, W) in pixels.
         dtype: Stored data type, in native byte order.
         pixel_mm: Edge of a pixel in millimetres; None without a resolution tag.
-        compression: Name of the compression scheme; ``none`` without compression.
-        size_bytes: Size of the file.
     """
 
     path: Path
     shape: tuple[int, int]
     dtype: np.dtype
     pixel_mm: float | None
-    compression: str
-    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -145,8 +141,6 @@ def _header(directory: Directory) -> TifHeader:
         shape=directory.shape,
         dtype=directory.dtype.newbyteorder("="),
         pixel_mm=mm / per_unit if mm and per_unit else None,
-        compression=CODECS.get(directory.first(Tag.COMPRESSION, NO_COMPRESSION), "unknown"),
-        size_bytes=directory.file_bytes,
     )
 
 

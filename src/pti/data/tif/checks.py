@@ -2,6 +2,8 @@
 
 from importlib.util import find_spec
 
+from tifffile import COMPRESSION
+
 from pti.data.tif.directory import COPY, RESAVE, Directory, Tag, TifError
 
 MAX_SIZE = 4096
@@ -14,9 +16,6 @@ STORED_DTYPES = ("float32", "float64", "uint8", "uint16", "int16")
 """All except float64 fit into float32 without loss; its rounding errors are below any scanner's noise."""
 
 NO_COMPRESSION, DEFLATE = 1, (8, 32946)
-CODECS = {1: "none", 5: "LZW", 32773: "PackBits", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA"}
-CODECS |= dict.fromkeys((2, 3, 4), "CCITT") | dict.fromkeys((6, 7), "JPEG")
-CODECS |= dict.fromkeys(DEFLATE, "deflate") | {50000: "ZSTD"}
 MM_PER_UNIT = {2: 25.4, 3: 10.0}
 """Millimetres per resolution unit: inch and centimetre."""
 
@@ -68,7 +67,8 @@ def _check_codec(directory: Directory) -> None:
     predictor = directory.first(Tag.PREDICTOR, 1)
     built_in = compression in (NO_COMPRESSION, *DEFLATE) and predictor != _FLOAT_PREDICTOR
     if not built_in and find_spec("imagecodecs") is None:
-        name = CODECS.get(compression, f"scheme {compression}")
+        names = {codec.value: codec.name for codec in COMPRESSION}
+        name = names.get(compression, f"scheme {compression}")
         name += f" and predictor {predictor}" if predictor != 1 else ""
         what = f"is compressed with {name}, which needs the package imagecodecs"
         raise TifError(directory.path, "codec", what, "pip install 'pti[codecs]', or save it uncompressed.")
