@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pti.data.layouts import SPLITS, Layout
+from pti.data.layouts import Layout
+from pti.data.patient_split import fractions_of_root
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,4 @@ class DataSource:
 
     def root_fractions(self) -> tuple[float, float, float]:
         """Split fractions within the root: splits with a separate folder get 0, the others share the rest."""
-        kept = [
-            0.0 if split in self.split_roots else part
-            for split, part in zip(SPLITS, self.fractions, strict=True)
-        ]
-        train, val, test = (part / (sum(kept) or 1.0) for part in kept) if self.split_roots else kept
-        return train, val, test
+        return fractions_of_root(self.fractions, self.split_roots)
