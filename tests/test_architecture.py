@@ -25,7 +25,7 @@ COMMAND_LEVEL = len(LEVELS)
 ENTRIES = ("__init__", "__main__")  # of the package itself: above everything, imported lazily
 
 CONFIGURATION_LIBRARIES = {"hydra", "omegaconf"}
-MAY_USE_CONFIGURATION = ("cli/", "runs/checkpoint.py", "train/run.py", "train/rank.py")
+MAY_USE_CONFIGURATION = ("cli/", "runs/checkpoint.py", "train/run.py")
 MAY_USE_LIGHTNING = ("modules/", "train/", "benchmark/", "runs/checkpoint.py")
 HEAVY = {"torch", "lightning", "monai", "numpy", "scipy", "matplotlib", "tifffile"}
 
