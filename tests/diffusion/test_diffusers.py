@@ -52,7 +52,7 @@ def _compare(scheduler: Any, path: Any, sampler: samplers.Sampler, steps: int, *
 @pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize(
     ("target", "zero_terminal_snr"),
-    [*((target, False) for target in ScaledLinear.targets), ("v", True), ("sample", True)],
+    [*((target, False) for target in ScaledLinear.prediction_types), ("v", True), ("sample", True)],
 )
 def test_ddim_and_ddpm(target: str, steps: int, zero_terminal_snr: bool) -> None:
     path = ScaledLinear(target, zero_terminal_snr=zero_terminal_snr, spacing="even")
@@ -77,7 +77,7 @@ def test_ddim_with_eta(steps: int) -> None:
 
 
 @pytest.mark.parametrize("steps", STEPS)
-@pytest.mark.parametrize("target", ScaledLinear.targets)
+@pytest.mark.parametrize("target", ScaledLinear.prediction_types)
 def test_dpm_solver(target: str, steps: int) -> None:
     settings = {**BETAS, "prediction_type": {"v": "v_prediction"}.get(target, target)}
     scheduler = DPMSolverMultistepScheduler(**settings, final_sigmas_type="zero")

@@ -195,7 +195,7 @@ def test_a_start_with_signal_shifts_the_mean() -> None:
         return _moments(Case(path, sampler, 1000, truth).papers(Impulses(1003)))[0] - truth.mean
 
     at = ScaledLinear().coefficients(torch.ones((), dtype=torch.float64))
-    a, s = float(at.target), float(at.noise)
+    a, s = float(at.x0), float(at.noise)
     theory = -a * truth.mean * truth.std / math.hypot(a * truth.std, s)  # the flow keeps quantiles
     assert abs(theory + 0.012 * truth.mean * truth.std) < 1e-4
     assert abs(shift(ScaledLinear(), "heun") - theory) < 1e-4
@@ -215,7 +215,7 @@ def test_ddpm_on_a_brownian_bridge_is_i2sb(monkeypatch) -> None:
     x, clock = np.full(200, SOURCE), np.sin(np.pi / 2 * np.linspace(1, 0, 11)) ** 2
     denoise = exact_denoiser(path, truth, SOURCE)
     for i, (t, r) in enumerate(itertools.pairwise(clock)):
-        target = denoise(torch.from_numpy(x), 1 - i / 10).target.numpy()
+        target = denoise(torch.from_numpy(x), 1 - i / 10).x0.numpy()
         x = r / t * x + (1 - r / t) * target
         if r > 0:
             x = x + 0.5 * np.sqrt(r * (t - r) / t) * draw()

@@ -40,15 +40,15 @@ def test_guided_evaluates_once() -> None:
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_guidance_means_the_same_for_every_network_target(name: str) -> None:
+def test_guidance_means_the_same_for_every_prediction_type(name: str) -> None:
     path = PATHS[name]
     t = path.sampling_times(10)[3]
     x, given, without, source = torch.randn(
         4, 5, 2, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
     guided_output = path.estimate(without + 2.5 * (given - without), x, t, source)
-    estimates = [path.estimate(output, x, t, source).target for output in (without, given)]
-    torch.testing.assert_close(guided_output.target, estimates[0] + 2.5 * (estimates[1] - estimates[0]))
+    estimates = [path.estimate(output, x, t, source).x0 for output in (without, given)]
+    torch.testing.assert_close(guided_output.x0, estimates[0] + 2.5 * (estimates[1] - estimates[0]))
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 2.0])

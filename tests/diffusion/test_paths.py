@@ -52,18 +52,16 @@ def _all_times(path: DiffusionPath) -> Tensor:
 
 
 def _latents(times: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
-    """Target, noise, source; (B, 2, 3, 3)."""
+    """x0, noise, source; (B, 2, 3, 3)."""
     generator = torch.Generator().manual_seed(0)
-    target, noise, source = (
-        torch.randn(len(times), 2, 3, 3, generator=generator).to(dtype) for _ in range(3)
-    )
-    return target, noise, source
+    x0, noise, source = (torch.randn(len(times), 2, 3, 3, generator=generator).to(dtype) for _ in range(3))
+    return x0, noise, source
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_coefficients_are_the_papers(name: str) -> None:
     at = EXAMPLES[name].coefficients(torch.arange(1001, dtype=torch.float64) / 1000)
-    found = torch.stack([at.target, at.source, at.noise], dim=1)
+    found = torch.stack([at.x0, at.source, at.noise], dim=1)
     assert found.dtype == torch.float64
     np.testing.assert_allclose(found, COEFFICIENTS[name], rtol=1e-9, atol=1e-11)
 
@@ -71,11 +69,11 @@ def test_coefficients_are_the_papers(name: str) -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_ends_are_exact(name: str) -> None:
     at = EXAMPLES[name].coefficients(torch.tensor([0.0, 1.0], dtype=torch.float64))
-    assert (at.target[0], at.source[0], at.noise[0]) == (1, 0, 0)
+    assert (at.x0[0], at.source[0], at.noise[0]) == (1, 0, 0)
     if "ScaledLinear" not in name and name != "Cosine":
-        assert at.target[1] == 0
+        assert at.x0[1] == 0
     if "zero-snr" in name:
-        assert at.target[1] == 0
+        assert at.x0[1] == 0
         assert at.noise[1] == 1
     if name == "BrownianBridge":
         assert at.source[1] == 1
@@ -86,11 +84,10 @@ def test_ends_are_exact(name: str) -> None:
 def test_there_and_back(name: str) -> None:
     path = PATHS[name]
     t = _all_times(path)
-    target, noise, source = _latents(t)
-    x_t = path.interpolate(target, noise, t, source)
-    output = path.network_target(target, noise, t, source)
-    estimate = path.estimate(output, x_t, t, source)
-    torch.testing.assert_close(estimate.target, target, rtol=0, atol=1e-12)
+    x0, noise, source = _latents(t)
+    pair = path.training_pair(x0, noise, t, source)
+    estimate = path.estimate(pair.target, pair.x_t, t, source)
+    torch.testing.assert_close(estimate.x0, x0, rtol=0, atol=1e-12)
     lost = path.coefficients(t).noise == 0
     torch.testing.assert_close(estimate.noise[~lost], noise[~lost], rtol=0, atol=1e-10)
     # Where x_t holds no noise, the estimate is either exact (the output shows it) or the mean, 0.
@@ -104,18 +101,17 @@ def test_estimates_are_well_conditioned(name: str, dtype: torch.dtype) -> None:
     """Rounding the latents and the output moves the estimates no more than the question itself asks."""
     path = PATHS[name]
     t = _all_times(path)
-    target, noise, source = _latents(t, dtype)
-    x_t = path.interpolate(target, noise, t, source)
-    output = path.network_target(target, noise, t, source)
-    estimate = path.estimate(output, x_t, t, source)
-    assert x_t.dtype == output.dtype == estimate.target.dtype == estimate.noise.dtype == dtype
+    x0, noise, source = _latents(t, dtype)
+    pair = path.training_pair(x0, noise, t, source)
+    estimate = path.estimate(pair.target, pair.x_t, t, source)
+    assert pair.x_t.dtype == pair.target.dtype == estimate.x0.dtype == estimate.noise.dtype == dtype
     back, at = path.parameterization(t), path.coefficients(t)
-    gain = 4 * (1 + back.target[0].abs() + back.target[1].abs()) * torch.finfo(dtype).eps
-    error = (estimate.target.double() - target.double()).flatten(1)
+    gain = 4 * (1 + back.x0[0].abs() + back.x0[1].abs()) * torch.finfo(dtype).eps
+    error = (estimate.x0.double() - x0.double()).flatten(1)
     assert (error.square().mean(1).sqrt() <= gain * 3).all()
     assert estimate.noise.isfinite().all()
     if not name.endswith("sample"):
-        # No target but ``sample`` divides by the noise that is left, down to the last step before t = 0.
+        # No prediction type but ``sample`` divides by the noise that is left, down to the last step before t = 0.
         inside = at.noise > 0
         gain = 4 * (1 + back.noise[0].abs() + back.noise[1].abs()) * torch.finfo(dtype).eps
         error = (estimate.noise.double() - noise.double()).flatten(1).square().mean(1).sqrt()
@@ -126,13 +122,13 @@ def test_estimates_are_well_conditioned(name: str, dtype: torch.dtype) -> None:
 def test_one_time_for_all_is_the_same_as_one_each(name: str) -> None:
     path = PATHS[name]
     t = path.sampling_times(7)
-    target, noise, source = _latents(t)
-    together = path.interpolate(target, noise, t, source), path.network_target(target, noise, t, source)
+    x0, noise, source = _latents(t)
+    together = path.training_pair(x0, noise, t, source)
     for i, time in enumerate(t):
-        alone = [part[i : i + 1] for part in (target, noise, source)]
-        x_t = path.interpolate(alone[0], alone[1], time, alone[2])
-        assert torch.equal(x_t, together[0][i : i + 1])
-        assert torch.equal(path.network_target(alone[0], alone[1], time, alone[2]), together[1][i : i + 1])
+        alone = path.training_pair(x0[i : i + 1], noise[i : i + 1], time, source[i : i + 1])
+        assert torch.equal(alone.x_t, together.x_t[i : i + 1])
+        assert torch.equal(alone.target, together.target[i : i + 1])
+        assert torch.equal(alone.timesteps, together.timesteps[i])
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -230,12 +226,12 @@ def test_min_snr_is_finite_everywhere(name: str) -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Cosine("epsilon"), "take v or sample"),
-        (lambda: ScaledLinear("epsilon", zero_terminal_snr=True), "take v or sample"),
+        (lambda: Cosine("epsilon"), "choose v or sample"),
+        (lambda: ScaledLinear("epsilon", zero_terminal_snr=True), "choose v or sample"),
         (lambda: ScaledLinear("velocity"), "epsilon, v, sample"),
         (lambda: ScaledLinear(spacing="karras"), "even or quadratic"),
         (lambda: RectifiedFlow("epsilon"), "velocity, sample"),
-        (lambda: RectifiedFlow("change"), "take velocity or sample"),
+        (lambda: RectifiedFlow("change"), "choose velocity or sample"),
         (lambda: RectifiedFlow(start="edente"), "noise or condition"),
         (lambda: RectifiedFlow(times="normal"), "uniform, logit_normal or quadratic"),
         (lambda: RectifiedFlow(spacing="odd"), "even or quadratic"),

@@ -79,45 +79,45 @@ class Gaussian:
 def signal_shares(path: DiffusionPath, times: Tensor) -> np.ndarray:
     """ᾱ = a² / (a² + s²) at the times; 0 at the start of a bridge, where a and s are 0."""
     at = path.coefficients(times)
-    a, s = at.target.numpy(), at.noise.numpy()
+    a, s = at.x0.numpy(), at.noise.numpy()
     return a**2 / np.where(a == 0, 1.0, a**2 + s**2)
 
 
 def start_from(path: DiffusionPath, w: np.ndarray, source: float) -> Tensor:
     """x at t = 1, of which w is given."""
     at = path.coefficients(torch.ones((), dtype=torch.float64))
-    return torch.from_numpy(w) * torch.hypot(at.target, at.noise) + at.source * source
+    return torch.from_numpy(w) * torch.hypot(at.x0, at.noise) + at.source * source
 
 
 def exact_denoiser(path: DiffusionPath, truth: Truth, source: float) -> Denoise:
     """The network of infinite capacity, through the path's own parameterization.
 
-    It answers with the mean of its target given x_t; the path turns the answer into an estimate.
+    It predicts the mean of its regression target given x_t; the path turns the prediction into an estimate.
     """
 
     def denoise(x: Tensor, time: float) -> Estimate:
         t, y = torch.tensor(time, dtype=torch.float64), torch.full_like(x, source)
         at = path.coefficients(t)
-        a, b, s = float(at.target), float(at.source), float(at.noise)
+        a, b, s = float(at.x0), float(at.source), float(at.noise)
         z, norm = x.numpy() - b * source, math.hypot(a, s) or 1.0
-        target = truth.posterior_mean(z / norm, (a / norm) ** 2)
-        noise = (z - a * target) / s if s else np.zeros_like(z)
-        output = path.network_target(torch.from_numpy(target), torch.from_numpy(noise), t, y)
+        x0 = truth.posterior_mean(z / norm, (a / norm) ** 2)
+        noise = (z - a * x0) / s if s else np.zeros_like(z)
+        output = path.training_pair(torch.from_numpy(x0), torch.from_numpy(noise), t, y).target
         return path.estimate(output, x, t, y)
 
     return denoise
 
 
-def _with_every_target(
-    name: str, build: Callable[..., DiffusionPath], targets: tuple[str, ...]
+def _with_every_prediction_type(
+    name: str, build: Callable[..., DiffusionPath], prediction_types: tuple[str, ...]
 ) -> dict[str, DiffusionPath]:
     found = {}
-    for target in targets:
+    for prediction_type in prediction_types:
         try:
-            found[f"{name}-{target}"] = build(target=target)
+            found[f"{name}-{prediction_type}"] = build(prediction_type=prediction_type)
         except ValueError:
             # Refused, see test_paths: where the end holds no signal; where there is no source.
-            assert target in ("epsilon", "change")
+            assert prediction_type in ("epsilon", "change")
     return found
 
 
@@ -140,10 +140,10 @@ def _all_paths() -> dict[str, DiffusionPath]:
     found = {}
     for name, build in sorted(builders.items()):
         kind = build.func if isinstance(build, partial) else build
-        found |= _with_every_target(name, build, kind.targets)  # type: ignore[attr-defined]
+        found |= _with_every_prediction_type(name, build, kind.prediction_types)  # type: ignore[attr-defined]
     return found
 
 
 PATHS = _all_paths()
 EXAMPLES = {name.rpartition("-")[0]: path for name, path in PATHS.items()}
-"""One target of each path."""
+"""One prediction type of each path."""

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pti.common.randomness import sample_generator
 from pti.diffusion.formulation import DiffusionPath
 from pti.modules import latent_diffusion
 from pti.modules.latent_diffusion import LatentDiffusion
-from pti.modules.latent_translation import LatentTranslation
+from pti.modules.latent_space import LatentSpace
 from pti.modules.tif_data import TifDataModule
 from pti.modules.translation import Translation
 from pti.runs.first_stage import embed_first_stage_config, load_first_stage_weights
@@ -82,9 +82,9 @@ def module_of(config: Any) -> Any:
     module = instantiate(plain["model"])
     if weights is not None:
         load_first_stage_weights(module, weights)
-    if isinstance(module, LatentTranslation):
-        module.scaling.scale.fill_(0.5)
-        module.scaling.shift.fill_(0.1)
+    if module.latent_space is not None:
+        module.latent_space.scaling.scale.fill_(0.5)
+        module.latent_space.scaling.shift.fill_(0.1)
     return module
 
 
@@ -99,15 +99,17 @@ def fill_zeros(module: Translation) -> None:
 
 
 def training_batch(data: TifDataModule, count: int = 4, epoch: int = 0) -> dict[str, Any]:
-    """The first pairs of the training side."""
+    """The first pairs of the training split."""
     return data.training_set().__getitems__([(epoch, index) for index in range(count)])
 
 
 def one_step(module: Translation, batch: dict[str, Any]) -> float:
-    """One step of plain gradient descent; the loss before it."""
+    """Take one step of plain gradient descent without a trainer, and return the loss before it."""
     module.zero_grad()
-    loss = module.training_loss(batch, torch.Generator().manual_seed(0))
-    loss.backward()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "optimizing", lambda network, batch_idx: nullcontext(torch.Tensor.backward))
+        patch.setattr(module, "log", lambda *given, **named: None)
+        loss = module.training_step(batch, 0)["loss"]
     with torch.no_grad():
         for parameter in module.network.parameters():
             if parameter.grad is not None:
@@ -129,19 +131,19 @@ def trained(config: Any, folder: Path) -> Path:
 
 
 @contextmanager
-def recorded_pairs(kind: type[LatentTranslation]) -> Iterator[list[tuple[list[str], torch.Tensor]]]:
-    """(names, scaled condition and target) of every training batch."""
+def recorded_pairs() -> Iterator[list[tuple[list[str], torch.Tensor]]]:
+    """Collect (names, scaled condition and target) of every training batch."""
     seen: list[tuple[list[str], torch.Tensor]] = []
-    original: Callable = kind.scaled_pair
+    original: Callable = LatentSpace.encode_pair
 
-    def scaled_pair(self: Any, batch: dict[str, Any], generator: Any) -> Any:
+    def encode_pair(self: Any, batch: dict[str, Any], generator: Any) -> Any:
         pair = original(self, batch, generator)
         if isinstance(generator, torch.Generator):  # validation has one for each sample
             seen.append((batch["name"], torch.stack(pair)))
         return pair
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kind, "scaled_pair", scaled_pair)
+        patch.setattr(LatentSpace, "encode_pair", encode_pair)
         yield seen
 
 

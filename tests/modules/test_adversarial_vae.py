@@ -217,7 +217,7 @@ def test_the_adaptive_weight_balances_the_gradients_at_the_last_layer():
     weight = last_layer_weight(module.autoencoder.decoder)
     assert weight.shape == (1, 4, 3, 3)
     norms = [torch.autograd.grad(x, weight, retain_graph=True)[0].norm() for x in (others, adversarial)]
-    torch.testing.assert_close(module._balance(others, adversarial), 0.5 * norms[0] / (norms[1] + 1e-4))
+    torch.testing.assert_close(module.adversarial_weight(others, adversarial), 0.5 * norms[0] / (norms[1] + 1e-4))
 
 
 def test_feature_matching_sets_in_with_the_discriminator():
@@ -229,7 +229,7 @@ def test_feature_matching_sets_in_with_the_discriminator():
 
 @pytest.mark.parametrize(
     ("setting", "expected"),
-    [({"disc_start_unit": "steps"}, "epochs or batches"), ({"accumulate_grad_batches": 0}, "least 1")],
+    [({"disc_start_unit": "steps"}, "epochs or batches"), ({"accumulate_grad_batches": 0}, "1 or more")],
 )
 def test_impossible_settings_are_refused(setting: dict[str, Any], expected: str):
     with pytest.raises(UsageError, match=expected):

@@ -25,7 +25,7 @@ from pti.common.conf_dir import CONF_DIR
 from pti.common.errors import UsageError
 from pti.diffusion.formulation import min_snr_weight
 from pti.diffusion.paths import RectifiedFlow
-from pti.modules.latent_diffusion import CHANGED, LatentDiffusion
+from pti.modules.latent_diffusion import CHANGE_THRESHOLD, LatentDiffusion
 from pti.modules.tif_data import TifDataModule
 
 
@@ -98,13 +98,13 @@ def test_every_option_trains_and_translates(
 def test_what_the_decoder_calls_background_is_exactly_0(module: LatentDiffusion, data: TifDataModule):
     raw = training_batch(data)["condition"]
     bound = module.normalization.get_buffer("bounds")[3] / 2 - 1
-    latents = module.scaled_condition(raw)
-    decoded = module.first_stage.decode_normalized(module.scaling.denormalize(latents))
-    decoded_raw = module.decode(raw, latents)
+    latents = module.latent_space.encode_condition(raw)
+    decoded = module.first_stage.decode_normalized(module.latent_space.scaling.denormalize(latents))
+    decoded_raw = module.latent_space.decode(raw, latents)
     assert torch.equal(decoded_raw == 0, decoded < bound)
     # As it stands in the image, so with details transferred where nothing is changed.
-    module.detail_transfer = option("detail_transfer", "gated")
-    found = module.decode(raw, latents)
+    module.latent_space.detail_transfer = option("detail_transfer", "gated")
+    found = module.latent_space.decode(raw, latents)
     torch.testing.assert_close(found, raw, rtol=1e-4, atol=0.1)
     assert torch.equal(found == 0, raw == 0)
 
@@ -172,7 +172,7 @@ def latent_batch(count: int = 4) -> dict[str, Any]:
 
 def answers_zero(module: LatentDiffusion) -> LatentDiffusion:
     """The error of ``sample`` is then the target itself."""
-    module.path, module.sample_posterior = RectifiedFlow("sample"), False
+    module.path, module.latent_space.sample_posterior = RectifiedFlow("sample"), False
     for parameter in module.inference_network.parameters():
         parameter.zero_()
     return module
@@ -181,8 +181,8 @@ def answers_zero(module: LatentDiffusion) -> LatentDiffusion:
 @torch.no_grad()
 def test_changed_weight(module: LatentDiffusion):
     module, batch = answers_zero(module), latent_batch()
-    condition, target = module.scaled_pair(batch, generators(batch["name"]))
-    changed = (target - condition).square().mean(1, keepdim=True) > CHANGED**2
+    condition, target = module.latent_space.encode_pair(batch, generators(batch["name"]))
+    changed = (target - condition).square().mean(1, keepdim=True) > CHANGE_THRESHOLD**2
     assert changed[..., :4].all()
     assert not changed[..., 4:].any()
     torch.testing.assert_close(module.validation_loss(batch), target.square().mean((1, 2, 3)))
@@ -195,7 +195,7 @@ def test_changed_weight(module: LatentDiffusion):
 @torch.no_grad()
 @pytest.mark.parametrize("change", [0.0, 1.0])
 def test_changed_weight_weighs_nothing_where_all_or_none_is_changed(module: LatentDiffusion, change: float):
-    module.sample_posterior, batch = False, latent_batch()
+    module.latent_space.sample_posterior, batch = False, latent_batch()
     batch["target_mean"] = batch["condition_mean"] + change
     plain = module.validation_loss(batch)
     module.change_loss_weight = 5.0
@@ -223,7 +223,7 @@ def test_conditions_are_dropped_in_training_only(module: LatentDiffusion):
     module.condition_dropout, told = 0.999999, []
     module.network.register_forward_hook(lambda network, inputs, output: told.append(inputs[2]))
     module.inference_network.register_forward_hook(lambda network, inputs, output: told.append(inputs[2]))
-    module.training_loss(latent_batch(), torch.Generator().manual_seed(0))
+    one_step(module, latent_batch())
     assert not told.pop().any()
     module.validation_loss(latent_batch())
     assert all(condition.any() for condition in told)

@@ -57,7 +57,7 @@ def test_two_accumulated_batches_are_one_of_both(weights: Any, monkeypatch: pyte
 
     monkeypatch.setattr(latent_diffusion, "gaussian_noise", lambda like, generator: torch.zeros_like(like))
     monkeypatch.setattr(VariancePreserving, "training_times", half)
-    settings = ["model.sample_posterior=false", "model.path.target=v"]
+    settings = ["model.sample_posterior=false", "model.path.prediction_type=v"]
     whole = weights(*settings, "data.batch_size=8")
     assert_same(weights(*settings, "model.accumulate_grad_batches=2"), whole, 1e-5)
 

@@ -58,7 +58,7 @@ def test_a_new_network_changes_nothing(fitted):
         expected = module.first_stage.decode(latents.mean, module.normalization.statistics(raw))
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=0.1)
         pair = [module.first_stage.encode(batch[name]).mean for name in ("condition", "target")]
-        condition, target = (module.scaling.normalize(latents) for latents in pair)
+        condition, target = (module.latent_space.scaling.normalize(latents) for latents in pair)
         expected = (condition - target).square().mean((1, 2, 3))
     else:
         torch.testing.assert_close(found, raw, rtol=1e-4, atol=1e-2)

@@ -1,0 +1,1 @@
+"""Diffusion paths, samplers and guidance, free of any network or image."""

@@ -1,15 +1,16 @@
-"""Diffusion written once: one formula for x_t, one for what the network learns, and the way back.
+"""One formulation of diffusion, flows and bridges: x_t, the regression target, and the way back to x0.
 
-Every path between the target's latents (t = 0) and noise or the condition's latents (t = 1) is
+Every path between x0 (the latents of the image to generate, at t = 0) and noise or the condition's latents
+(at t = 1) is
 
-    x_t = a(t)·target + b(t)·source + s(t)·noise,        noise ~ N(0, 1), source = the condition's latents,
+    x_t = a(t)·x0 + b(t)·source + s(t)·noise,        noise ~ N(0, 1), source = the condition's latents.
 
-every network learns o = p(t)·target + m(t)·source + q(t)·noise, and from x_t and o follow target and noise.
-With the source known, z_t = x_t − b(t)·source is an ordinary Gaussian diffusion with signal-to-noise ratio
-a²/s²: that is why samplers need a, b and s alone, and why one sampler serves diffusion, flows and bridges.
+Every network learns o = p(t)·x0 + m(t)·source + q(t)·noise, and x0 and noise follow from x_t and o. With
+the source known, z_t = x_t − b(t)·source is an ordinary Gaussian diffusion of signal-to-noise ratio a²/s².
+Samplers therefore need a, b and s alone, and the same sampler serves diffusion, flows and bridges.
 
-Times and coefficients are float64 on the CPU; what multiplies latents is cast last. They follow from the
-configuration alone, so that paths are plain objects: nothing to save, nothing that ``half()`` could round.
+Times and coefficients are float64 on the CPU; they are cast to the latents' dtype and device last. They
+follow from the configuration alone, so a path is a plain object without state in the checkpoint.
 """
 
 from __future__ import annotations
@@ -25,162 +26,198 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Coefficients:
-    """The factors of target, source and noise in a sum; float64 tensors of the shape of the times."""
+    """The factors of x0, source and noise in a sum; float64 tensors of the shape of the times."""
 
-    target: Tensor
+    x0: Tensor
     source: Tensor
     noise: Tensor
 
-    def mix(self, target: Tensor, source: Tensor | None, noise: Tensor) -> Tensor:
-        """The sum, in the dtype of ``target``; all three (B, …), the coefficients () or (B,)."""
-        mixed = cast(self.target, target) * target + cast(self.noise, noise) * noise
+    def mix(self, x0: Tensor, source: Tensor | None, noise: Tensor) -> Tensor:
+        """Return the sum in the dtype of ``x0``; latents are (B, …), coefficients () or (B,)."""
+        mixed = cast(self.x0, x0) * x0 + cast(self.noise, noise) * noise
         return mixed if source is None else mixed + cast(self.source, source) * source
 
 
 @dataclass(frozen=True)
 class Parameterization:
-    """What the network learns, and the way back; float64, well-conditioned wherever there is an answer.
+    """What the network learns, and the way back; float64, well-conditioned wherever a solution exists.
 
-    With z = x_t − b·source and o' = output − m·source: target = A·z + B·o', noise = C·z + E·o'.
+    With z = x_t − b·source and o' = output − m·source: x0 = A·z + B·o', noise = C·z + E·o'.
     """
 
     output: Coefficients
     """(p, m, q)"""
-    target: tuple[Tensor, Tensor]
+    x0: tuple[Tensor, Tensor]
     """(A, B)"""
     noise: tuple[Tensor, Tensor]
-    """(C, E); both 0 where neither x_t nor the output holds noise: the estimate is then its mean"""
+    """(C, E); both 0 where neither x_t nor the output holds noise: the estimate is then its mean."""
+
+
+@dataclass(frozen=True)
+class TrainingPair:
+    """A point on a path, and what the network should predict there.
+
+    Attributes:
+        x_t: (B, …), the network's input.
+        timesteps: (B,) float32, the time as the network takes it.
+        target: (B, …), the regression target, of the path's ``prediction_type``.
+    """
+
+    x_t: Tensor
+    timesteps: Tensor
+    target: Tensor
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the network believes of x_t; each (B, …)."""
+    """The network's estimate of the ends of the path through x_t; each (B, …)."""
 
-    target: Tensor
+    x0: Tensor
     noise: Tensor
     source: Tensor | None = None
 
     @property
     def velocity(self) -> Tensor:
-        """d u / dτ = noise − target of the straightened path u = z / (a + s) = (1 − τ)·target + τ·noise.
+        """Velocity d u / dτ = noise − x0 of the straightened path u = z / (a + s) = (1 − τ)·x0 + τ·noise.
 
         τ = s / (a + s) runs from 1 to 0. On a rectified flow from unit noise, u = x_t, τ = t, and this is the
         velocity of Liu et al. (2022, arXiv 2209.03003); every other path is a rescaled one.
         """
-        return self.noise - self.target
+        return self.noise - self.x0
 
 
 @dataclass(frozen=True)
 class SamplingSchedule:
-    """A path at the times of a sampler, from the start down to t = 0: what samplers need; float64."""
+    """A path's coefficients at the times of a sampler, from the start down to t = 0; float64."""
 
     times: tuple[float, ...]
-    target: tuple[float, ...]
+    x0: tuple[float, ...]
     source: tuple[float, ...]
     noise: tuple[float, ...]
 
     @property
     def steps(self) -> int:
+        """Number of sampling steps."""
         return len(self.times) - 1
 
     def interpolate_at(self, i: int, estimate: Estimate, noise: float | None = None) -> Tensor:
-        """x at time i as the estimate has it; ``noise`` replaces the coefficient s_i."""
-        x = self.target[i] * estimate.target + (self.noise[i] if noise is None else noise) * estimate.noise
+        """Return x at time i from an estimate; ``noise`` replaces the coefficient s_i."""
+        x = self.x0[i] * estimate.x0 + (self.noise[i] if noise is None else noise) * estimate.noise
         return x if estimate.source is None else x + self.source[i] * estimate.source
 
     def ancestral_std(self, i: int) -> float:
-        """ρ of the step from time i to i + 1: how much of the noise there is not known from x at time i.
+        """Return ρ of the step from time i to i + 1: the noise there that x at time i does not determine.
 
-        ρ² = s_r²·(1 − SNR_t / SNR_r), the variance of q(z_r | z_t, target): β̃ of Ho et al. (2020, eq. 7) on a
+        ρ² = s_r²·(1 − SNR_t / SNR_r), the variance of q(z_r | z_t, x0): β̃ of Ho et al. (2020, eq. 7) on a
         variance-preserving path, σ²·r(t − r)/t on a Brownian bridge (Liu et al. 2023, I²SB).
         """
-        a, s, a_next, s_next = self.target[i], self.noise[i], self.target[i + 1], self.noise[i + 1]
+        a, s, a_next, s_next = self.x0[i], self.noise[i], self.x0[i + 1], self.noise[i + 1]
         if s == 0:
             return s_next
         return s_next * math.sqrt(max(0.0, 1 - (a * s_next / (s * a_next)) ** 2))
 
     def log_snr(self, i: int) -> float:
-        """λ = log(a / s); −∞ where nothing of the target is left, ∞ at t = 0."""
-        if self.target[i] == 0:
+        """Return λ = log(a / s); −∞ where x_t holds nothing of x0, ∞ at t = 0."""
+        if self.x0[i] == 0:
             return -math.inf
-        return math.inf if self.noise[i] == 0 else math.log(self.target[i] / self.noise[i])
+        return math.inf if self.noise[i] == 0 else math.log(self.x0[i] / self.noise[i])
 
 
 class DiffusionPath(ABC):
-    """A way from the target's latents to noise or to the condition's latents.
+    """A path from x0 (t = 0) to noise or to the condition's latents (t = 1).
 
-    ``target`` names what the network learns, one of ``targets``; raises ``ValueError`` for others. Latents
-    are (B, …) with unit standard deviation, times (B,) or () in [0, 1].
+    Latents are (B, …) with unit standard deviation, times (B,) or () in [0, 1].
+
+    Args:
+        prediction_type: what the network learns, one of ``prediction_types``; others raise ``ValueError``.
     """
 
-    targets: ClassVar[tuple[str, ...]]
+    prediction_types: ClassVar[tuple[str, ...]]
     needs_source = False
 
-    def __init__(self, target: str) -> None:
-        if target not in self.targets:
-            fits = ", ".join(self.targets)
-            raise ValueError(f"{type(self).__name__} has no network target {target!r}; it has: {fits}")
-        self.target = target
+    def __init__(self, prediction_type: str) -> None:
+        if prediction_type not in self.prediction_types:
+            raise ValueError(
+                f"prediction_type={prediction_type!r}: {type(self).__name__} supports "
+                f"{', '.join(self.prediction_types)}"
+            )
+        self.prediction_type = prediction_type
 
     @abstractmethod
     def coefficients(self, t: Tensor) -> Coefficients:
-        """a, b and s at the times."""
+        """Return a, b and s at the times."""
 
     @abstractmethod
     def parameterization(self, t: Tensor) -> Parameterization:
-        """What the network learns at the times, and the way back."""
+        """Return what the network learns at the times, and the way back."""
 
     def sampling_times(self, steps: int) -> Tensor:
-        """(steps + 1,) float64 from 1 to 0, evenly. Raises ``ValueError`` for fewer than 1 step."""
+        """Return (steps + 1,) float64 times from 1 to 0, evenly spaced.
+
+        Raises:
+            ValueError: ``steps`` is less than 1.
+        """
         if steps < 1:
             raise ValueError(f"sampling takes at least 1 step; found steps={steps}")
         return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
 
     def training_times(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count,) float64, evenly distributed; drawn on the CPU, with a generator there."""
+        """Draw (count,) float64 times from the uniform distribution, on the CPU with a CPU generator."""
         return torch.rand(count, generator=generator, dtype=torch.float64)
 
     def timesteps(self, t: Tensor) -> Tensor:
-        """What the network is told, float32 in [0, 1000]: the range that time embeddings are made for."""
+        """Return the network's time input, float32 in [0, 1000]: the range of its time embedding."""
         return (1000 * t).float()
 
-    def interpolate(self, target: Tensor, noise: Tensor, t: Tensor, source: Tensor | None = None) -> Tensor:
-        """x_t. Raises ``ValueError`` when the path needs a source and none is given."""
-        return self.coefficients(t).mix(target, self._source(source), noise)
+    def training_pair(
+        self, x0: Tensor, noise: Tensor, t: Tensor, source: Tensor | None = None
+    ) -> TrainingPair:
+        """Return x_t, its timesteps and the regression target; moves the coefficients to the device once.
 
-    def network_target(
-        self, target: Tensor, noise: Tensor, t: Tensor, source: Tensor | None = None
-    ) -> Tensor:
-        """What the network should answer to x_t."""
-        return self.parameterization(t).output.mix(target, self._source(source), noise)
+        Args:
+            x0: (B, …).
+            noise: (B, …), N(0, 1).
+            t: (B,) or () float64 on the CPU.
+            source: (B, …), the condition's latents.
+
+        Raises:
+            ValueError: the path needs a source and none is given.
+        """
+        source = self._source(source)
+        at, output = self.coefficients(t), self.parameterization(t).output
+        rows = (*_rows(at), *_rows(output), self.timesteps(t).double())
+        wide = torch.promote_types(x0.dtype, torch.float32)
+        *factors, timesteps = torch.stack(rows).to(x0.device, wide).unbind()
+        x_t = Coefficients(*factors[:3]).mix(x0, source, noise)
+        target = Coefficients(*factors[3:]).mix(x0, source, noise)
+        return TrainingPair(x_t, timesteps.float(), target)
 
     def estimate(self, output: Tensor, x_t: Tensor, t: Tensor, source: Tensor | None = None) -> Estimate:
-        """The network's output, turned into target and noise, in the dtype of ``x_t``."""
+        """Turn the network's output into estimates of x0 and noise, in the dtype of ``x_t``."""
         source = self._source(source)
         back = self.parameterization(t)
         z, output = x_t, output.to(x_t.dtype)
         if source is not None:
             z = z - cast(self.coefficients(t).source, z) * source
             output = output - cast(back.output.source, z) * source
-        target, noise = (
-            cast(of_z, z) * z + cast(of_o, z) * output for of_z, of_o in (back.target, back.noise)
-        )
-        return Estimate(target, noise, source)
+        x0, noise = (cast(of_z, z) * z + cast(of_o, z) * output for of_z, of_o in (back.x0, back.noise))
+        return Estimate(x0, noise, source)
 
     def start(self, noise: Tensor, source: Tensor | None = None) -> Tensor:
-        """x at t = 1. What is left of the target there, unknown, is replaced by noise of its variance, 1."""
+        """Return x at t = 1, where what is left of the unknown x0 is replaced by noise of its variance, 1."""
         at = self.coefficients(torch.ones((), dtype=torch.float64))
-        none_left = torch.zeros_like(at.target)
-        return Coefficients(none_left, at.source, torch.hypot(at.target, at.noise)).mix(
-            torch.zeros_like(noise), self._source(source), noise
-        )
+        start = Coefficients(torch.zeros_like(at.x0), at.source, torch.hypot(at.x0, at.noise))
+        return start.mix(torch.zeros_like(noise), self._source(source), noise)
 
     def schedule(self, times: Tensor) -> SamplingSchedule:
-        """The coefficients at a sampler's times, which fall strictly within [0, 1] and end at 0."""
+        """Return the coefficients at a sampler's times.
+
+        Raises:
+            ValueError: the times do not fall strictly from at most 1 to exactly 0.
+        """
         if len(times) < 2 or times[-1] != 0 or times[0] > 1 or (times.diff() >= 0).any():
             raise ValueError(f"a sampler's times fall from at most 1 to exactly 0; found {times.tolist()}")
-        at = self.coefficients(times)
-        columns = (times, at.target, at.source, at.noise)
+        columns = (times, *_rows(self.coefficients(times)))
         return SamplingSchedule(*(tuple(column.tolist()) for column in columns))
 
     def _source(self, source: Tensor | None) -> Tensor | None:
@@ -190,30 +227,34 @@ class DiffusionPath(ABC):
 
 
 def sample_parameterization(at: Coefficients, minus_source: bool = False) -> Parameterization:
-    """The network answers with the target itself, on any path; or with target − source."""
-    zero, one = torch.zeros_like(at.target), torch.ones_like(at.target)
-    noise = divide(one, at.noise), -divide(at.target, at.noise)
+    """Parameterize any path by x0 itself, or by the change x0 − source."""
+    zero, one = torch.zeros_like(at.x0), torch.ones_like(at.x0)
+    noise = divide(one, at.noise), -divide(at.x0, at.noise)
     return Parameterization(Coefficients(one, -one if minus_source else zero, zero), (zero, one), noise)
 
 
 def min_snr_weight(path: DiffusionPath, t: Tensor, gamma: float = 5.0) -> Tensor:
-    """The weight of each sample's squared error, float64 of the shape of ``t``.
+    """Return the weight of each sample's squared error, float64 of the shape of ``t``.
 
-    min(SNR, γ) for the error of the target (Hang et al. 2023, arXiv 2303.09556), which is B² times the error
-    of the output: min(SNR, γ) for ``sample``, that / SNR for ``epsilon``, / (SNR + 1) for ``v``; on other
-    paths the same rule. 0 where SNR is 0: at the very start of most paths.
+    min(SNR, γ) for the error of x0 (Hang et al. 2023, arXiv 2303.09556), which is B² times the error of the
+    output: min(SNR, γ) for ``sample``, that / SNR for ``epsilon``, / (SNR + 1) for ``v``; on other paths the
+    same rule. 0 where SNR is 0: at the very start of most paths.
     """
     at = path.coefficients(t)
-    snr = (at.target / at.noise).square().nan_to_num(nan=0.0)
-    return snr.clamp(max=gamma) * path.parameterization(t).target[1].square()
+    snr = (at.x0 / at.noise).square().nan_to_num(nan=0.0)
+    return snr.clamp(max=gamma) * path.parameterization(t).x0[1].square()
 
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """The quotient, and 0 where the denominator is 0."""
+    """Return the quotient, and 0 where the denominator is 0."""
     return torch.where(denominator == 0, 0.0, numerator / torch.where(denominator == 0, 1.0, denominator))
 
 
 def cast(coefficient: Tensor, latents: Tensor) -> Tensor:
-    """A coefficient, () or (B,), in dtype, device and dimensions of latents (B, …)."""
+    """Return a coefficient, () or (B,), in dtype, device and dimensions of latents (B, …)."""
     moved = coefficient.to(latents.device, latents.dtype)
     return moved.reshape(moved.shape + (1,) * (latents.dim() - 1)) if moved.dim() else moved
+
+
+def _rows(coefficients: Coefficients) -> tuple[Tensor, Tensor, Tensor]:
+    return coefficients.x0, coefficients.source, coefficients.noise

@@ -1,7 +1,6 @@
 """Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598).
 
-In training, conditions are dropped at random; in sampling, the output is extrapolated away from the
-unconditional one.
+Training drops conditions at random; sampling extrapolates the output away from the unconditional one.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ ConditionalNetwork = Callable[[Tensor, Tensor, Tensor], Tensor]
 def drop_condition(
     condition: Tensor, probability: float, generator: torch.Generator, null: Tensor | None = None
 ) -> Tensor:
-    """The conditions (B, …), each replaced by ``null`` with a probability in [0, 1], 0.1 to 0.2 as a rule.
+    """Replace each of the conditions (B, …) by ``null`` with a probability in [0, 1], usually 0.1 to 0.2.
 
     ``null`` broadcasts to one condition; zeros by default, the mean of scaled latents.
     """
@@ -30,11 +29,11 @@ def drop_condition(
 def guided(
     network: ConditionalNetwork, condition: Tensor, scale: float, null: Tensor | None = None
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """The network with its condition bound: output = null + scale·(conditional − null), as outputs.
+    """Bind the network's condition: output = null + scale·(conditional − null).
 
-    Target and noise are affine in the output, so that guidance means the same for every network target.
-    ``scale`` 1 is the conditional network (one evaluation; else one of a doubled batch), above 1
-    exaggerates the condition. Only a network trained with ``drop_condition`` knows ``null``.
+    x0 and noise are affine in the output, so guidance means the same for every prediction type. A ``scale``
+    of 1 is the conditional network (one evaluation; otherwise one of a doubled batch), above 1 exaggerates
+    the condition. Only a network trained with `drop_condition` knows ``null``.
     """
 
     def conditional(x_t: Tensor, timesteps: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
-"""Samplers, ``(denoise, start, schedule, generator) -> latents``: pure, any number of steps from 1 up.
+"""Samplers: pure functions ``(denoise, start, schedule, generator) -> latents`` of 1 or more steps.
 
-``denoise(x, t)`` estimates target and noise from x at time t (float in (0, 1]); ``start`` (B, …) is x at the
+``denoise(x, t)`` estimates x0 and noise from x at time t (float in (0, 1]); ``start`` (B, …) is x at the
 schedule's first time; the result is x at t = 0. ``generator`` is one ``torch.Generator`` for the whole batch,
 or a sequence of B, one for each sample, whose noise then does not depend on the rest of the batch.
 ``progress(step, x, estimate)`` is called after each step, counted from 1, with the x after the step and the
-estimate before it. Each step takes one evaluation of the network, but Heun's two.
+estimate before it. Each step evaluates the network once, Heun's twice.
 
-With a, s at the step's begin (time t) and a_r, s_r at its end (time r); b·source is added throughout.
+In the formulas, a and s hold at the start of a step (time t), a_r and s_r at its end (time r); b·source is
+added throughout.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Progress = Callable[[int, Tensor, Estimate], None] | None
 
 
 class Sampler(Protocol):
-    """What ``sample`` takes: a function of this module, its options bound."""
+    """A function of this module with its options bound, as `sample` takes it."""
 
     def __call__(
         self,
@@ -37,7 +38,9 @@ class Sampler(Protocol):
         schedule: SamplingSchedule,
         generator: Generator,
         progress: Progress = None,
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """Return x at t = 0."""
+        ...
 
 
 def ddpm(
@@ -47,7 +50,7 @@ def ddpm(
     generator: Generator,
     progress: Progress = None,
 ) -> Tensor:
-    """Ancestral sampling: draws from q(x_r | x_t, target), target estimated (Ho et al. 2020, algorithm 2).
+    """Draw from q(x_r | x_t, x0) with x0 estimated: ancestral sampling (Ho et al. 2020, algorithm 2).
 
     On a Brownian bridge, this is the sampler of I²SB and BBDM.
     """
@@ -63,21 +66,27 @@ def ddim(
     *,
     eta: float = 0.0,
 ) -> Tensor:
-    """x_r = a_r·target + √(s_r² − η²ρ²)·noise + η·ρ·fresh noise (Song et al. 2021, arXiv 2010.02502, eq. 12).
+    """Step to x_r = a_r·x0 + √(s_r² − η²ρ²)·noise + η·ρ·fresh noise (Song et al. 2021, 2010.02502, eq. 12).
 
-    ``eta`` in [0, 1]: 0 is deterministic, 1 is ``ddpm``. Raises ``ValueError`` outside.
+    Args:
+        denoise: estimates x0 and noise.
+        start: (B, …), x at the schedule's first time.
+        schedule: the path's coefficients at the sampling times.
+        generator: of all noise.
+        progress: called after each step.
+        eta: from 0 (deterministic) to 1 (`ddpm`); others raise ``ValueError``.
     """
     if not 0 <= eta <= 1:
-        raise ValueError(f"eta lies between 0 (deterministic) and 1 (ancestral); found {eta}")
+        raise ValueError(f"eta={eta}: expected a number from 0 (deterministic) to 1 (ancestral)")
     x = start
     for i in range(schedule.steps):
         estimate = _estimate(denoise, x, schedule, i, generator)
         fresh = eta * schedule.ancestral_std(i)
-        x = schedule.interpolate_at(
-            i + 1, estimate, math.sqrt(max(0.0, schedule.noise[i + 1] ** 2 - fresh**2))
-        )
-        if fresh > 0:
-            x = x + fresh * gaussian_noise(x, generator)
+        if fresh == 0:
+            x = schedule.interpolate_at(i + 1, estimate)
+        else:
+            kept = math.sqrt(max(0.0, schedule.noise[i + 1] ** 2 - fresh**2))
+            x = schedule.interpolate_at(i + 1, estimate, kept) + fresh * gaussian_noise(x, generator)
         _report(progress, i, x, estimate)
     return x
 
@@ -89,17 +98,12 @@ def euler(
     generator: Generator,
     progress: Progress = None,
 ) -> Tensor:
-    """Euler's steps along the velocity of the straightened path: u_r = u + (τ_r − τ)·velocity.
+    """Take Euler's steps along the velocity of the straightened path: u_r = u + (τ_r − τ)·velocity.
 
-    On a rectified flow x_r = x + (r − t)·velocity. As u lies on the line that the estimate draws, the point
-    reached is a_r·target + s_r·noise: on every path the same as ``ddim`` with η = 0.
+    On a rectified flow x_r = x + (r − t)·velocity. u lies on the line through the estimated x0 and noise, so
+    on every path the step ends at a_r·x0 + s_r·noise: `ddim` with η = 0.
     """
-    x = start
-    for i in range(schedule.steps):
-        estimate = _estimate(denoise, x, schedule, i, generator)
-        x = schedule.interpolate_at(i + 1, estimate)
-        _report(progress, i, x, estimate)
-    return x
+    return ddim(denoise, start, schedule, generator, progress, eta=0.0)
 
 
 def heun(
@@ -109,10 +113,10 @@ def heun(
     generator: Generator,
     progress: Progress = None,
 ) -> Tensor:
-    """Heun's second-order steps on the straightened path: Euler's, then the mean of both ends' velocities.
+    """Take Heun's second-order steps on the straightened path, with the mean of both ends' velocities.
 
-    The last step is Euler's, as in Karras et al. (2022, arXiv 2206.00364, algorithm 1): networks are not
-    asked at t = 0. 2·steps − 1 evaluations.
+    The last step is Euler's, as in Karras et al. (2022, arXiv 2206.00364, algorithm 1), because networks are
+    not evaluated at t = 0. 2·steps − 1 evaluations.
     """
     x = start
     for i in range(schedule.steps):
@@ -133,9 +137,9 @@ def dpm_solver(
     generator: Generator,
     progress: Progress = None,
 ) -> Tensor:
-    """DPM-Solver++(2M): second order in λ = log(a/s), from two steps (Lu et al. 2022, 2211.01095, alg. 2).
+    """Take the steps of DPM-Solver++(2M), second order in λ = log(a/s) (Lu et al. 2022, 2211.01095, alg. 2).
 
-    The step of ``ddim`` with the target extrapolated by h/(2·h_before) of its last change, h the steps in λ.
+    The step of `ddim` with x0 extrapolated by h/(2·h_before) of its last change, where h is the step in λ.
     First order where h or h_before is infinite: the last step, and the second after a start without signal.
     """
     x, before = start, None
@@ -145,10 +149,10 @@ def dpm_solver(
         step = schedule.log_snr(i + 1) - schedule.log_snr(i)
         if before is not None and math.isfinite(step):
             step_before = schedule.log_snr(i) - schedule.log_snr(i - 1)
-            # a_r − a·s_r/s: what the step of ddim makes of a change of the target.
-            gain = -schedule.target[i + 1] * math.expm1(-step)
-            x = x + gain * step / (2 * step_before) * (estimate.target - before)
-        before = estimate.target
+            # a_r − a·s_r/s: the change of x_r for a unit change of x0 in the step of ddim.
+            gain = -schedule.x0[i + 1] * math.expm1(-step)
+            x = x + gain * step / (2 * step_before) * (estimate.x0 - before)
+        before = estimate.x0
         _report(progress, i, x, estimate)
     return x
 
@@ -164,17 +168,24 @@ def sample(
     source: Tensor | None = None,
     progress: Progress = None,
 ) -> Tensor:
-    """Scaled latents (B, …) from ``noise`` ~ N(0, 1) and, on a path that needs it, ``source``, both (B, …).
+    """Sample scaled latents (B, …).
 
-    ``network(x, timesteps)`` is told the path's timesteps (B,); what else it is conditioned on, and guidance,
-    is bound before. Raises ``ValueError`` for a number of steps that the path does not have.
+    Args:
+        path: the path that the network was trained on.
+        network: ``(x, timesteps (B,)) -> output``, with the condition and guidance already bound.
+        sampler: a function of this module.
+        steps: of the sampler; a number that the path does not support raises ``ValueError``.
+        noise: (B, …), N(0, 1).
+        generator: of further noise.
+        source: (B, …), the condition's latents, on a path that needs them.
+        progress: called after each step.
     """
     schedule = path.schedule(path.sampling_times(steps))
     return sampler(denoiser(path, network, source), path.start(noise, source), schedule, generator, progress)
 
 
 def denoiser(path: DiffusionPath, network: Network, source: Tensor | None = None) -> Denoise:
-    """What samplers call, from a network that predicts the path's target."""
+    """Return the function that samplers call, from a network that predicts the path's regression target."""
 
     def denoise(x: Tensor, time: float) -> Estimate:
         t = torch.tensor(time, dtype=torch.float64)
@@ -185,10 +196,12 @@ def denoiser(path: DiffusionPath, network: Network, source: Tensor | None = None
 
 
 def gaussian_noise(like: Tensor, generator: Generator) -> Tensor:
-    """N(0, 1) in shape, dtype and device of ``like`` (B, …), drawn on the generators' device.
+    """Draw N(0, 1) in the shape, dtype and device of ``like`` (B, …), on the generators' device.
 
-    Generators on the CPU give the same noise whatever the device of ``like``. Raises ``ValueError`` when a
-    sequence of generators is not one for each sample.
+    Generators on the CPU give the same noise whatever the device of ``like``.
+
+    Raises:
+        ValueError: a sequence of generators does not have one for each sample.
     """
     dtype = torch.promote_types(like.dtype, torch.float32)
     if isinstance(generator, torch.Generator):
@@ -204,14 +217,14 @@ def _estimate(
 ) -> Estimate:
     estimate = denoise(x, schedule.times[i])
     if schedule.noise[i] == 0:
-        # A bridge's start: x holds no noise to estimate, so that which the path adds is drawn here.
+        # The start of a bridge: x holds no noise to estimate, so the noise that the path adds is drawn here.
         return replace(estimate, noise=gaussian_noise(x, generator))
     return estimate
 
 
 def _straightened(schedule: SamplingSchedule, i: int) -> tuple[float, float]:
-    """τ = s / (a + s) and the scale a + s; τ = 1 where both are 0, the start of a bridge."""
-    scale = schedule.target[i] + schedule.noise[i]
+    """Return τ = s / (a + s) and the scale a + s; τ = 1 where both are 0, the start of a bridge."""
+    scale = schedule.x0[i] + schedule.noise[i]
     return (schedule.noise[i] / scale if scale else 1.0), scale
 
 

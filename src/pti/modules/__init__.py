@@ -1,0 +1,1 @@
+"""Lightning modules of both stages, and their data module."""

@@ -1,4 +1,4 @@
-"""Stage 2: a diffusion model that translates the dente image's latents into the edente image's."""
+"""Stage 2: a diffusion model that translates the latents of dente images into those of edente images."""
 
 from __future__ import annotations
 
@@ -7,47 +7,57 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from pti.common.errors import UsageError
 from pti.common.randomness import sample_generator
+from pti.data.normalization import Normalization
 from pti.diffusion.formulation import DiffusionPath, cast, min_snr_weight
 from pti.diffusion.guidance import drop_condition, guided
 from pti.diffusion.samplers import Progress, Sampler, gaussian_noise, sample
 from pti.drawing.figures import Comparison
 from pti.losses import at_least_float32
-from pti.modules.latent_translation import LatentTranslation
+from pti.modules.examples import comparison
+from pti.modules.latent_space import LatentSpace
+from pti.modules.translation import Translation
 from pti.networks.conditional_unet import ConditionalUNet
+from pti.networks.detail_transfer import DetailTransfer
 from pti.networks.frozen_autoencoder import FrozenAutoencoder
 
-CHANGED = 0.5
-"""Root mean square difference of condition and target, in standard deviations of the latents, that is
-a change."""
+CHANGE_THRESHOLD = 0.5
+"""Root mean square difference of condition and target, in standard deviations of the latents, above which a
+position counts as changed."""
 
 _VALIDATION_DRAWS = 4
 
 
-class LatentDiffusion(LatentTranslation):
-    """A conditional latent diffusion model (Rombach et al. 2022, arXiv 2112.10752) along any ``path``.
+class LatentDiffusion(Translation):
+    """A conditional latent diffusion model (Rombach et al. 2022, arXiv 2112.10752) along any path.
 
-    The network sees x_t = a(t)·target + b(t)·source + s(t)·noise, the time and the condition, and learns the
-    path's target; minimised is the mean squared error over the latents' elements. Every number's range stands
-    in ``conf/model/latent_diffusion.yaml``.
+    The network sees x_t = a(t)·x0 + b(t)·source + s(t)·noise, the time and the condition, and learns the
+    path's regression target by the mean squared error over the latents' elements. x0 are the target's scaled
+    latents, the source the condition's. ``conf/model/latent_diffusion.yaml`` gives the range of every number.
 
     Args:
         first_stage: the trained autoencoder.
         network: the denoiser.
-        path: between target and noise, or target and condition.
-        sampler: for translations, of `pti.diffusion.samplers`.
-        sampling_steps: of it.
+        path: between x0 and noise, or x0 and the condition.
+        sampler: of translations, from `pti.diffusion.samplers`.
+        sampling_steps: of the sampler.
         guidance_scale: 1 = none; others need ``condition_dropout``.
         condition_dropout: share of the training samples whose condition is dropped.
-        min_snr_gamma: of the min-SNR weights; None = all times count alike.
-        change_loss_weight: of the latents that differ between condition and target (the tooth and the new ridge);
-            1 = as all others.
-        options: of `LatentTranslation`.
+        min_snr_gamma: of the min-SNR weights; None = all times have the same weight.
+        change_loss_weight: of the latents that differ between condition and target (the tooth and the new
+            ridge); 1 = the weight of all others.
+        sample_posterior: see `LatentSpace`.
+        cache_latents: ``cache`` of `LatentSpace`.
+        latent_views: ``views`` of `LatentSpace`.
+        detail_transfer: see `LatentSpace`.
+        translation: of `Translation`.
     """
 
     deterministic = False
+    latent_space: LatentSpace
 
     def __init__(
         self,
@@ -61,17 +71,20 @@ class LatentDiffusion(LatentTranslation):
         condition_dropout: float = 0.0,
         min_snr_gamma: float | None = None,
         change_loss_weight: float = 1.0,
-        **options: Any,
+        sample_posterior: bool = True,
+        cache_latents: bool = True,
+        latent_views: int = 8,
+        detail_transfer: DetailTransfer | None = None,
+        **translation: Any,
     ) -> None:
-        super().__init__(first_stage, network, **options)
+        space = LatentSpace(first_stage, detail_transfer, sample_posterior, cache_latents, latent_views)
+        super().__init__(network, latent_space=space, **translation)
         if not 0 <= condition_dropout < 1:
-            raise UsageError(
-                f"model.condition_dropout={condition_dropout}: expected a share from 0 to below 1"
-            )
+            raise UsageError(f"model.condition_dropout={condition_dropout}: expected 0 or more, and below 1.")
         if guidance_scale != 1 and not condition_dropout:
             raise UsageError(
-                f"model.guidance_scale={guidance_scale}: guidance needs a network that was trained without "
-                "condition too. Set model.condition_dropout=0.1."
+                f"model.guidance_scale={guidance_scale}: guidance needs a network that was also trained "
+                "without condition. Set model.condition_dropout=0.1."
             )
         self.path = path
         self.sampler = sampler
@@ -81,25 +94,82 @@ class LatentDiffusion(LatentTranslation):
         self.min_snr_gamma = min_snr_gamma
         self.change_loss_weight = change_loss_weight
 
-    def training_loss(self, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
-        """Ho et al. 2020, algorithm 1, along the path."""
-        condition, target = self.scaled_pair(batch, generator)
-        t = self.path.training_times(len(target), generator)
-        noise = gaussian_noise(target, generator)
-        told = drop_condition(condition, self.condition_dropout, generator)
-        return self._error(self.network, target, condition, told, t, noise).mean()
+    @property
+    @override
+    def normalization(self) -> Normalization:
+        return self.latent_space.normalization
 
+    @property
+    def first_stage(self) -> FrozenAutoencoder:
+        """The frozen autoencoder."""
+        return self.latent_space.first_stage
+
+    @override
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """Take one step of algorithm 1 of Ho et al. (2020), along the path and with a condition."""
+        generator = self.batch_generator("cpu")
+        with self.optimizing(self.network, batch_idx) as minimize:
+            condition, x0 = self.latent_space.encode_pair(batch, generator)
+            t = self.path.training_times(len(x0), generator)
+            noise = gaussian_noise(x0, generator)
+            given = drop_condition(condition, self.condition_dropout, generator)
+            pair = self.path.training_pair(x0, noise, t, source=condition)
+            prediction = self.network(pair.x_t, pair.timesteps, given)
+            loss = self._weighted_error(prediction, pair.target, t, x0 - condition).mean()
+            minimize(loss)
+        return self.end_of_batch({"loss": loss}, len(x0), shown="loss")
+
+    def _weighted_error(self, prediction: Tensor, target: Tensor, t: Tensor, change: Tensor) -> Tensor:
+        """Return the mean squared error of each prediction, (B,), weighted by change and time.
+
+        Args:
+            prediction: (B, C, h, w).
+            target: (B, C, h, w), the regression target.
+            t: (B,), the times.
+            change: (B, C, h, w), x0 minus the condition's latents.
+        """
+        error = (at_least_float32(prediction) - at_least_float32(target)).square()
+        if self.change_loss_weight != 1:
+            changed = change.square().mean(1, keepdim=True) > CHANGE_THRESHOLD**2
+            weight = torch.where(changed, self.change_loss_weight, 1.0)
+            error = error * weight / weight.mean((1, 2, 3), keepdim=True)
+        error = error.mean((1, 2, 3))
+        if self.min_snr_gamma is not None:
+            error = error * cast(min_snr_weight(self.path, t, self.min_snr_gamma), error)
+        return error
+
+    @override
     def validation_loss(self, batch: dict[str, Any]) -> Tensor:
-        """As in training, with times and noise that depend on the names: comparable between epochs."""
-        losses, batch = [], batch | self.posteriors(batch)
+        """Return the training loss of each image, with times and noise that are the same in every epoch."""
+        losses, batch = [], batch | self.latent_space.posteriors(batch)
         for draw in range(_VALIDATION_DRAWS):
             generators = [sample_generator(self.seed, name, draw) for name in batch["name"]]
-            condition, target = self.scaled_pair(batch, generators)
+            condition, x0 = self.latent_space.encode_pair(batch, generators)
             t = torch.cat([self.path.training_times(1, generator) for generator in generators])
-            noise = gaussian_noise(target, generators)
-            losses.append(self._error(self.inference_network, target, condition, condition, t, noise))
+            noise = gaussian_noise(x0, generators)
+            pair = self.path.training_pair(x0, noise, t, source=condition)
+            prediction = self.inference_network(pair.x_t, pair.timesteps, condition)
+            losses.append(self._weighted_error(prediction, pair.target, t, x0 - condition))
         return torch.stack(losses).mean(0)
 
+    @override
+    def resolve_sampling(
+        self, sampler: Sampler | None, steps: int | None, guidance_scale: float | None
+    ) -> dict[str, Any]:
+        steps = self.sampling_steps if steps is None else steps
+        scale = self.guidance_scale if guidance_scale is None else guidance_scale
+        try:
+            self.path.sampling_times(steps)
+        except ValueError as error:
+            raise UsageError(f"steps={steps}: {error}.") from None
+        if scale != 1 and not self.condition_dropout:
+            raise UsageError(
+                f"guidance_scale={scale}: the model cannot be guided, because it was trained without "
+                "condition dropout. Set guidance_scale=1, or train with model.condition_dropout=0.1."
+            )
+        return {"sampler": sampler or self.sampler, "steps": steps, "guidance_scale": scale}
+
+    @override
     def translate(
         self,
         raw: Tensor,
@@ -110,67 +180,35 @@ class LatentDiffusion(LatentTranslation):
         guidance_scale: float | None = None,
         progress: Progress = None,
     ) -> Tensor:
-        """One sample for each image; see `Translation.translate`.
+        """Draw one sample for each image; see `Translation.translate`."""
+        settings = self.resolve_sampling(sampler, steps, guidance_scale)
+        condition = self.latent_space.encode_condition(raw)
+        latents = sample(
+            self.path,
+            guided(self.inference_network, condition, settings["guidance_scale"]),
+            settings["sampler"],
+            settings["steps"],
+            gaussian_noise(condition, generators),
+            generators,
+            source=condition,
+            progress=progress,
+        )
+        return self.latent_space.decode(raw, latents)
 
-        Raises:
-            UsageError: guidance of a network that doesn't know it, or steps that the path doesn't have.
-        """
-        scale = self.guidance_scale if guidance_scale is None else guidance_scale
-        if scale != 1 and not self.condition_dropout:
-            raise UsageError(
-                f"guidance_scale={scale}: this network was trained without condition dropout, so it can't be "
-                "guided. Set guidance_scale=1, or train with model.condition_dropout=0.1."
-            )
-        condition = self.scaled_condition(raw)
-        network = guided(self.inference_network, condition, scale)
-        noise = gaussian_noise(condition, generators)
-        steps = self.sampling_steps if steps is None else steps
-        try:
-            latents = sample(
-                self.path,
-                network,
-                sampler or self.sampler,
-                steps,
-                noise,
-                generators,
-                source=condition,
-                progress=progress,
-            )
-        except ValueError as error:
-            raise UsageError(f"steps={steps}: {error}") from None
-        return self.decode(raw, latents)
-
+    @override
     @torch.no_grad()
     def example_pictures(self, batch: dict[str, Any]) -> dict[str, Comparison]:
-        """Also what the network believes at several times on the way."""
+        """Return the translations, and the network's estimates of x0 at several sampling steps."""
         pictures = super().example_pictures(batch)
-        beliefs: dict[str, Tensor] = {}
+        estimates: dict[str, Tensor] = {}
         shown = {round(1 + part * (self.sampling_steps - 1) / 4) for part in range(5)}
 
         def keep(step: int, x: Tensor, estimate: Any) -> None:
             del x
             if step in shown:
-                beliefs[f"step {step} of {self.sampling_steps}"] = estimate.target
+                estimates[f"step {step} of {self.sampling_steps}"] = estimate.x0
 
         raw = batch["condition"]
         self.translate(raw, [sample_generator(self.seed, name, 0) for name in batch["name"]], progress=keep)
-        columns = {title: self.decode(raw, latents) for title, latents in beliefs.items()}
-        arrays = {title: image.float().squeeze(1).cpu().numpy() for title, image in columns.items()}
-        return pictures | {"denoising": Comparison(arrays, batch["name"])}
-
-    def _error(
-        self, network: torch.nn.Module, target: Tensor, source: Tensor, told: Tensor, t: Tensor, noise: Tensor
-    ) -> Tensor:
-        """Weighted mean squared error of each sample, (B,)."""
-        x_t = self.path.interpolate(target, noise, t, source)
-        output = network(x_t, self.path.timesteps(t).to(x_t.device), told)
-        wanted = self.path.network_target(target, noise, t, source)
-        error = (at_least_float32(output) - at_least_float32(wanted)).square()
-        if self.change_loss_weight != 1:
-            changed = (target - source).square().mean(1, keepdim=True) > CHANGED**2
-            weight = torch.where(changed, self.change_loss_weight, 1.0)
-            error = error * weight / weight.mean((1, 2, 3), keepdim=True)
-        error = error.mean((1, 2, 3))
-        if self.min_snr_gamma is None:
-            return error
-        return error * cast(min_snr_weight(self.path, t, self.min_snr_gamma), error)
+        columns = {title: self.latent_space.decode(raw, latents) for title, latents in estimates.items()}
+        return pictures | {"denoising": comparison(columns, batch["name"])}

@@ -1,4 +1,4 @@
-"""What manual optimization leaves to the module: rates, accumulation windows, clipping, counting steps."""
+"""Functions for manual optimization: learning rates, accumulation windows, clipping, counted steps."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ OptimizerFactory = Callable[..., Optimizer]
 
 @dataclass(frozen=True)
 class LrSchedule:
-    """The learning rate's factor, a function of the step alone: nothing to save for resuming.
+    """The factor of the learning rate, a function of the step alone: resuming needs no stored state.
 
-    Rises linearly over ``warmup_steps``, then stays (``constant``) or falls (``cosine``, ``linear``) to
-    ``final_factor`` times the rate at the last step.
+    Attributes:
+        warmup_steps: steps over which the factor rises linearly.
+        decay: ``constant``, or fall along a ``cosine`` or a ``linear`` ramp.
+        final_factor: the factor at the last step, 0 to 1; no effect with ``constant``.
     """
 
     warmup_steps: int = 0
@@ -36,16 +38,18 @@ class LrSchedule:
 
     def __post_init__(self) -> None:
         if self.decay not in ("constant", "cosine", "linear"):
-            raise UsageError(
-                f"model.lr_schedule.decay: found {self.decay}, expected constant, cosine or linear"
-            )
+            raise UsageError(f"model.lr_schedule.decay={self.decay}: expected constant, cosine or linear.")
 
     def factor(self, step: int, total: float) -> float:
-        """Factor in (0, 1] for step 0 … total-1. Raises ``UsageError`` for a decay without a known end."""
+        """Return the factor, in (0, 1], of step 0 … total − 1.
+
+        Raises:
+            UsageError: the decay needs an end, and ``total`` is infinite.
+        """
         if self.decay != "constant" and not math.isfinite(total):
             raise UsageError(
-                f"model.lr_schedule.decay={self.decay} needs the length of the training; "
-                "set trainer.max_epochs or trainer.max_steps, or model.lr_schedule.decay=constant"
+                f"model.lr_schedule.decay={self.decay} needs the length of the training. "
+                "Set trainer.max_epochs or trainer.max_steps, or model.lr_schedule.decay=constant."
             )
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
@@ -58,21 +62,26 @@ class LrSchedule:
 
 @dataclass(frozen=True)
 class AccumulationWindow:
-    """Where a batch stands in its accumulation window; the last window of an epoch may be shorter."""
+    """The window of batches whose gradients are accumulated for one step.
+
+    Attributes:
+        size: batches in the window; the last window of an epoch may be shorter than the others.
+        ends: True for the last batch of the window.
+    """
 
     size: int
     ends: bool
 
 
 def accumulation_window(batch_idx: int, accumulate: int, batches: float) -> AccumulationWindow:
-    """The window of batch ``batch_idx`` of an epoch of ``batches`` (may be inf)."""
+    """Return the window of batch ``batch_idx`` in an epoch of ``batches``, which may be infinite."""
     first = batch_idx // accumulate * accumulate
     size = int(min(accumulate, batches - first))
     return AccumulationWindow(size, ends=batch_idx + 1 == first + size)
 
 
 def total_steps(trainer: Trainer, accumulate: int) -> float:
-    """Optimizer steps (of the first optimizer) in the whole training; inf when nothing limits it.
+    """Return the number of the first optimizer's steps in the whole training; infinite when unlimited.
 
     ``Trainer.estimated_stepping_batches`` is avoided: reading it makes Lightning drop a loader's restored
     position.
@@ -87,11 +96,11 @@ def total_steps(trainer: Trainer, accumulate: int) -> float:
 def build_optimizer(
     factory: OptimizerFactory, network: nn.Module, rate_factor: float = 1.0, scaled: bool = False
 ) -> Optimizer:
-    """The optimizer of a network's trainable parameters, its rate times ``rate_factor``.
+    """Build the optimizer of a network's trainable parameters, with its learning rate times ``rate_factor``.
 
-    On the CPU it is a fused one where there is a choice: one call for all tensors, where the default is one
-    for each. Not for ``scaled`` gradients (fp16): it would unscale them itself, too late for clipping. On a
-    GPU the default is as fast.
+    On the CPU, optimizers that support it are fused: one call for all tensors instead of one for each. Not
+    for ``scaled`` gradients (fp16): a fused optimizer unscales them itself, too late for clipping. On a GPU,
+    the default is as fast.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
     if isinstance(factory, partial) and "fused" in signature(factory.func).parameters:
@@ -104,27 +113,27 @@ def build_optimizer(
 
 
 def set_rate(optimizer: LightningOptimizer | Optimizer, factor: float) -> None:
-    """Sets the rate of every group to ``factor`` times its initial one."""
+    """Set the learning rate of every group to ``factor`` times its initial one."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
 
 
 def clip_gradients(optimizer: Optimizer, max_norm: float, scaler: Any = None) -> None:
-    """Scales gradients down to the norm ``max_norm``; for ``on_before_optimizer_step``, after unscaling.
+    """Scale gradients down to the norm ``max_norm``; call in ``on_before_optimizer_step``, after unscaling.
 
-    Raises ``UsageError`` for an optimizer that unscales inside its step: a clip before it would be wrong.
+    Raises:
+        UsageError: the optimizer unscales inside its step, so that clipping before it would be wrong.
     """
     if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
         raise UsageError(
-            "model.gradient_clip_val can't be used with fp16 and a fused optimizer, "
-            "which unscales gradients itself; set fused=false, trainer.precision=bf16-mixed "
-            "or model.gradient_clip_val=null"
+            "model.gradient_clip_val does not work with fp16 and a fused optimizer, which unscales gradients "
+            "itself. Set fused=false, trainer.precision=bf16-mixed or model.gradient_clip_val=null."
         )
     torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_norm)
 
 
 def step_and_clear(optimizer: LightningOptimizer, counted: bool = True) -> None:
-    """One step, then no gradients. Lightning's ``global_step`` counts it only when ``counted``."""
+    """Take one step and clear the gradients; Lightning's ``global_step`` counts it only when ``counted``."""
     if not counted:
         optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
     optimizer.step()
@@ -132,10 +141,10 @@ def step_and_clear(optimizer: LightningOptimizer, counted: bool = True) -> None:
 
 
 @contextmanager
-def rescaled_gradients(module: LightningModule, network: nn.Module) -> Iterator[None]:
-    """Keeps what ``network`` has accumulated right when the fp16 scale changes inside the block."""
+def rescaled_gradients(module: LightningModule, networks: Sequence[nn.Module]) -> Iterator[None]:
+    """Rescale the accumulated gradients of ``networks`` when the fp16 scale changes inside the block."""
     scaler = grad_scaler(module)
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    gradients = [p.grad for network in networks for p in network.parameters() if p.grad is not None]
     if scaler is None or not gradients:
         yield
         return
@@ -147,19 +156,19 @@ def rescaled_gradients(module: LightningModule, network: nn.Module) -> Iterator[
 
 
 def grad_scaler(module: LightningModule) -> Any:
-    """The trainer's fp16 GradScaler, or None."""
+    """Return the trainer's fp16 GradScaler, or None."""
     return getattr(module.trainer.precision_plugin, "scaler", None)
 
 
 def last_layer_weight(network: nn.Module) -> nn.Parameter:
-    """The weight of the layer that was registered last (a matrix or kernel, not a bias)."""
+    """Return the weight of the layer that was registered last (a matrix or kernel, not a bias)."""
     return cast(nn.Parameter, [p for p in network.parameters() if p.ndim > 1][-1])
 
 
 def adaptive_weight(
     reference: Tensor, adversarial: Tensor, weight: nn.Parameter, scale: float = 1.0
 ) -> Tensor:
-    """‖∇reference‖ / ‖∇adversarial‖ at ``weight``, at most 1e4, no gradient (Esser et al. 2021, eq. 7).
+    """Return ‖∇reference‖ / ‖∇adversarial‖ at ``weight``, at most 1e4, detached (Esser et al. 2021, eq. 7).
 
     ``scale`` keeps fp16 gradients representable; it cancels.
     """
@@ -171,10 +180,10 @@ def adaptive_weight(
 
 
 def compile_in_place(networks: Sequence[nn.Module], retains_graph: bool) -> None:
-    """``Module.compile`` for each: names in the ``state_dict`` stay as they are.
+    """Compile each network by ``Module.compile``, which keeps the names in its ``state_dict``.
 
-    ``retains_graph``: some backward keeps its graph (the adaptive weight), for which compiled code must not
-    reuse buffers.
+    ``retains_graph`` says that a backward pass keeps its graph (the adaptive weight): compiled code must then
+    not reuse buffers.
     """
     if retains_graph:
         import torch._functorch.config

@@ -1,4 +1,4 @@
-"""One deterministic pass from dente to edente: what a generative model has to justify itself against."""
+"""One deterministic pass from dente to edente: the baseline that a generative model has to improve on."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from typing_extensions import override
 
 from pti.data.normalization import Normalization
 from pti.diffusion.samplers import Progress, Sampler
 from pti.losses import at_least_float32
-from pti.modules.latent_translation import LatentTranslation
+from pti.modules.latent_space import LatentSpace
 from pti.modules.translation import Translation
 from pti.networks.conditional_unet import ConditionalUNet
+from pti.networks.detail_transfer import DetailTransfer
+from pti.networks.frozen_autoencoder import FrozenAutoencoder
 
 
 class Deterministic:
-    """Translates with one prediction, without chance."""
+    """Translates with a single prediction."""
 
     @abstractmethod
     def predict(self, raw: Tensor) -> Tensor:
-        """Raw dente images (B, 1, H, W) -> raw edente images (B, 1, H, W), background exactly 0."""
+        """Predict raw edente images (B, 1, H, W), background exactly 0, of raw dente images (B, 1, H, W)."""
 
     def translate(
         self,
@@ -34,7 +37,7 @@ class Deterministic:
         guidance_scale: float | None = None,
         progress: Progress = None,
     ) -> Tensor:
-        """The only answer: generators and what a sampler would need are left unused."""
+        """Predict; generators and the sampler's settings have no effect."""
         del generators, sampler, steps, guidance_scale, progress
         return self.predict(raw)
 
@@ -42,67 +45,119 @@ class Deterministic:
 class Regression(Deterministic, Translation):
     """A UNet that learns target − condition in pixels, by the mean absolute error of normalised images.
 
-    ``normalization`` is fitted on the training images before the first step, unless it is already.
+    Args:
+        network: the UNet.
+        normalization: is fitted on the training images before the first step, unless it is fitted already;
+            the condition's statistics normalise condition and target.
+        translation: of `Translation`.
     """
 
-    def __init__(self, network: ConditionalUNet, normalization: Normalization, **options: Any) -> None:
-        super().__init__(network, **options)
+    def __init__(self, network: ConditionalUNet, normalization: Normalization, **translation: Any) -> None:
+        super().__init__(network, **translation)
         self._normalization = normalization
 
     @property
+    @override
     def normalization(self) -> Normalization:
-        """Of the images; the condition's statistics count for both."""
         return self._normalization
 
-    def training_loss(self, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
-        """Nothing here is random."""
-        del generator
-        return self._error(self.network, batch).mean()
+    @override
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """Minimise the mean absolute error of a batch."""
+        with self.optimizing(self.network, batch_idx) as minimize:
+            loss = self._error(self.network, batch).mean()
+            minimize(loss)
+        return self.end_of_batch({"loss": loss}, len(batch["name"]), shown="loss")
 
+    @override
     def validation_loss(self, batch: dict[str, Any]) -> Tensor:
         return self._error(self.inference_network, batch)
 
+    @override
     def predict(self, raw: Tensor) -> Tensor:
-        """Raw dente images (B, 1, H, W) -> raw edente images (B, 1, H, W), background exactly 0."""
         statistics = self.normalization.statistics(raw)
         condition = self.normalization.normalize(raw, statistics)
-        return self.normalization.denormalize(answer(self.inference_network, condition), statistics)
+        return self.normalization.denormalize(_predict(self.inference_network, condition), statistics)
 
+    @override
     def setup(self, stage: str) -> None:
-        """Fits the normalisation where it isn't."""
+        """Fit the normalisation unless it is fitted."""
         super().setup(stage)
         if stage == "fit" and not self.normalization.fitted:
-            self.normalization.fit(self.trainer.datamodule.training_images())  # pyright: ignore
+            self.normalization.fit(self.datamodule.training_images())
 
-    def _error(self, network: torch.nn.Module, batch: dict[str, Any]) -> Tensor:
-        """Mean absolute error of each image, (B,)."""
+    def _error(self, network: nn.Module, batch: dict[str, Any]) -> Tensor:
+        """Return the mean absolute error of each image, (B,)."""
         statistics = self.normalization.statistics(batch["condition"])
         condition, target = (
             self.normalization.normalize(batch[name], statistics) for name in ("condition", "target")
         )
-        return (answer(network, condition) - target).abs().mean((1, 2, 3))
+        return (_predict(network, condition) - target).abs().mean((1, 2, 3))
 
 
-class LatentRegression(Deterministic, LatentTranslation):
-    """The same in the latents of a trained autoencoder, by the mean squared error of scaled latents."""
+class LatentRegression(Deterministic, Translation):
+    """The same in the latents of a trained autoencoder, by the mean squared error of scaled latents.
 
-    def training_loss(self, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
-        """Against samples of the posterior, whose mean is learnt then."""
-        condition, target = self.scaled_pair(batch, generator)
-        return (answer(self.network, condition) - target).square().mean()
+    Args:
+        first_stage: the trained autoencoder.
+        network: the UNet.
+        sample_posterior: train on samples of the target's posterior, whose mean is then learned.
+        cache_latents: ``cache`` of `LatentSpace`.
+        latent_views: ``views`` of `LatentSpace`.
+        detail_transfer: see `LatentSpace`.
+        translation: of `Translation`.
+    """
 
+    latent_space: LatentSpace
+
+    def __init__(
+        self,
+        first_stage: FrozenAutoencoder,
+        network: ConditionalUNet,
+        *,
+        sample_posterior: bool = True,
+        cache_latents: bool = True,
+        latent_views: int = 8,
+        detail_transfer: DetailTransfer | None = None,
+        **translation: Any,
+    ) -> None:
+        space = LatentSpace(first_stage, detail_transfer, sample_posterior, cache_latents, latent_views)
+        super().__init__(network, latent_space=space, **translation)
+
+    @property
+    @override
+    def normalization(self) -> Normalization:
+        return self.latent_space.normalization
+
+    @property
+    def first_stage(self) -> FrozenAutoencoder:
+        """The frozen autoencoder."""
+        return self.latent_space.first_stage
+
+    @override
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """Minimise the mean squared error of a batch."""
+        with self.optimizing(self.network, batch_idx) as minimize:
+            condition, target = self.latent_space.encode_pair(batch, self.batch_generator("cpu"))
+            loss = (_predict(self.network, condition) - target).square().mean()
+            minimize(loss)
+        return self.end_of_batch({"loss": loss}, len(target), shown="loss")
+
+    @override
     def validation_loss(self, batch: dict[str, Any]) -> Tensor:
-        """Against the mean of the posterior."""
-        condition, target, _ = self._encode(batch).unbind(1)
-        condition, target = self.scaling.normalize(condition), self.scaling.normalize(target)
-        return (answer(self.inference_network, condition) - target).square().mean((1, 2, 3))
+        """Return the squared error of each image against the mean of the target's posterior, (B,)."""
+        posteriors, scaling = self.latent_space.posteriors(batch), self.latent_space.scaling
+        condition = scaling.normalize(posteriors["condition_mean"])
+        target = scaling.normalize(posteriors["target_mean"])
+        return (_predict(self.inference_network, condition) - target).square().mean((1, 2, 3))
 
+    @override
     def predict(self, raw: Tensor) -> Tensor:
-        """Raw dente images (B, 1, H, W) -> raw edente images (B, 1, H, W), background exactly 0."""
-        return self.decode(raw, answer(self.inference_network, self.scaled_condition(raw)))
+        condition = self.latent_space.encode_condition(raw)
+        return self.latent_space.decode(raw, _predict(self.inference_network, condition))
 
 
-def answer(network: torch.nn.Module, condition: Tensor) -> Tensor:
-    """The condition and what the network adds to it, (B, C, h, w) float32; a new network adds nothing."""
-    never = torch.zeros(len(condition), device=condition.device)
-    return condition + at_least_float32(network(condition, never, condition))
+def _predict(network: nn.Module, condition: Tensor) -> Tensor:
+    """Add the network's output to the condition, (B, C, h, w) float32; a new network adds 0."""
+    timesteps = torch.zeros(len(condition), device=condition.device)
+    return condition + at_least_float32(network(condition, timesteps, condition))

@@ -1,4 +1,4 @@
-"""What all second-stage modules share: one network is trained, dente images become edente images."""
+"""The base of all second-stage modules, which translate dente images into edente images."""
 
 from __future__ import annotations
 
@@ -9,81 +9,89 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from typing_extensions import override
 
 from pti.common.errors import UsageError
-from pti.common.randomness import keyed_generator, sample_generator
+from pti.common.randomness import sample_generator
 from pti.data import resize
 from pti.data.dataset import TifDataset
 from pti.data.normalization import Normalization
 from pti.data.splits import evenly_spaced
 from pti.diffusion.samplers import Progress, Sampler
 from pti.drawing.figures import Comparison
-from pti.modules import optimization
-from pti.modules.manual_optimization import ManualTraining
-from pti.modules.optimization import LrSchedule, OptimizerFactory
-from pti.modules.translation_report import TranslationReport
-from pti.networks.ema import Ema
+from pti.modules.examples import comparison
+from pti.modules.latent_space import LatentSpace
+from pti.modules.latent_space.preparation import prepare_latents
+from pti.modules.manual_optimization import ManualOptimization
+from pti.modules.optimization import OptimizerFactory
+from pti.modules.validation_metrics import ValidationMetrics
 
 
-class Translation(ManualTraining):
-    """Training, validation and pictures of a module that translates a condition into a target.
+class Translation(ManualOptimization):
+    """Validation and pictures of a module that translates a condition into a target.
 
     Batches are dicts with ``condition`` and ``target``: raw images (B, 1, H, W) float32, background exactly
-    0; ``name`` (list of str) and, for validation, ``pixel_mm`` (B,). A subclass says what the network
-    minimises (`training_loss`), what validation measures (`validation_loss`) and how it translates.
+    0; ``name`` (list of str) and, for validation, ``pixel_mm`` (B,). A subclass defines the training step,
+    the loss of each validation image, and the translation.
 
-    Validation translates ``validation_images`` images, the same ones each time and with the same noise.
+    Validation translates ``validation_images`` images, always the same ones and with the same noise.
+
+    Args:
+        network: the network that is trained.
+        optimizer: parameters -> optimizer.
+        latent_space: where the network works; None = on normalised images.
+        validation_images: number of images that validation translates.
+        bone_metrics: measure bone in validation.
+        training: of `ManualOptimization`.
     """
 
     deterministic = True
-    """Whether there is one answer to a condition."""
+    """True when there is exactly one translation of a condition."""
 
     def __init__(
         self,
         network: nn.Module,
         optimizer: OptimizerFactory,
-        lr_schedule: LrSchedule | None = None,
+        latent_space: LatentSpace | None = None,
         *,
-        gradient_clip_val: float | None = None,
-        accumulate_grad_batches: int = 1,
-        scale_lr_by_devices: bool = False,
-        ema_decay: float | None = None,
-        ema_update_every: int = 1,
-        channels_last: bool = False,
-        compile: bool = False,
         validation_images: int = 16,
         bone_metrics: bool = True,
-        seed: int = 0,
+        **training: Any,
     ) -> None:
-        super().__init__(lr_schedule, gradient_clip_val, accumulate_grad_batches, scale_lr_by_devices)
-        memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.network = network.to(memory_format=memory_format)  # pyright: ignore[reportCallIssue]
-        self.ema = Ema(self.network, ema_decay, ema_update_every) if ema_decay else None
+        super().__init__(**training)
+        if latent_space is not None:
+            latent_space.check_channels(network)
+        self.latent_space = latent_space
+        self.network = self.in_memory_format(network)
+        self.ema = self.average_of(self.network)
         self.optimizer_factory = optimizer
-        self.compile_networks = compile
         self.validation_images = validation_images
-        self.seed = seed
-        self.report = TranslationReport(bone_metrics)
+        self.metrics = ValidationMetrics(bone_metrics, ["loss"])
         self._translated: frozenset[str] = frozenset()
 
     @property
-    def inference_network(self) -> nn.Module:
-        """The network to use: the averaged one where there is an average."""
-        return self.network if self.ema is None else self.ema.model
+    @override
+    def trained_networks(self) -> tuple[nn.Module]:
+        return (self.network,)
+
+    @property
+    @override
+    def optimizer_factories(self) -> tuple[OptimizerFactory]:
+        return (self.optimizer_factory,)
 
     @property
     @abstractmethod
     def normalization(self) -> Normalization:
-        """Of the images, for conditions and targets alike."""
+        """Normalisation of conditions and targets."""
 
-    @abstractmethod
-    def training_loss(self, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
-        """The loss () of a batch; all its randomness comes from ``generator``, on the CPU."""
+    @property
+    def inference_network(self) -> nn.Module:
+        """The averaged network where there is an average; otherwise the trained one."""
+        return self.network if self.ema is None else self.ema.model
 
     @abstractmethod
     def validation_loss(self, batch: dict[str, Any]) -> Tensor:
-        """The loss of each image (B,), of the network for inference, with noise that depends on the names."""
+        """Return the loss (B,) of ``inference_network`` on each image, with noise keyed by the names."""
 
     @abstractmethod
     def translate(
@@ -96,7 +104,7 @@ class Translation(ManualTraining):
         guidance_scale: float | None = None,
         progress: Progress = None,
     ) -> Tensor:
-        """Raw dente images (B, 1, H, W) -> raw edente images (B, 1, H, W), background exactly 0.
+        """Translate raw dente images (B, 1, H, W) to raw edente images (B, 1, H, W), background exactly 0.
 
         Args:
             raw: float32, background exactly 0, of the size that was trained on.
@@ -105,84 +113,92 @@ class Translation(ManualTraining):
             steps: of the sampler; None = the module's own.
             guidance_scale: 1 = none; None = the module's own.
             progress: called after each step of the sampler.
+
+        Raises:
+            UsageError: the module does not support a setting.
         """
 
-    def at_own_size(self, raw: np.ndarray, found: np.ndarray) -> np.ndarray:
-        """Translations (N, S, S) of a raw image (H, W) that was resized to (S, S), as (N, H, W)."""
+    def resolve_sampling(
+        self, sampler: Sampler | None, steps: int | None, guidance_scale: float | None
+    ) -> dict[str, Any]:
+        """Return ``sampler``, ``steps`` and ``guidance_scale``, with the module's own values for None.
+
+        Raises:
+            UsageError: the module does not support a given value.
+        """
+        settings = {"sampler": sampler, "steps": steps, "guidance_scale": guidance_scale}
+        given = [name for name, value in settings.items() if value is not None]
+        if given:
+            raise UsageError(
+                f"{', '.join(given)}: {type(self).__name__} translates in one pass, without a sampler. Omit "
+                f"{' and '.join(given)}, or choose the checkpoint of a diffusion model."
+            )
+        return settings
+
+    def at_own_size(self, raw: np.ndarray, translations: np.ndarray) -> np.ndarray:
+        """Resize translations (N, S, S) of a raw image (H, W) to its own size, (N, H, W)."""
+        if self.latent_space is not None:
+            return self.latent_space.at_own_size(raw, translations)
         height, width = raw.shape
-        return resize.restore_size(found, (height, width))
+        return resize.restore_size(translations, (height, width))
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
-        """One batch of the only network that is trained."""
-        (optimizer,) = self.optimizers_at_rate()
-        window = self.window(batch_idx)
-        # Keyed, not from the global state: a resumed run draws the same noise.
-        generator = keyed_generator("cpu", self.seed, self.batches_seen, self.global_rank)
-        with optimizer.toggle_model(sync_grad=window.ends):
-            loss = self.training_loss(batch, generator)
-            self.manual_backward(loss / window.size)
-        if window.ends:
-            optimization.step_and_clear(optimizer)
-            if self.ema is not None:
-                self.ema.update(self.network)
-        self.batches_seen += 1
-        self.log_training({"loss": loss}, len(batch["name"]), shown="loss")
-        return {"loss": loss.detach()}
-
+    @override
     def on_validation_epoch_start(self) -> None:
-        self.report.reset(self.device)
-        names = [sample.name for sample in validation_set(self.trainer).samples]
-        # Not in the trial before training: full-size sampling takes minutes on a CPU, and says nothing then.
-        wanted = 0 if self.trainer.sanity_checking else self.validation_images
-        self._translated = frozenset(evenly_spaced(names, wanted))
+        self.metrics.reset(self.device)
+        names = [sample.name for sample in _validation_set(self.trainer).samples]
+        # Not in the sanity check before training: on a CPU, sampling at full size takes minutes.
+        count = 0 if self.trainer.sanity_checking else self.validation_images
+        self._translated = frozenset(evenly_spaced(names, count))
 
+    @override
     @torch.no_grad()
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """The loss on every image, the translation of some."""
-        del batch_idx
-        self.report.add_loss(self.validation_loss(batch))
+        """Compute the loss of every image, and translate some."""
+        self.metrics.add("loss", self.validation_loss(batch))
         chosen = [index for index, name in enumerate(batch["name"]) if name in self._translated]
         if chosen:
             condition, target = batch["condition"][chosen], batch["target"][chosen]
             names = [batch["name"][index] for index in chosen]
-            found = self.translate(condition, [sample_generator(self.seed, name, 0) for name in names])
+            translation = self.translate(condition, [sample_generator(self.seed, name, 0) for name in names])
             statistics = self.normalization.statistics(condition)
-            images = [self.normalization.normalize(raw, statistics) for raw in (target, found)]
-            self.report.add_images(*images)
-            self.report.add_bone(target, found, batch["pixel_mm"][chosen])
+            images = [self.normalization.normalize(raw, statistics) for raw in (target, translation)]
+            self.metrics.add_images(*images)
+            self.metrics.add_bone(target, translation, batch["pixel_mm"][chosen])
 
+    @override
     def on_validation_epoch_end(self) -> None:
-        means = self.report.compute()
-        for name, value in means.items():
+        for name, value in self.metrics.compute().items():
             self.log(f"val/{name}", value, prog_bar=name == "loss")
 
+    @override
     @torch.no_grad()
     def example_pictures(self, batch: dict[str, Any]) -> dict[str, Comparison]:
-        """Condition, target, and what the module makes of the condition."""
         columns = {"condition": batch["condition"], "target": batch["target"]}
-        answers = ["translation"] if self.deterministic else ["sample 1", "sample 2"]
-        for number, title in enumerate(answers):
+        titles = ["translation"] if self.deterministic else ["sample 1", "sample 2"]
+        for number, title in enumerate(titles):
             generators = [sample_generator(self.seed, name, number) for name in batch["name"]]
             columns[title] = self.translate(batch["condition"], generators)
-        arrays = {title: raw.float().squeeze(1).cpu().numpy() for title, raw in columns.items()}
-        return {"examples": Comparison(arrays, batch["name"], difference=("target", answers[0]))}
+        return {"examples": comparison(columns, batch["name"], difference=("target", titles[0]))}
 
+    @override
     def setup(self, stage: str) -> None:
-        """Refuses data without pairs; compiles in place, which keeps the checkpoint's names."""
-        sources = self.trainer.datamodule.sources if stage == "fit" else "pairs"  # pyright: ignore
-        if sources != "pairs":
+        """Refuse data without pairs and unsuitable image sizes; compile."""
+        if stage == "fit" and self.datamodule.sources != "pairs":
             raise UsageError(
-                f"data.sources={sources}: a translation learns from pairs. Set data.sources=pairs."
+                f"data.sources={self.datamodule.sources}: a translation is trained on pairs. Set "
+                "data.sources=pairs."
             )
-        if self.compile_networks:
-            optimization.compile_in_place([self.network], retains_graph=False)
-            self.compile_networks = False
+        if stage == "fit" and self.latent_space is not None:
+            self.latent_space.check_image_size(self.datamodule.image_size, self.network)
+        self.compile_in_place([self.network])
 
-    def configure_optimizers(self) -> Optimizer:
-        return self.build_optimizer(self.optimizer_factory, self.network)
+    @override
+    def on_fit_start(self) -> None:
+        """Encode the training set and measure the latents, where that is not done yet."""
+        if self.latent_space is not None:
+            prepare_latents(self.latent_space, self.datamodule, self.trainer)
 
 
-def validation_set(trainer: Any) -> TifDataset:
-    """The images that the trainer validates on."""
+def _validation_set(trainer: Any) -> TifDataset:
     loaders = trainer.val_dataloaders
     return (loaders[0] if isinstance(loaders, (list, tuple)) else loaders).dataset

@@ -1,4 +1,4 @@
-"""What the generator of the adversarial VAE minimises."""
+"""The loss of the adversarial VAE's generator."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ from pti import losses
 from pti.networks.perceptual import PerceptualLoss
 from pti.networks.posterior import Posterior
 
-Judge = Callable[[Tensor], Sequence[Tensor]]
-"""A discriminator: images (B, 1, H, W) -> its hidden features, then its logits."""
+Discriminator = Callable[[Tensor], Sequence[Tensor]]
+"""Images (B, 1, H, W) -> hidden features, then logits."""
 
 
 @dataclass
 class VaeObjective:
     """The weighted sum of reconstruction, KL, perceptual, extra and adversarial loss.
 
-    ``balance`` gives the adversarial weight from (all other losses, adversarial loss).
+    Attributes:
+        reconstruction: (reconstruction, image) -> loss.
+        adversarial: generator's and discriminator's losses of the logits.
+        perceptual: perceptual distance; None = none.
+        kl_weight: of the KL summed over an image's latents.
+        perceptual_weight: of the perceptual distance; 0 leaves it out.
+        adversarial_weight: (all other losses, adversarial loss) -> weight of the adversarial loss.
+        extra_losses: further losses by name, each with its weight.
     """
 
     reconstruction: Callable[[Tensor, Tensor], Tensor]
@@ -29,13 +36,16 @@ class VaeObjective:
     perceptual: PerceptualLoss | None
     kl_weight: float
     perceptual_weight: float
-    balance: Callable[[Tensor, Tensor], Tensor | float]
+    adversarial_weight: Callable[[Tensor, Tensor], Tensor | float]
     extra_losses: Mapping[str, losses.Term] = field(default_factory=dict)
 
     def __call__(
-        self, image: Tensor, reconstruction: Tensor, posterior: Posterior, judge: Judge | None
+        self, image: Tensor, reconstruction: Tensor, posterior: Posterior, discriminator: Discriminator | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and its unweighted parts by name; without a ``judge`` nothing adversarial is in it."""
+        """Return the loss and its unweighted parts by name.
+
+        Without a ``discriminator``, adversarial loss and losses on its features are left out.
+        """
         parts = {"reconstruction": self.reconstruction(reconstruction, image)}
         parts["kl"] = losses.kl_divergence(posterior.mean, posterior.std)
         loss = parts["reconstruction"] + self.kl_weight * parts["kl"]
@@ -44,19 +54,19 @@ class VaeObjective:
             loss = loss + self.perceptual_weight * parts["perceptual"]
 
         fake_logits = None
-        available: dict[str, Any] = {"reconstruction": reconstruction, "image": image}
-        available |= {"mean": posterior.mean, "std": posterior.std}
-        if judge is not None:
-            *available["fake_features"], fake_logits = judge(reconstruction)
+        inputs: dict[str, Any] = {"reconstruction": reconstruction, "image": image}
+        inputs |= {"mean": posterior.mean, "std": posterior.std}
+        if discriminator is not None:
+            *inputs["fake_features"], fake_logits = discriminator(reconstruction)
             if any("real_features" in term.inputs for term in self.extra_losses.values()):
                 with torch.no_grad():
-                    *available["real_features"], _ = judge(image)
+                    *inputs["real_features"], _ = discriminator(image)
         for name, term in self.extra_losses.items():
-            if judge is not None or not term.needs_discriminator:
-                parts[name] = term(available)
+            if discriminator is not None or not term.needs_discriminator:
+                parts[name] = term(inputs)
                 loss = loss + term.weight * parts[name]
 
         if fake_logits is not None:
             parts["adversarial"] = self.adversarial.generator(fake_logits)
-            loss = loss + self.balance(loss, parts["adversarial"]) * parts["adversarial"]
+            loss = loss + self.adversarial_weight(loss, parts["adversarial"]) * parts["adversarial"]
         return loss, parts

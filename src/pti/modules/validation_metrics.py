@@ -1,17 +1,17 @@
-"""What validation says about an autoencoder: image, bone and latent figures, as means over all ranks."""
+"""Validation metrics as means over all images, whatever the number of batches and ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
 from pti.losses import kl_per_image
 from pti.metrics.image import mae, psnr, ssim
 from pti.metrics.morphometry import bone_mask, dice, measure
-from pti.modules.running_means import RunningMeans
 from pti.networks.perceptual import PerceptualLoss
 from pti.networks.posterior import Posterior
 
@@ -19,83 +19,138 @@ DATA_RANGE = 2.0
 """Range of normalised images for PSNR and SSIM, the same for every image: [-1, 1]."""
 
 ACTIVE_VARIANCE = 0.01
-"""A channel whose mean varies more than this over positions and images is active (Burda et al. 2016, 5.2)."""
+"""A latent channel is active when its mean varies by more than this over positions and images (Burda et al.
+2016, section 5.2)."""
+
+BONE_METRICS = ("bone_dice", "bone_height_error_mm")
 
 
-class ReconstructionReport:
-    """Collects per-image figures on each rank; ``compute`` joins them.
+class RunningMeans(Metric):
+    """Means of named per-sample values: sums and counts, added up over the ranks once, by ``compute``.
 
-    Names: ``l1``, ``psnr`` (dB), ``ssim``, ``perceptual`` on normalised images; ``kl`` (nats an image),
-    ``kl_per_element``; ``latent_mean_C`` and ``latent_std_C`` (of the posterior's mean) of each channel,
-    ``active_units`` (channels); ``bone_dice``, ``bone_height_error_mm`` (absolute) on raw images.
+    Every sample has the same weight, whatever the size of its batch and the number of samples of its rank.
+    The names are fixed at the start, so that a rank without samples takes part as well.
+    """
+
+    full_state_update = False
+    sums: Tensor
+    counts: Tensor
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        for state in ("sums", "counts"):
+            self.add_state(state, torch.zeros(len(self.names)), dist_reduce_fx="sum")
+
+    def start(self, device: torch.device) -> None:
+        """Reset all sums, in float64 where the device supports it."""
+        self.set_dtype(torch.float32 if device.type == "mps" else torch.float64)
+        self.to(device)
+        self.reset()
+
+    def update(self, name: str, values: Tensor, skip_nan: bool = False) -> None:
+        """Add one value per sample, (B,); with ``skip_nan``, NaN means "undefined" and is not counted."""
+        values = values.detach().to(self.sums)
+        valid = ~values.isnan() if skip_nan else torch.ones_like(values, dtype=torch.bool)
+        column = self.names.index(name)
+        self.sums[column] += torch.where(valid, values, 0.0).sum()
+        self.counts[column] += valid.sum()
+
+    def compute(self) -> dict[str, float]:
+        """Return the mean of every name that has values, over all ranks."""
+        totals = zip(self.names, self.sums.tolist(), self.counts.tolist(), strict=True)
+        return {name: total / count for name, total, count in totals if count > 0}
+
+
+class ValidationMetrics:
+    """Metrics of images against their references, collected on each rank.
+
+    Names: ``l1``, ``psnr`` (dB), ``ssim`` on normalised images; ``bone_dice`` and ``bone_height_error_mm``
+    (absolute) on raw images; and ``names``, which are added with `add`.
+    """
+
+    def __init__(self, bone: bool, names: Sequence[str] = ()) -> None:
+        self.bone = bone
+        self.means = RunningMeans([*names, "l1", "psnr", "ssim", *BONE_METRICS * bone])
+
+    def reset(self, device: torch.device) -> None:
+        """Forget all images."""
+        self.means.start(device)
+
+    def add(self, name: str, values: Tensor) -> None:
+        """Add a further value of each image, (B,)."""
+        self.means.update(name, values)
+
+    def add_images(self, image: Tensor, prediction: Tensor) -> None:
+        """Add normalised images and their predictions, (B, 1, H, W)."""
+        self.add("l1", mae(prediction, image))
+        self.add("psnr", psnr(prediction, image, DATA_RANGE))
+        self.add("ssim", ssim(prediction, image, DATA_RANGE))
+
+    def add_bone(self, raw: Tensor, prediction: Tensor, pixel_mm: Tensor) -> None:
+        """Add raw images and their predictions (B, 1, H, W), and the edge of a pixel in mm, (B,)."""
+        if self.bone:
+            for name, values in zip(BONE_METRICS, bone_agreement(raw, prediction, pixel_mm), strict=True):
+                self.means.update(name, values, skip_nan=True)  # NaN: an image without bone
+
+    def compute(self) -> dict[str, float]:
+        """Return all metrics by name, over all ranks."""
+        return self.means.compute()
+
+
+class ReconstructionMetrics(ValidationMetrics):
+    """Metrics of an autoencoder: images, bone and latents.
+
+    Names, beside those of `ValidationMetrics`: ``perceptual``; ``kl`` (nats per image), ``kl_per_element``;
+    ``latent_mean_C`` and ``latent_std_C`` (of the posterior's mean) of each channel C, ``active_units``.
     """
 
     def __init__(self, latent_channels: int, perceptual: PerceptualLoss | None, bone: bool) -> None:
         self.channels = range(latent_channels)
         self.perceptual = perceptual
-        names = ["l1", "psnr", "ssim", "kl", "kl_per_element"]
-        names += ["perceptual"] if perceptual is not None else []
-        names += ["bone_dice", "bone_height_error_mm"] if bone else []
-        self.bone = bone
-        self.means = RunningMeans(
-            [*names, *(f"{moment}_{c}" for c in self.channels for moment in ("z", "z_squared"))]
-        )
+        moments = [f"{moment}_{channel}" for channel in self.channels for moment in ("z", "z_squared")]
+        super().__init__(bone, ["kl", "kl_per_element", *["perceptual"] * (perceptual is not None), *moments])
 
-    def reset(self, device: torch.device) -> None:
-        """Forgets everything."""
-        self.means.start(device)
-
-    def add_images(self, image: Tensor, reconstruction: Tensor) -> None:
-        """Normalised images, (B, 1, H, W)."""
-        self.means.update("l1", mae(reconstruction, image))
-        self.means.update("psnr", psnr(reconstruction, image, DATA_RANGE))
-        self.means.update("ssim", ssim(reconstruction, image, DATA_RANGE))
+    def add_images(self, image: Tensor, prediction: Tensor) -> None:
+        """Add normalised images and their reconstructions, (B, 1, H, W)."""
+        super().add_images(image, prediction)
         if self.perceptual is not None:
-            values = [self.perceptual(a[None], b[None]) for a, b in zip(reconstruction, image, strict=True)]
-            self.means.update("perceptual", torch.stack(values))
+            pairs = zip(prediction, image, strict=True)
+            self.add("perceptual", torch.stack([self.perceptual(a[None], b[None]) for a, b in pairs]))
 
     def add_latents(self, posterior: Posterior) -> None:
-        """The posterior of each image."""
+        """Add the posterior of each image."""
         kl = kl_per_image(posterior.mean, posterior.std)
-        self.means.update("kl", kl)
-        self.means.update("kl_per_element", kl / posterior.mean[0].numel())
+        self.add("kl", kl)
+        self.add("kl_per_element", kl / posterior.mean[0].numel())
         z, z_squared = posterior.mean.mean((2, 3)), posterior.mean.square().mean((2, 3))
-        for c in self.channels:
-            self.means.update(f"z_{c}", z[:, c])
-            self.means.update(f"z_squared_{c}", z_squared[:, c])
+        for channel in self.channels:
+            self.add(f"z_{channel}", z[:, channel])
+            self.add(f"z_squared_{channel}", z_squared[:, channel])
 
-    def add_bone(self, raw: Tensor, reconstruction: Tensor, pixel_mm: Tensor) -> None:
-        """Raw images (B, 1, H, W) and the edge of a pixel in mm, (B,)."""
-        if not self.bone:
-            return
-        agreements, errors = bone_agreement(raw, reconstruction, pixel_mm)
-        # NaN: an image without bone.
-        self.means.update("bone_dice", agreements, skip_nan=True)
-        self.means.update("bone_height_error_mm", errors, skip_nan=True)
-
-    def compute(self) -> Mapping[str, float]:
-        """All figures by name, over all ranks."""
-        figures = self.means.compute()
+    def compute(self) -> dict[str, float]:
+        """Return all metrics by name, over all ranks."""
+        metrics = super().compute()
         active = 0
-        for c in self.channels:
-            mean, square = figures.pop(f"z_{c}", np.nan), figures.pop(f"z_squared_{c}", np.nan)
+        for channel in self.channels:
+            mean, square = metrics.pop(f"z_{channel}", np.nan), metrics.pop(f"z_squared_{channel}", np.nan)
             variance = max(square - mean**2, 0.0)
-            figures[f"latent_mean_{c}"], figures[f"latent_std_{c}"] = mean, variance**0.5
+            metrics[f"latent_mean_{channel}"], metrics[f"latent_std_{channel}"] = mean, variance**0.5
             active += variance > ACTIVE_VARIANCE
-        return figures | {"active_units": float(active)}
+        return metrics | {"active_units": float(active)}
 
 
-def bone_agreement(true: Tensor, found: Tensor, pixel_mm: Tensor) -> tuple[Tensor, Tensor]:
-    """Dice and absolute height error in mm of each image, (B,); NaN where the truth has no bone.
+def bone_agreement(raw: Tensor, prediction: Tensor, pixel_mm: Tensor) -> tuple[Tensor, Tensor]:
+    """Return Dice and absolute height error (mm) of each image, (B,); NaN where the truth has no bone.
 
-    Raw images (B, 1, H, W) and the edge of a pixel in mm, (B,). A found image without bone is wrong by the
-    whole height.
+    Raw images are (B, 1, H, W), ``pixel_mm`` (B,) is the edge of a pixel in mm. A predicted image without
+    bone has an error of the whole height.
     """
-    agreements, errors = [], []
-    arrays = (true.squeeze(1).cpu().numpy(), found.squeeze(1).cpu().numpy(), pixel_mm.tolist())
-    for truth, image, mm in zip(*arrays, strict=True):
-        wanted, got = bone_mask(truth), bone_mask(image)
-        agreements.append(dice(got, wanted))
-        height = np.nan_to_num(measure(got, mm).height)
-        errors.append(abs(height - measure(wanted, mm).height) * mm)
-    return torch.tensor(agreements), torch.tensor(errors)
+    overlaps, errors = [], []
+    arrays = (raw.squeeze(1).cpu().numpy(), prediction.squeeze(1).cpu().numpy(), pixel_mm.tolist())
+    for true_image, predicted_image, mm in zip(*arrays, strict=True):
+        true_bone, predicted_bone = bone_mask(true_image), bone_mask(predicted_image)
+        overlaps.append(dice(predicted_bone, true_bone))
+        height = np.nan_to_num(measure(predicted_bone, mm).height)
+        errors.append(abs(height - measure(true_bone, mm).height) * mm)
+    return torch.tensor(overlaps), torch.tensor(errors)

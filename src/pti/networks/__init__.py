@@ -1,0 +1,1 @@
+"""Networks, their averages, and the buffers that travel with them."""

@@ -41,14 +41,25 @@ ARGUMENTS: dict[str, dict[str, str]] = {
 KEYS = {"allow_changes": "allow_config_changes", "fresh_sweep": "new_sweep"}
 """Old top-level key of the configuration -> present one."""
 
+WEIGHTS = {"first_stage.": "latent_space.first_stage.", "scaling.": "latent_space.scaling."}
+"""Old beginning of a name in the ``state_dict`` -> present one."""
+
 
 def migrate(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return a checkpoint's content in the present format; the argument stays unchanged."""
     migrated = dict(content)
     if content.get("format", 1) < FORMAT and isinstance(content.get("config"), dict):
         migrated["config"] = _rename(content["config"], KEYS)
+        migrated["state_dict"] = _rename_weights(content.get("state_dict"))
         migrated["format"] = FORMAT
     return migrated
+
+
+def _rename_weights(state: Any) -> Any:
+    if not isinstance(state, dict):
+        return state
+    old = {name: next((old for old in WEIGHTS if name.startswith(old)), "") for name in state}
+    return {WEIGHTS.get(old[name], "") + name.removeprefix(old[name]): value for name, value in state.items()}
 
 
 def _rename(value: Any, keys: Mapping[str, str]) -> Any:

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from pti.modules.running_means import RunningMeans
+from pti.modules.validation_metrics import RunningMeans
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,159 @@
+"""The latent space of stage 2: frozen autoencoder, scaling of latents, transfer of detail."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pti.common.errors import UsageError
+from pti.data import resize
+from pti.data.latent_cache import POSTERIORS
+from pti.data.normalization import Normalization
+from pti.diffusion.samplers import Generator, gaussian_noise
+from pti.networks.detail_transfer import DetailTransfer
+from pti.networks.frozen_autoencoder import FrozenAutoencoder
+from pti.networks.latent_scaling import LatentScaling
+
+
+class LatentSpace(nn.Module):
+    """Pairs of raw images to scaled latents, and back.
+
+    The condition is the mean of its posterior. The target is a sample of its posterior, as the decoder was
+    trained on, or, without ``sample_posterior``, its mean too: then the model does not spend capacity on the
+    posterior's noise, which an autoencoder with a considerable KL puts wherever latents do not matter.
+
+    Shift and scale are computed once over the targets of the training set (its first view), and used for
+    condition and target alike.
+
+    Args:
+        first_stage: the trained autoencoder; its weights stay as they are.
+        detail_transfer: restores, where a translation changes nothing, what the autoencoder lost of the
+            condition; None = the autoencoder's output alone.
+        sample_posterior: train on samples of the target's posterior instead of its mean.
+        cache: encode the training set once, so that training never runs the encoder. Without it, every epoch
+            is a new view; until the views of the cache repeat, both train on the same latents.
+        views: augmented views of the training set in the cache; without augmentation there is one.
+    """
+
+    def __init__(
+        self,
+        first_stage: FrozenAutoencoder,
+        detail_transfer: DetailTransfer | None = None,
+        sample_posterior: bool = True,
+        cache: bool = True,
+        views: int = 8,
+    ) -> None:
+        super().__init__()
+        self.first_stage = first_stage
+        self.scaling = LatentScaling(first_stage.latent_channels)
+        self.detail_transfer = detail_transfer
+        self.sample_posterior = sample_posterior
+        self.cache = cache
+        self.views = views
+
+    @property
+    def normalization(self) -> Normalization:
+        """Normalisation of the images, the autoencoder's."""
+        return self.first_stage.normalization
+
+    def check_channels(self, network: nn.Module) -> None:
+        """Raise `UsageError` where a network expects another number of latent channels."""
+        own = self.first_stage.latent_channels
+        channels = getattr(network, "latent_channels", own)
+        if channels != own:
+            raise UsageError(
+                f"model.network.latent_channels={channels}: the autoencoder's latents have {own} channels "
+                f"(model.first_stage.autoencoder.latent_channels). Set model.network.latent_channels={own}, "
+                "or choose another autoencoder_ckpt."
+            )
+
+    def check_image_size(self, image_size: int, network: nn.Module) -> None:
+        """Raise `UsageError` where autoencoder and network cannot halve an image often enough."""
+        factor = self.first_stage.downsampling * getattr(network, "downsampling", 1)
+        if image_size % factor:
+            raise UsageError(
+                f"data.image_size={image_size}: autoencoder and network reduce it to 1/{factor}, so a "
+                f"multiple of {factor} is expected. Set data.image_size="
+                f"{math.ceil(image_size / factor) * factor}, or fewer levels in model.network.channels."
+            )
+
+    def encode_condition(self, raw: Tensor) -> Tensor:
+        """Encode raw conditions (B, 1, H, W) as scaled latents (B, C, h, w)."""
+        return self.scaling.normalize(self.first_stage.encode(raw).mean)
+
+    def encode_pair(self, batch: dict[str, Any], generator: Generator) -> tuple[Tensor, Tensor]:
+        """Encode a batch as scaled latents (condition, target), each (B, C, h, w).
+
+        Args:
+            batch: raw images ``condition`` and ``target``, or cached posteriors, see `posteriors`.
+            generator: of the posterior's noise.
+        """
+        latents = self.posteriors(batch)
+        target = latents["target_mean"]
+        if self.sample_posterior:
+            target = target + latents["target_std"] * gaussian_noise(target, generator)
+        return self.scaling.normalize(latents["condition_mean"]), self.scaling.normalize(target)
+
+    def posteriors(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Return a batch's posteriors, as `LatentDataset` serves them; encode its raw images if need be."""
+        if "target_mean" in batch:
+            return {name: batch[name] for name in POSTERIORS}
+        return dict(zip(POSTERIORS, self.stacked_posteriors(batch).unbind(1), strict=True))
+
+    def stacked_posteriors(self, batch: dict[str, Any]) -> Tensor:
+        """Encode raw images as (B, 3, C, h, w): the condition's mean, the target's mean and its std.
+
+        Both are normalised by the condition's statistics: those of the target are unknown when translating.
+        """
+        statistics = self.normalization.statistics(batch["condition"])
+        condition = self.first_stage.encode(batch["condition"], statistics)
+        target = self.first_stage.encode(batch["target"], statistics)
+        return torch.stack([condition.mean, target.mean, target.std], dim=1)
+
+    def decode(self, raw: Tensor, scaled: Tensor) -> Tensor:
+        """Decode scaled latents (B, C, h, w), a translation of raw conditions (B, 1, H, W), to raw images."""
+        statistics = self.normalization.statistics(raw)
+        latents = self.scaling.denormalize(scaled)
+        if self.detail_transfer is None:
+            return self.first_stage.decode(latents, statistics)
+        translation = self.first_stage.decode_normalized(latents)
+        reconstruction = self.first_stage.decode_normalized(self.first_stage.encode(raw, statistics).mean)
+        condition = self.normalization.normalize(raw, statistics)
+        restored = self.detail_transfer(translation, condition, reconstruction)
+        return self.normalization.denormalize(restored, statistics)
+
+    @torch.no_grad()
+    def at_own_size(self, raw: np.ndarray, translations: np.ndarray) -> np.ndarray:
+        """Resize translations (N, S, S) of a raw image (H, W) to (N, H, W).
+
+        With ``detail_transfer``, also restores the detail of the condition that resizing to S lost.
+        """
+        enlarged = _restore_size(translations, raw.shape)
+        size = translations.shape[-1]
+        if self.detail_transfer is None or raw.shape == translations.shape[-2:]:
+            return enlarged
+        blurred = _restore_size(resize.pad_and_resize(raw, size)[None], raw.shape)
+        condition, blurred, enlarged = (
+            torch.from_numpy(np.ascontiguousarray(images))[:, None].to(self.scaling.shift.device)
+            for images in (raw[None], blurred, enlarged)
+        )
+        statistics = self.normalization.statistics(condition)
+        restored = self.detail_transfer(
+            self.normalization.normalize(enlarged, statistics.expand(len(enlarged), -1)),
+            self.normalization.normalize(condition, statistics),
+            self.normalization.normalize(blurred, statistics),
+            zoom=max(raw.shape) / size,
+        )
+        return (
+            self.normalization.denormalize(restored, statistics.expand(len(restored), -1))[:, 0].cpu().numpy()
+        )
+
+
+def _restore_size(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    height, width = shape
+    return resize.restore_size(images, (height, width))

@@ -1,0 +1,129 @@
+"""Encode the training set of a second stage once and measure its latents, on all ranks together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from pti.common.progress import track
+from pti.data.batches import evaluation_batches
+from pti.data.dataset import TifDataset
+from pti.data.latent_cache import Encode, LatentCache, LatentDataset, cache_key
+from pti.data.memory_maps import mark_used, remove_unused
+from pti.modules.latent_space import LatentSpace
+from pti.modules.tif_data import TifDataModule
+from pti.networks.latent_scaling import LatentScaling
+from pti.runs.lock import exclusive
+
+
+def prepare_latents(space: LatentSpace, data: TifDataModule, trainer: Trainer) -> None:
+    """Fill the latent cache and fit the scaling, where that is not done yet.
+
+    Args:
+        space: its scaling is fitted on the targets of the first view.
+        data: gets the cached latents as its training set.
+        trainer: provides the device and the ranks.
+    """
+
+    def encode(batch: dict[str, Any]) -> Tensor:
+        device = trainer.strategy.root_device
+        return space.stacked_posteriors({name: batch[name].to(device) for name in ("condition", "target")})
+
+    images, latents = data.training_set(), None
+    if space.cache:
+        count = _views_to_encode(space.views, trainer.max_epochs) if images.augmentation is not None else 1
+        key = cache_key(images, space.first_stage.fingerprint(), data.fingerprint)
+        files = LatentCache(data.cache_dir / "latents" / key, images, count)
+        size = data.image_size // space.first_stage.downsampling
+        build_cache(files, encode, (space.first_stage.latent_channels, size, size), trainer)
+        latents = data.latents = LatentDataset(files)
+    if not space.scaling.fitted:
+        fit_scaling(space.scaling, latents or images, encode, trainer, space.sample_posterior)
+        scale = ", ".join(f"{value:.3g}" for value in space.scaling.scale.flatten())
+        rank_zero_only(print)(f"standard deviation of the latents, by channel: {scale}")
+
+
+def _views_to_encode(views: int, epochs: int | None) -> int:
+    """Limit the views to the number of epochs; None and −1 epochs mean no end."""
+    return views if epochs in (None, -1) else min(views, epochs)
+
+
+def build_cache(
+    cache: LatentCache, encode: Encode, latent_shape: tuple[int, int, int], trainer: Trainer
+) -> None:
+    """Encode the missing views: every rank encodes its share; rank 0 creates the files and renames them."""
+    barrier = trainer.strategy.barrier
+    with ExitStack() as held:
+        if trainer.is_global_zero:
+            cache.folder.parent.mkdir(parents=True, exist_ok=True)
+            mark_used(cache.folder)
+            remove_unused(cache.folder.parent)
+            message = f"Waiting for another run that encodes the same latents: {cache.folder}."
+            held.enter_context(exclusive(cache.folder, message, wait=True))
+        barrier("latents: begin")
+        for view in cache.missing():
+            if trainer.is_global_zero:
+                cache.create(view, latent_shape)
+            barrier("latents: write")
+            of = f", view {view + 1} of {cache.views}" if cache.views > 1 else ""
+            cache.write(view, _shares(len(cache.dataset), f"Encoding the training set{of}", trainer), encode)
+            barrier("latents: written")
+            if trainer.is_global_zero:
+                cache.finish(view)
+            barrier("latents: whole")
+
+
+def fit_scaling(
+    scaling: LatentScaling,
+    dataset: LatentDataset | TifDataset,
+    encode: Encode,
+    trainer: Trainer,
+    sampled: bool,
+) -> None:
+    """Fit shift and scale to the targets of the first view.
+
+    The variance of samples of the posterior is the variance of the means plus the mean of the variances.
+
+    Args:
+        scaling: fitted in place.
+        dataset: cached latents, or images, which are then encoded.
+        encode: encodes a batch of images.
+        trainer: provides the device and the ranks.
+        sampled: scale samples of the posteriors; False scales their means.
+    """
+    channels = scaling.shift.numel()
+    sums = torch.zeros(2 * channels + 1, dtype=torch.float64)
+    for mean, std in _targets(dataset, encode, trainer):
+        mean, std = mean.cpu().double(), std.cpu().double()
+        squares = (mean.square() + std.square() * sampled).sum((0, 2, 3))
+        count = torch.tensor([mean.numel() / channels], dtype=torch.float64)
+        sums += torch.cat([count, mean.sum((0, 2, 3)), squares])
+    device = trainer.strategy.root_device
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    sums = trainer.strategy.reduce(sums.to(device, dtype), reduce_op="sum")
+    assert isinstance(sums, Tensor)
+    scaling.fit(sums[0], sums[1 : channels + 1], sums[channels + 1 :])
+
+
+def _targets(
+    dataset: LatentDataset | TifDataset, encode: Encode, trainer: Trainer
+) -> Iterator[tuple[Tensor, Tensor]]:
+    for batch in _shares(len(dataset), "Measuring the latents", trainer):
+        samples = dataset.__getitems__([(0, index) for index in batch])
+        if isinstance(dataset, LatentDataset):
+            yield samples["target_mean"], samples["target_std"]
+        else:
+            _, mean, std = encode(samples).unbind(1)
+            yield mean, std
+
+
+def _shares(samples: int, description: str, trainer: Trainer, batch_size: int = 8) -> Iterable[list[int]]:
+    """List this rank's batches of indices; rank 0 shows its progress."""
+    batches = evaluation_batches(samples, batch_size, trainer.global_rank, trainer.world_size)
+    return track(batches, description) if trainer.is_global_zero else batches

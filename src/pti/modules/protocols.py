@@ -1,0 +1,88 @@
+"""Interfaces of trained modules, as inference, analysis and evaluation use them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pti.data.normalization import Normalization
+from pti.diffusion.samplers import Progress, Sampler
+from pti.networks.posterior import Posterior
+
+
+@runtime_checkable
+class Autoencoder(Protocol):
+    """An autoencoder of raw images: stage 1, or its frozen copy inside stage 2."""
+
+    @property
+    def normalization(self) -> Normalization:
+        """Normalisation of the images, fitted on the training set."""
+        ...
+
+    def encode(self, raw: Tensor) -> Posterior:
+        """Encode raw images (B, 1, H, W), background exactly 0, as posteriors over latents (B, C, h, w)."""
+        ...
+
+    def decode(self, latents: Tensor, statistics: Tensor) -> Tensor:
+        """Decode latents (B, C, h, w) to raw images (B, 1, H, W), background exactly 0.
+
+        ``statistics`` (B, K) come from ``normalization.statistics`` of the raw images that set the scale.
+        """
+        ...
+
+
+@runtime_checkable
+class Translator(Protocol):
+    """A trained second stage: generates edente images of dente images."""
+
+    deterministic: bool
+    """True when there is exactly one translation of an image."""
+
+    @property
+    def normalization(self) -> Normalization:
+        """Normalisation of conditions and targets."""
+        ...
+
+    def resolve_sampling(
+        self, sampler: Sampler | None, steps: int | None, guidance_scale: float | None
+    ) -> dict[str, Any]:
+        """Return ``sampler``, ``steps`` and ``guidance_scale``, with the module's own values for None.
+
+        Raises:
+            UsageError: the module does not support a given value.
+        """
+        ...
+
+    def translate(
+        self,
+        raw: Tensor,
+        generators: Sequence[torch.Generator],
+        *,
+        sampler: Sampler | None = None,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        progress: Progress = None,
+    ) -> Tensor:
+        """Translate raw dente images (B, 1, H, W) to raw edente images (B, 1, H, W)."""
+        ...
+
+    def at_own_size(self, raw: np.ndarray, translations: np.ndarray) -> np.ndarray:
+        """Resize translations (N, S, S) of a raw image (H, W) to its own size, (N, H, W)."""
+        ...
+
+
+def autoencoder_of(module: nn.Module) -> Autoencoder | None:
+    """Return the autoencoder in a module: the module itself, or the frozen one of a stage-2 module."""
+    for candidate in (module, getattr(module, "first_stage", None)):
+        if isinstance(candidate, Autoencoder):
+            return candidate
+    return None
+
+
+def reconstruct(autoencoder: Autoencoder, raw: Tensor) -> Tensor:
+    """Encode raw images (B, 1, H, W) and decode the posterior's mean to raw images (B, 1, H, W)."""
+    return autoencoder.decode(autoencoder.encode(raw).mean, autoencoder.normalization.statistics(raw))
