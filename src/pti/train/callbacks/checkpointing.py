@@ -11,8 +11,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+import pti.train.callbacks.loop_state as loop_state
 from pti.common.errors import UsageError
-from pti.train.callbacks import loop_state
 from pti.train.callbacks.checkpoint_io import require_writable
 from pti.train.callbacks.consensus import RankConsensus
 from pti.train.callbacks.finite import first_not_finite, not_finite_error, weights_are_finite
@@ -84,8 +84,7 @@ class Checkpointer(Checkpoint):
         """Hold signals; begin a new epoch after a checkpoint from the end of one."""
         self.signals.hold()
         self._saved_at = time.monotonic()
-        if self._resumed_from is SavePoint.EPOCH_END and loop_state.epoch_is_complete(trainer):
-            loop_state.start_new_epoch(trainer)
+        loop_state.continue_after(self._resumed_from, trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

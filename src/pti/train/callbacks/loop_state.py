@@ -70,17 +70,13 @@ def set_save_point(loops: dict[str, Any], save_point: SavePoint, trainer: Traine
             state["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
 
-def epoch_is_complete(trainer: Trainer) -> bool:
-    """Return whether every epoch that has started has also ended."""
+def continue_after(save_point: SavePoint | None, trainer: Trainer) -> None:
+    """Begin a new epoch, at the start of training, if the resumed checkpoint is from the end of one."""
     progress = trainer.fit_loop.epoch_progress.current
-    return progress.ready == progress.completed
-
-
-def start_new_epoch(trainer: Trainer) -> None:
-    """Begin a new epoch at the start of training, after a checkpoint that was written after an epoch."""
-    # Under max_steps, Lightning assumes that every checkpoint lies in the middle of an epoch.
-    trainer.fit_loop._restarting = False
-    trainer.fit_loop.epoch_loop.restarting = False
+    if save_point is SavePoint.EPOCH_END and progress.ready == progress.completed:
+        # Under max_steps, Lightning assumes that every checkpoint lies in the middle of an epoch.
+        trainer.fit_loop._restarting = False
+        trainer.fit_loop.epoch_loop.restarting = False
 
 
 def _set_completed(progress: dict[str, Any], source: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,27 +11,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from pti.data.dataset import TifDataset
-from pti.drawing.figures import Comparison, draw_comparison, draw_curves
-from pti.modules.protocols import Autoencoder, reconstruct
+from pti.drawing.figures import draw_comparison, draw_curves
+from pti.modules.manual_optimization import ManualOptimization
 from pti.train.callbacks.loop_state import batches_done
 from pti.train.callbacks.metrics_csv import read_metrics
-
-
-@runtime_checkable
-class ExampleModule(Protocol):
-    """A module that chooses the content of its pictures."""
-
-    def example_pictures(self, batch: dict[str, Any]) -> dict[str, Comparison]:
-        """Return comparisons by name, including ``examples``, for a collated batch on the module's device."""
-        ...
 
 
 class Pictures(Callback):
     """Draw the same validation images, of different patients, every few epochs and at the end.
 
     Writes ``images/epoch=….png``, further comparisons as ``images/NAME_epoch=….png``, and
-    ``images/curves.png``. The module is an `ExampleModule`, or an `Autoencoder` whose reconstructions are
-    drawn.
+    ``images/curves.png``. The module's ``example_pictures`` chooses the content.
 
     Args:
         every_n_epochs: interval in epochs; the last epoch is always drawn.
@@ -45,7 +35,9 @@ class Pictures(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the pictures if this epoch is due; the first epoch is."""
-        if not trainer.sanity_checking and (trainer.current_epoch == 0 or self._is_due(trainer)):
+        due = trainer.current_epoch == 0 or self._is_due(trainer)
+        if due and trainer.is_global_zero and not trainer.sanity_checking:
+            assert isinstance(pl_module, ManualOptimization)
             self._draw(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -59,9 +51,7 @@ class Pictures(Callback):
         return epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
 
     @torch.no_grad()
-    def _draw(self, trainer: Trainer, module: LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
+    def _draw(self, trainer: Trainer, module: ManualOptimization) -> None:
         if self._batch is None:
             self._batch = example_batch(trainer, self.images)
         if not self._batch:
@@ -69,11 +59,7 @@ class Pictures(Callback):
         batch = trainer.precision_plugin.convert_input(self._batch)
         batch = module.transfer_batch_to_device(batch, module.device, 0)
         with trainer.precision_plugin.forward_context():
-            comparisons = (
-                module.example_pictures(batch)
-                if isinstance(module, ExampleModule)
-                else _reconstructions(module, batch)
-            )
+            comparisons = module.example_pictures(batch)
         folder, epoch = Path(trainer.default_root_dir) / "images", trainer.current_epoch + 1
         folder.mkdir(parents=True, exist_ok=True)
         for name, comparison in comparisons.items():
@@ -99,15 +85,3 @@ def example_batch(trainer: Trainer, count: int) -> dict[str, Any]:
     candidates = list(first_of_patient.values()) if enough else list(range(len(dataset.samples)))
     chosen = np.linspace(0, len(candidates) - 1, min(count, len(candidates))).round().astype(int)
     return dataset.__getitems__([(0, candidates[index]) for index in chosen])
-
-
-def _reconstructions(module: LightningModule, batch: dict[str, Any]) -> dict[str, Comparison]:
-    if not isinstance(module, Autoencoder) or "image" not in batch:
-        return {}
-    raw = batch["image"]
-    columns = {
-        title: images.float().squeeze(1).cpu().numpy()
-        for title, images in (("original", raw), ("reconstruction", reconstruct(module, raw)))
-    }
-    captions = [str(name) for name in batch.get("name", range(len(raw)))]
-    return {"examples": Comparison(columns, captions, difference=("original", "reconstruction"))}
