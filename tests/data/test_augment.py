@@ -1,4 +1,4 @@
-"""Augmentation: one draw for a pair, keyed on (seed, epoch, name); background exactly 0; off is identity."""
+"""Augmentation: one draw per pair, keyed by (seed, epoch, name); background exactly 0; nothing if disabled."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ ALL = {"horizontal_flip": 0.5, "vertical_flip": 0.5, "quarter_turn": 0.5, "affin
 
 
 def _pair(size: int = 48) -> np.ndarray:
-    """Two images with the same tissue; the second is twice the first."""
+    """Return two images with the same tissue; the second is twice the first."""
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     tissue = np.hypot(x * 1.5, y) < 0.6
     image = (tissue * (2 + np.sin(8 * x) + y)).astype(np.float32)
@@ -25,9 +25,9 @@ def test_depends_on_seed_epoch_and_name_alone() -> None:
     assert len({image.tobytes() for image in first.values()}) > 1
 
 
-@pytest.mark.parametrize("one", list(ALL))
-def test_each_switch_changes_both_images_alike(one: str) -> None:
-    augmentation, pair = Augmentation(**{one: 1.0}), _pair()
+@pytest.mark.parametrize("change", list(ALL))
+def test_each_change_applies_to_both_images(change: str) -> None:
+    augmentation, pair = Augmentation(**{change: 1.0}), _pair()
     before = pair.copy()
     for name in "abcd":
         changed = augmentation(pair, 0, 0, name)
@@ -36,25 +36,24 @@ def test_each_switch_changes_both_images_alike(one: str) -> None:
         assert not np.array_equal(changed, pair)
         np.testing.assert_allclose(changed[1], 2 * changed[0], rtol=1e-5)
         assert np.array_equal(changed[0] == 0, changed[1] == 0)
-        assert (
-            changed[0][changed[0] != 0].min() > 0.9 * pair[0][pair[0] != 0].min()
-        )  # no mixing with background
+        darkest, darkest_before = (image[image != 0].min() for image in (changed[0], pair[0]))
+        assert darkest > 0.9 * darkest_before  # tissue does not mix with background
     assert np.array_equal(pair, before)
 
 
-def test_flips_and_turns_move_pixels_and_change_none() -> None:
+def test_flips_and_turns_only_move_pixels() -> None:
     pair = _pair()
-    for one in ("horizontal_flip", "vertical_flip", "quarter_turn"):
-        changed = Augmentation(**{one: 1.0})(pair, 0, 0, "a")
+    for change in ("horizontal_flip", "vertical_flip", "quarter_turn"):
+        changed = Augmentation(**{change: 1.0})(pair, 0, 0, "a")
         assert np.array_equal(np.sort(changed.ravel()), np.sort(pair.ravel()))
 
 
-def test_off_is_identity() -> None:
+def test_disabled_changes_are_the_identity() -> None:
     pair = _pair()
     assert np.array_equal(Augmentation()(pair, 3, 4, "x"), pair)
 
 
-def test_probabilities_are_kept() -> None:
+def test_probabilities() -> None:
     augmentation, pair = Augmentation(horizontal_flip=0.5), _pair(8)
     pair[:, 3, 1] = 7
     flips = sum(not np.array_equal(augmentation(pair, 0, 0, str(name)), pair) for name in range(400))

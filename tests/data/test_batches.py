@@ -1,4 +1,4 @@
-"""Batches: every sample once an epoch, on any number of ranks."""
+"""Batches: every sample once per epoch, on any number of ranks."""
 
 from itertools import chain
 
@@ -26,7 +26,7 @@ def test_global_batches_depend_on_the_product_alone() -> None:
 def test_order_depends_on_seed_and_epoch() -> None:
     orders = {tuple(chain(*training_batches(30, 4, seed, epoch))) for seed in (0, 1) for epoch in (0, 1, 2)}
     assert len(orders) == 6
-    # Written down: another order would break the resuming of everyone's runs.
+    # A fixed value: another order would break the resumption of existing runs.
     assert training_batches(6, 3, 0, 0) == [[1, 5, 3], [2, 4, 0]]
 
 

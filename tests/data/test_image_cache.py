@@ -18,7 +18,7 @@ from pti.data.layouts import paired_folders, single_folder
 
 
 def files_below(folder: Path) -> list[str]:
-    """Names of all files except locks."""
+    """List the names of all files except locks."""
     return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
 
 
@@ -47,17 +47,17 @@ def test_default_pixel_size_and_missing_roles(write_set: WriteSet, tmp_path: Pat
 def test_any_change_makes_another_cache(write_set: WriteSet, tmp_path: Path) -> None:
     root = write_set(patients=2, slices=1)
     pairs = paired_folders(root)
-    seen = [open_cache(pairs, 32, tmp_path / "cache").fingerprint]
-    assert open_cache(pairs, 32, tmp_path / "cache").fingerprint == seen[0]
+    fingerprints = [open_cache(pairs, 32, tmp_path / "cache").fingerprint]
+    assert open_cache(pairs, 32, tmp_path / "cache").fingerprint == fingerprints[0]
     changed = root / "edente" / f"{pairs[0].name}.tif"
-    tif.write(changed, np.full((32, 32), 7))  # same size, other content: the time of change differs
+    tif.write(changed, np.full((32, 32), 7))  # same size, other content: the modification time differs
     cache = open_cache(pairs, 32, tmp_path / "cache")
     assert (cache.image(0, "target") == 7).all()
-    seen.append(cache.fingerprint)
-    seen.append(open_cache(pairs, 16, tmp_path / "cache").fingerprint)
+    fingerprints.append(cache.fingerprint)
+    fingerprints.append(open_cache(pairs, 16, tmp_path / "cache").fingerprint)
     changed.rename(changed.with_name("x_HA_2021_02_000.tif"))
-    seen.append(open_cache(paired_folders(root), 32, tmp_path / "cache").fingerprint)
-    assert len(set(seen)) == len(seen)
+    fingerprints.append(open_cache(paired_folders(root), 32, tmp_path / "cache").fingerprint)
+    assert len(set(fingerprints)) == len(fingerprints)
 
 
 def test_each_process_maps_the_file_itself(write_set: WriteSet, tmp_path: Path) -> None:

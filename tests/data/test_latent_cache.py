@@ -61,7 +61,7 @@ def test_epochs_are_served_from_the_views_in_turn(dataset: TifDataset, tmp_path:
         assert batch["name"] == images["name"]
         assert batch["patient"] == images["patient"]
     views = [latents[(epoch, 0)]["target_mean"] for epoch in range(6)]
-    assert all(torch.equal(one, views[index % 2]) for index, one in enumerate(views))
+    assert all(torch.equal(view, views[index % 2]) for index, view in enumerate(views))
     assert any(
         not torch.equal(latents[(0, i)]["target_mean"], latents[(1, i)]["target_mean"]) for i in range(6)
     )
@@ -123,8 +123,8 @@ def test_processes_write_different_rows(dataset: TifDataset, tmp_path: Path):
 def test_the_key_changes_with_every_ingredient(write_set: WriteSet):
     root = write_set(patients=3, slices=2, size=16)
     numbers = {"horizontal_flip": 0.5, "affine": 0.5}
-    plain, augmented = pairs_of(root), pairs_of(root, Augmentation(**numbers))
-    key = cache_key(plain, "autoencoder", "data")
+    without, augmented = pairs_of(root), pairs_of(root, Augmentation(**numbers))
+    key = cache_key(without, "autoencoder", "data")
     assert cache_key(pairs_of(root), "autoencoder", "data") == key
     assert (
         cache_key(pairs_of(root, seed=1), "autoencoder", "data") == key
@@ -137,8 +137,8 @@ def test_the_key_changes_with_every_ingredient(write_set: WriteSet):
     renamed.samples = [Sample("x", "y", 0, ("condition", "target")), *renamed.samples[1:]]
     keys = [
         key,
-        cache_key(plain, "another autoencoder", "data"),
-        cache_key(plain, "autoencoder", "other data"),
+        cache_key(without, "another autoencoder", "data"),
+        cache_key(without, "autoencoder", "other data"),
         cache_key(augmented, "autoencoder", "data"),
         cache_key(pairs_of(root, Augmentation(**numbers), seed=1), "autoencoder", "data"),
         *(cache_key(each, "autoencoder", "data") for each in (fewer, other_order, renamed)),

@@ -1,4 +1,4 @@
-"""Layouts: pairs by name, never by order; what is missing is described; nothing leaves the root."""
+"""Layouts: pairs by name, never by order; missing images are described; no file leaves the root."""
 
 import os
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_endings_hidden_files_and_other_files(tmp_path: Path) -> None:
     assert all(pair.condition is None for pair in pairs)
 
 
-def test_one_name_twice_is_refused(tmp_path: Path) -> None:
+def test_a_repeated_name_is_rejected(tmp_path: Path) -> None:
     for name in ("a.tif", "a.tiff"):
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(DataError, match="same name"):
@@ -100,7 +100,7 @@ def test_csv_mistakes(tmp_path: Path, content: str | bytes | None, message: str)
         csv_table(tmp_path)
 
 
-def test_nothing_leaves_the_root(write_set: WriteSet, tmp_path: Path) -> None:
+def test_no_file_leaves_the_root(write_set: WriteSet, tmp_path: Path) -> None:
     root = write_set(patients=2, slices=1)
     outside = tmp_path / "outside.tif"
     tif.write(outside, np.ones((4, 4)))

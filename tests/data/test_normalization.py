@@ -1,4 +1,4 @@
-"""Normalisation: round trips, the gap, statistics in the state, half precision, shared samples."""
+"""Normalization: round trips, the gap, statistics in the state, half precision, sampled percentiles."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from pti.data.normalization import MaskedZScore, Normalization, RangeNormalizati
 
 
 def _images(low: float, high: float, count: int = 6, size: int = 32) -> list[np.ndarray]:
-    """Discs of tissue on background exactly 0, evenly distributed in [low, high]."""
+    """Return discs of tissue, uniform in [low, high], on background exactly 0."""
     generator = np.random.default_rng(0)
     grid = np.hypot(*np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]) < 0.8
     return [(generator.uniform(low, high, (size, size)) * grid).astype(np.float32) for _ in range(count)]
@@ -31,12 +31,8 @@ RANGES = [(0.1, 1.0), (300.0, 3000.0), (-1000.0, 1500.0), (1e-4, 2e-4)]
 @pytest.mark.parametrize("bounds", RANGES)
 def test_round_trip_is_exact_to_float32(kind: type[Normalization], bounds: tuple[float, float]) -> None:
     images = _images(*bounds)
-    images[0][16, 14:18] = [
-        bounds[0] * 0.5,
-        bounds[1] * 3,
-        bounds[0],
-        bounds[1] * 50,
-    ]  # outliers on both ends
+    outliers = [bounds[0] * 0.5, bounds[1] * 3, bounds[0], bounds[1] * 50]
+    images[0][16, 14:18] = outliers
     normalization = _fitted(kind, images)
     raw = torch.from_numpy(np.stack([*images, np.zeros_like(images[0])])[:, None])
     statistics = normalization.statistics(raw)
@@ -58,7 +54,7 @@ def test_range_puts_background_and_tissue_apart() -> None:
     assert (image[raw == 0] == -1).all()
     assert tissue.min() >= -0.9
     inside = (tissue >= -0.8) & (tissue <= 1)
-    assert 0.985 <= inside.double().mean() <= 0.995  # 0.5 % are left over on each end
+    assert 0.985 <= inside.double().mean() <= 0.995  # 0.5 % are outside at each end
 
 
 def test_range_bend_is_smooth_and_ends_at_the_floor() -> None:
@@ -78,7 +74,7 @@ def test_range_bend_is_smooth_and_ends_at_the_floor() -> None:
 
 
 def test_decoded_rim_stays_in_range() -> None:
-    """A decoder's output crosses the gap continuously: nothing there may become a huge number."""
+    """A decoder's output crosses the gap continuously: no value there may become huge."""
     normalization = RangeNormalization()
     normalization.fit(_images(0.1, 1.0))
     image = torch.linspace(-1.2, 1.2, 10001).reshape(1, 1, 1, -1)
@@ -90,8 +86,8 @@ def test_decoded_rim_stays_in_range() -> None:
 
 
 @pytest.mark.parametrize("darkest", [1.0, 200.0, 1900.0])
-def test_half_of_the_bone_is_half_way_through_its_blurred_rim(darkest: float) -> None:
-    """A decoder blurs an image's rim; the bone's edge, at half of its value, must not move for that."""
+def test_half_of_the_bones_value_is_half_way_through_its_blurred_rim(darkest: float) -> None:
+    """A decoder blurs the rim of the bone; its edge, at half of its value, must not move."""
     normalization = RangeNormalization()
     normalization.fit(_images(darkest, 5000.0))
     statistics = normalization.statistics(torch.zeros(1, 1, 1, 1))
@@ -115,7 +111,7 @@ def test_statistics_survive_the_state_and_half_precision(kind: type[Normalizatio
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_autocast_changes_nothing(kind: type[Normalization]) -> None:
+def test_autocast_has_no_effect(kind: type[Normalization]) -> None:
     images = _images(0.1, 1.0)
     normalization = _fitted(kind, images)
     raw = torch.from_numpy(np.stack(images)[:, None])
@@ -147,7 +143,7 @@ def test_masked_zscore_is_mean_0_std_1_over_tissue() -> None:
     raw = torch.from_numpy(np.stack(_images(200.0, 900.0))[:, None])
     normalization = MaskedZScore()
     image = normalization.normalize(raw, normalization.statistics(raw))
-    for one, tissue in zip(image, raw != 0, strict=True):
-        assert abs(one[tissue].double().mean()) < 1e-5
-        assert abs(one[tissue].double().std(unbiased=False) - 1) < 1e-5
+    for values, tissue in zip(image.double(), raw != 0, strict=True):
+        assert abs(values[tissue].mean()) < 1e-5
+        assert abs(values[tissue].std(unbiased=False) - 1) < 1e-5
     assert (image[raw == 0] == 0).all()

@@ -1,4 +1,4 @@
-"""The split: stable, by patient, no empty sides."""
+"""The split: stable, by patient, without empty splits."""
 
 import pytest
 
@@ -10,41 +10,37 @@ FRACTIONS = (0.8, 0.1, 0.1)
 
 
 def test_is_a_fixed_function_of_seed_and_patient() -> None:
-    sides = split_patients(["545", "7", "A", "é"], seed=3, fractions=(0.5, 0.25, 0.25))
-    assert sides == split_patients(["é", "A", "7", "545", "7"], seed=3, fractions=(0.5, 0.25, 0.25))
+    splits = split_patients(["545", "7", "A", "é"], seed=3, fractions=(0.5, 0.25, 0.25))
+    assert splits == split_patients(["é", "A", "7", "545", "7"], seed=3, fractions=(0.5, 0.25, 0.25))
     many = [str(patient) for patient in range(50)]
-    digest = "".join(side[1] for side in split_patients(many, 0, FRACTIONS).values())
-    assert digest == "".join(side[1] for side in split_patients(many, 0, FRACTIONS).values())
+    digest = "".join(split[1] for split in split_patients(many, 0, FRACTIONS).values())
+    assert digest == "".join(split[1] for split in split_patients(many, 0, FRACTIONS).values())
     assert split_patients(many, 0, FRACTIONS) != split_patients(many, 1, FRACTIONS)
-    # Written down: another value here would move patients between the sides of everyone's data.
-    assert [patient for patient, side in split_patients(many, 0, FRACTIONS).items() if side == "val"] == [
-        "15",
-        "17",
-        "22",
-        "48",
-    ]
+    # A fixed value: another one would move patients between the splits of existing data sets.
+    splits = split_patients(many, 0, FRACTIONS)
+    assert [patient for patient in many if splits[patient] == "val"] == ["15", "17", "22", "48"]
 
 
-def test_adding_patients_moves_nobody() -> None:
+def test_adding_patients_moves_no_other_patient() -> None:
     few = split_patients([f"p{patient}" for patient in range(60)], 0, FRACTIONS)
     more = split_patients([f"p{patient}" for patient in range(400)], 0, FRACTIONS)
     assert few.items() <= more.items()
 
 
 def test_shares_are_about_right() -> None:
-    sides = list(split_patients(map(str, range(5000)), 0, FRACTIONS).values())
-    assert abs(sides.count("train") / 5000 - 0.8) < 0.02
-    assert abs(sides.count("val") / 5000 - 0.1) < 0.015
+    splits = list(split_patients(map(str, range(5000)), 0, FRACTIONS).values())
+    assert abs(splits.count("train") / 5000 - 0.8) < 0.02
+    assert abs(splits.count("val") / 5000 - 0.1) < 0.015
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 8])
-def test_small_sets_fill_every_side(count: int) -> None:
+def test_small_sets_fill_every_split(count: int) -> None:
     for seed in range(40):
-        sides = split_patients(map(str, range(count)), seed, FRACTIONS)
-        assert set(sides.values()) == {"train", "val", "test"}
+        splits = split_patients(map(str, range(count)), seed, FRACTIONS)
+        assert set(splits.values()) == {"train", "val", "test"}
 
 
-def test_a_loan_moves_one_patient_at_most_a_side() -> None:
+def test_filling_a_split_moves_at_most_one_patient() -> None:
     for seed in range(40):
         few = split_patients(map(str, range(6)), seed, FRACTIONS)
         many = split_patients(map(str, range(300)), seed, FRACTIONS)
@@ -66,7 +62,7 @@ def _pair(patient: str, split: str | None = None, name: str = "n") -> Pair:
     return Pair(name, patient, None, None, split)
 
 
-def test_what_the_table_says_wins() -> None:
+def test_splits_of_the_table_take_precedence() -> None:
     pairs = [_pair("a", "test"), _pair("b", "train"), _pair("a"), _pair("c", "val")]
     assert splits_of(pairs, 0, FRACTIONS) == ["test", "train", "test", "val"]
     with pytest.raises(DataError, match="splits test and train"):

@@ -1,4 +1,4 @@
-"""Resizing: geometry there and back, background exactly 0, a rim that keeps its place."""
+"""Resizing: geometry of the round trip, background exactly 0, position of the rim."""
 
 import numpy as np
 import pytest
@@ -21,18 +21,18 @@ def test_identity_at_the_right_size() -> None:
 @pytest.mark.parametrize("shape", [(128, 96), (96, 128), (61, 64), (31, 17), (200, 200)])
 def test_background_stays_0_and_the_rim_is_at_least_half_tissue(shape: tuple[int, int]) -> None:
     image = _ellipse(*shape)
-    fitted = pad_and_resize(image, 64)
-    assert fitted.shape == (64, 64)
-    assert fitted.dtype == np.float32
-    tissue = fitted[fitted != 0]
+    resized = pad_and_resize(image, 64)
+    assert resized.shape == (64, 64)
+    assert resized.dtype == np.float32
+    tissue = resized[resized != 0]
     assert tissue.min() >= 0.5 * image[image != 0].min() - 1e-3
     assert tissue.max() <= image.max() + 1e-3
     area = (image != 0).sum() / max(shape) ** 2
-    assert (fitted != 0).sum() / 64**2 == pytest.approx(area, abs=0.01)
+    assert (resized != 0).sum() / 64**2 == pytest.approx(area, abs=0.01)
 
 
 @pytest.mark.parametrize("shape", [(128, 96), (97, 128), (40, 64)])
-def test_way_back_restores_frame_and_position(shape: tuple[int, int]) -> None:
+def test_round_trip_restores_frame_and_position(shape: tuple[int, int]) -> None:
     image = _ellipse(*shape)
     back = restore_size(pad_and_resize(image, 64), shape)
     assert back.shape == shape
@@ -44,7 +44,7 @@ def test_way_back_restores_frame_and_position(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", [96, 128, 160])
-def test_an_edge_keeps_its_place_to_a_fraction_of_a_pixel(size: int) -> None:
+def test_an_edge_moves_by_a_fraction_of_a_pixel(size: int) -> None:
     errors = []
     for height in range(90, 130):
         image = np.zeros((256, 256), np.float32)
@@ -55,7 +55,7 @@ def test_an_edge_keeps_its_place_to_a_fraction_of_a_pixel(size: int) -> None:
     assert np.abs(errors).max() <= 2
 
 
-def test_enlarging_keeps_more_than_lines_between_the_pixels_and_adds_no_halo() -> None:
+def test_enlarging_is_sharper_than_linear_interpolation_and_adds_no_halo() -> None:
     y, x = np.mgrid[0:128, 0:128]
     image = (300 + 100 * np.sin(x / 4) * np.cos(y / 5)).astype(np.float32)
     image[:20] = 0
@@ -63,8 +63,8 @@ def test_enlarging_keeps_more_than_lines_between_the_pixels_and_adds_no_halo() -
     back = restore_size(small, image.shape)
     inner = (slice(30, -10), slice(10, -10))
     places = (np.arange(128) + 0.5) / 2 - 0.5
-    lines = map_coordinates(small, np.meshgrid(places, places, indexing="ij"), order=1, mode="nearest")
-    cubic_error, linear_error = (np.abs(found - image)[inner].mean() for found in (back, lines))
+    linear = map_coordinates(small, np.meshgrid(places, places, indexing="ij"), order=1, mode="nearest")
+    cubic_error, linear_error = (np.abs(result - image)[inner].mean() for result in (back, linear))
     assert cubic_error < 0.7 * linear_error
     assert back.max() <= small.max()
     assert back[back != 0].min() >= 0
@@ -78,19 +78,18 @@ def test_shrinking_does_not_alias() -> None:
 
 def test_negative_tissue_and_tissue_that_averages_to_0_stay_tissue() -> None:
     image = np.tile(np.array([-1.0, 1.0], np.float32), (64, 32))
-    fitted = pad_and_resize(image, 32)
-    assert (fitted != 0).all()
+    assert (pad_and_resize(image, 32) != 0).all()
 
 
-def test_pixel_size_follows() -> None:
+def test_pixel_size_after_resizing() -> None:
     assert pixel_mm_after((128, 96), 64, 0.15) == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("size", [24, 40, 64])
-def test_a_stack_goes_back_like_its_images(size: int) -> None:
+def test_a_stack_is_restored_like_its_images(size: int) -> None:
     stack = np.random.default_rng(0).normal(500, 100, (2, 3, size, size)).astype(np.float32)
     stack[..., :5] = 0
-    found = restore_size(stack, (40, 32))
-    assert found.shape == (2, 3, 40, 32)
+    restored = restore_size(stack, (40, 32))
+    assert restored.shape == (2, 3, 40, 32)
     for place in np.ndindex(2, 3):
-        np.testing.assert_array_equal(found[place], restore_size(stack[place], (40, 32)))
+        np.testing.assert_array_equal(restored[place], restore_size(stack[place], (40, 32)))

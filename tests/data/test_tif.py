@@ -1,4 +1,4 @@
-"""TIF files: what is written is read, and so is what others write."""
+"""Reading of TIF files written by pti and by tifffile."""
 
 import os
 from pathlib import Path

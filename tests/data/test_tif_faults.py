@@ -1,4 +1,4 @@
-"""TIF files that can't be used: every fault by its code, hostile files within time and memory."""
+"""TIF files that can't be used: the code of each fault, bounded time and memory for hostile files."""
 
 import os
 import pickle
@@ -21,7 +21,7 @@ PIXELS = np.arange(48 * 32, dtype=np.float32).reshape(48, 32) / 7 - 3
 
 
 def fault(path: Path) -> str:
-    """The code that both `read` and, unless only the pixels show it, `inspect` refuse a file with."""
+    """Return the fault code with which `read` rejects a file."""
     with pytest.raises(TifError) as caught:
         read(path)
     message = str(caught.value)
@@ -33,28 +33,17 @@ def fault(path: Path) -> str:
 def header(
     width: int, height: int, data: bytes, compression: int = 1, claimed: int | None = None, bits: int = 32
 ) -> bytes:
-    """A TIF file made by hand: one strip of ``bits``-bit pixels, ``claimed`` bytes instead of its true
-    length."""
+    """Assemble a TIF file with one strip of ``bits``-bit pixels that declares ``claimed`` bytes."""
     entries = [(256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, compression), (262, 3, 1)]
-    entries += [
-        (273, 4, 8),
-        (277, 3, 1),
-        (278, 4, height),
-        (279, 4, len(data) if claimed is None else claimed),
-    ]
-    entries += [(339, 3, 3 if bits > 8 else 1)]
+    entries += [(273, 4, 8), (277, 3, 1), (278, 4, height)]
+    entries += [(279, 4, len(data) if claimed is None else claimed), (339, 3, 3 if bits > 8 else 1)]
     table = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
-    return (
-        struct.pack("<2sHI", b"II", 42, 8 + len(data))
-        + data
-        + struct.pack("<H", len(entries))
-        + table
-        + bytes(4)
-    )
+    start = struct.pack("<2sHI", b"II", 42, 8 + len(data))
+    return start + data + struct.pack("<H", len(entries)) + table + bytes(4)
 
 
 def zeros(count: int) -> bytes:
-    """That many bytes of 0, deflated, without ever holding them."""
+    """Return ``count`` zero bytes, deflated without holding them in memory."""
     stream, part = zlib.compressobj(), bytes(2**20)
     return b"".join(stream.compress(part) for _ in range(count // len(part))) + stream.flush()
 
@@ -87,17 +76,17 @@ def test_faults_of_other_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options", [{}, {"compression": "zlib"}, {"bigtiff": True}, {"tile": (16, 16)}], ids=str
 )
-def test_every_truncation_is_noticed(tmp_path: Path, options: dict) -> None:
-    whole, path = tmp_path / "whole.tif", tmp_path / "cut.tif"
-    tifffile.imwrite(whole, PIXELS, **options)
-    content = whole.read_bytes()
+def test_every_truncation_is_detected(tmp_path: Path, options: dict) -> None:
+    complete, path = tmp_path / "complete.tif", tmp_path / "truncated.tif"
+    tifffile.imwrite(complete, PIXELS, **options)
+    content = complete.read_bytes()
     for length in (len(content) - 1, len(content) // 2, 200, 20, 9):
         path.write_bytes(content[:length])
         assert fault(path) in ("truncated", "header_only")
 
 
 @pytest.mark.parametrize("cut", [1, 4, 60, 200])
-def test_truncation_is_noticed_where_the_directory_comes_last(tmp_path: Path, cut: int) -> None:
+def test_truncation_is_detected_if_the_directory_is_last(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "a.tif"
     path.write_bytes(header(8, 8, bytes(256)))
     assert np.array_equal(read(path).pixels, np.zeros((8, 8)))
@@ -126,7 +115,7 @@ def test_faults_of_tif_files(tmp_path: Path) -> None:
         assert fault(path) == code, (pixels.shape, pixels.dtype)
 
 
-def test_not_finite_pixels_are_counted(tmp_path: Path) -> None:
+def test_non_finite_pixels_are_counted(tmp_path: Path) -> None:
     pixels = PIXELS.copy()
     pixels[0, :3], pixels[1, :2] = np.nan, [np.inf, -np.inf]
     tifffile.imwrite(tmp_path / "a.tif", pixels)
@@ -146,7 +135,7 @@ def test_compression_without_its_codec_names_the_package(
     assert caught.value.fault == "codec"
 
 
-def test_loops_lies_and_bombs_are_refused(tmp_path: Path) -> None:
+def test_loops_false_sizes_and_bombs_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     looping = bytearray(header(8, 8, bytes(256)))
     looping[-4:] = struct.pack("<I", 8 + 256)
@@ -169,7 +158,7 @@ def test_loops_lies_and_bombs_are_refused(tmp_path: Path) -> None:
         assert fault(path) == code
 
 
-def test_random_damage_is_a_clear_error_or_an_image(tmp_path: Path) -> None:
+def test_random_damage_gives_a_clear_error_or_an_image(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     generator = np.random.default_rng(0)
     cases: list[dict[str, Any]] = [{}, {"compression": "zlib"}, {"bigtiff": True, "tile": (16, 16)}]

@@ -1,4 +1,4 @@
-"""The data module: batches, sides, sharding, workers, and what it refuses."""
+"""The data module: batches, splits, sharding, workers, and the mistakes that it rejects."""
 
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,10 @@ def test_order_and_augmentation_do_not_depend_on_workers(paired_set: Path) -> No
         loader = data.train_dataloader()
         batches[workers] = list(loader)
         loader.close()
-    for one, other in zip(batches[0], batches[2], strict=True):
-        assert one["name"] == other["name"]
-        assert torch.equal(one["condition"], other["condition"])
-        assert torch.equal(one["target"], other["target"])
+    for alone, parallel in zip(batches[0], batches[2], strict=True):
+        assert alone["name"] == parallel["name"]
+        assert torch.equal(alone["condition"], parallel["condition"])
+        assert torch.equal(alone["target"], parallel["target"])
 
 
 def test_ranks_share_the_samples_and_their_augmentation(
@@ -48,14 +48,14 @@ def test_ranks_share_the_samples_and_their_augmentation(
 ) -> None:
     augmentation = Augmentation(horizontal_flip=0.5, affine=0.5)
     one, two = {}, {}
-    for found, world, batch_size in ((one, 1, 4), (two, 2, 2)):
+    for images, world, batch_size in ((one, 1, 4), (two, 2, 2)):
         for rank in range(world):
             data = _ready(paired_set, augmentation=augmentation, batch_size=batch_size)
             monkeypatch.setattr(data, "rank_and_world_size", lambda place=(rank, world): place)
             for number, batch in enumerate(data.train_dataloader()):
                 for name, image in zip(batch["name"], batch["target"], strict=True):
-                    assert name not in found
-                    found[name] = (number, image)
+                    assert name not in images
+                    images[name] = (number, image)
     assert one.keys() == two.keys()
     assert all(one[name][0] == two[name][0] and torch.equal(one[name][1], two[name][1]) for name in one)
 
@@ -87,14 +87,14 @@ def test_sources_pick_single_images(paired_set: Path) -> None:
         _data(paired_set, sources="dente")
 
 
-def test_sides_hold_every_pair_once_and_share_no_patient(paired_set: Path) -> None:
+def test_splits_contain_every_pair_once_and_share_no_patient(paired_set: Path) -> None:
     data = _ready(paired_set)
     loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
-    sides = [[pair for batch in loader for pair in _named(batch)] for loader in loaders]
+    splits = [[pair for batch in loader for pair in _named(batch)] for loader in loaders]
     expected = {(pair.name, pair.patient) for pair in paired_folders(paired_set)}
-    assert {pair for side in sides for pair in side} == expected
-    assert sum(map(len, sides)) == len(expected)
-    patients = [{patient for _, patient in side} for side in sides]
+    assert {pair for split in splits for pair in split} == expected
+    assert sum(map(len, splits)) == len(expected)
+    patients = [{patient for _, patient in split} for split in splits]
     assert all(patients)
     assert sum(map(len, patients)) == 6
 
@@ -103,7 +103,7 @@ def _named(batch: dict[str, Any]) -> list[tuple[str, str]]:
     return list(zip(batch["name"], batch["patient"], strict=True))
 
 
-def test_own_roots_for_val_and_test(write_set: WriteSet, tmp_path: Path) -> None:
+def test_separate_roots_for_val_and_test(write_set: WriteSet, tmp_path: Path) -> None:
     root = write_set(patients=4, slices=2)
     val = tmp_path / "val"
     for folder in ("dente", "edente"):
@@ -124,7 +124,7 @@ def test_single_folder_trains_a_vae(write_set: WriteSet) -> None:
         _ready(root, layout=single_folder, sources="pairs")
 
 
-def test_fewer_images_than_a_batch_are_refused(paired_set: Path) -> None:
+def test_fewer_images_than_a_batch_are_rejected(paired_set: Path) -> None:
     with pytest.raises(DataError, match=r"make no batch of 64 .* Set data\.batch_size="):
         _ready(paired_set, batch_size=64)
 
@@ -151,7 +151,7 @@ def test_deleted_file_is_named_when_the_cache_is_off(paired_set: Path, workers: 
     loader.close()
 
 
-def test_phantom_like_sets_are_generated_once(write_set: WriteSet, tmp_path: Path) -> None:
+def test_a_missing_set_is_generated_once(write_set: WriteSet, tmp_path: Path) -> None:
     calls = []
 
     def generate(root: Path) -> None:
@@ -165,7 +165,7 @@ def test_phantom_like_sets_are_generated_once(write_set: WriteSet, tmp_path: Pat
     assert calls == [tmp_path / "new" / "phantom"]
 
 
-def test_conversion_is_said_once(paired_set: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_conversion_is_reported_once(paired_set: Path, caplog: pytest.LogCaptureFixture) -> None:
     import tifffile
 
     for path in sorted((paired_set / "edente").iterdir()):

@@ -1,5 +1,4 @@
-"""Epochs go on exactly where they were cut, whatever saved the checkpoint and however many workers fetched
-ahead."""
+"""Exact resumption within an epoch, for any hook that saves and any number of prefetching workers."""
 
 import multiprocessing
 from collections import Counter
@@ -25,7 +24,7 @@ def _data(root: Path, **options: Any) -> TifDataModule:
 
 
 class Recorder(lightning.LightningModule):
-    """Writes down the names of its batches; two manual optimizer steps a batch, like a GAN."""
+    """A module that records the names in its batches; like a GAN, it steps two optimizers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +46,7 @@ class Recorder(lightning.LightningModule):
 
 
 class SaveAndStop(Callback):
-    """Saves in one hook and then raises, as if the process had been killed."""
+    """Save in one hook and then raise, as if the process had been killed."""
 
     def __init__(self, path: Path, hook: str, batches: int) -> None:
         self.path, self.hook, self.batches, self.done = path, hook, batches, 0
@@ -99,26 +98,26 @@ CUTS = [
 
 
 @pytest.mark.parametrize(("hook", "batches", "workers"), CUTS)
-def test_resumed_run_sees_what_the_uninterrupted_saw(
+def test_a_resumed_run_sees_the_same_batches_as_an_uninterrupted_one(
     write_set: WriteSet, hook: str, batches: int, workers: int
 ) -> None:
     root = write_set(patients=6, slices=3)
     val_every = 3 if (hook, batches) == ("on_validation_end", 3) else 1.0
-    whole = _fit(_data(root), val_every=val_every)
-    assert set(Counter(name for _, name in whole.seen).values()) == {3}
-    assert len(set(whole.seen)) == len(whole.seen)
+    uninterrupted = _fit(_data(root), val_every=val_every)
+    assert set(Counter(name for _, name in uninterrupted.seen).values()) == {3}
+    assert len(set(uninterrupted.seen)) == len(uninterrupted.seen)
 
     path = root.parent / "cut.ckpt"
     cut = _fit(_data(root, num_workers=workers), None, SaveAndStop(path, hook, batches), val_every)
-    assert 0 < len(cut.seen) < len(whole.seen)
+    assert 0 < len(cut.seen) < len(uninterrupted.seen)
     assert not multiprocessing.active_children()
     for _ in range(1 if workers else 2):  # resumed twice = resumed once
         resumed = _fit(_data(root, num_workers=workers), path, None, val_every)
-        assert cut.seen + resumed.seen == whole.seen
+        assert cut.seen + resumed.seen == uninterrupted.seen
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"batch_size": 3}, {"subset": 9}])
-def test_resume_with_other_settings_is_refused_unless_asked_for(write_set: WriteSet, change: dict) -> None:
+def test_other_settings_are_rejected_unless_allowed(write_set: WriteSet, change: dict) -> None:
     root = write_set(patients=6, slices=3)
     path = root.parent / "cut.ckpt"
     _fit(_data(root), None, SaveAndStop(path, "on_train_batch_end", 2))

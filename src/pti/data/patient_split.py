@@ -84,7 +84,7 @@ def fractions_of_root(fractions: Fractions, extra_roots: Collection[str]) -> Fra
 
     Args:
         fractions: Shares of train, val and test.
-        extra_roots: Splits that have a root of their own. Their shares go to the other splits, in proportion.
+        extra_roots: Splits with a separate root. Their shares go to the other splits, in proportion.
     """
     if not extra_roots:
         return fractions

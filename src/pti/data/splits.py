@@ -69,7 +69,7 @@ def open_folders(
     Args:
         root: Folder of the data set.
         layout: Function that lists the pairs of a root.
-        fractions: Shares of patients for train, val and test. The share of a split with a root of its own
+        fractions: Shares of patients for train, val and test. The share of a split with a separate root
             goes to the others.
         split_seed: Seed of `pti.data.patient_split.split_patients`.
         extra_roots: ``val`` or ``test`` -> separate data set for this split.
