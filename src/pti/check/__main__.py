@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -40,7 +41,6 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
         artefacts=artefacts,
         config=OmegaConf.to_container(cfg, resolve=True),  # type: ignore[arg-type]
         data_fingerprint=hash_file(artefacts["pairs"]),
-        status="finished",
     )
     print_findings(report, _MAX_FAULTS)
     train = shlex.join(["python", "-m", "pti.train", "experiment=vae_baseline", f"data.root={cfg.data.root}"])
@@ -57,18 +57,9 @@ def _source(data: DictConfig):
     if data.get("generate") is not None and not root.exists():
         root.parent.mkdir(parents=True, exist_ok=True)
         instantiate(data.generate)(root)
-    own_roots = {
-        key: None if data[key] is None else Path(data[key]).expanduser() for key in ("val_root", "test_root")
-    }
-    return DataSource(
-        root=root,
-        layout=instantiate(data.layout),
-        fractions=tuple(data.fractions),
-        split_seed=data.split_seed,
-        pixel_mm=data.pixel_mm,
-        batch_size=data.batch_size,
-        **own_roots,
-    )
+    settings: dict[str, Any] = {key: data[key] for key in ("split_seed", "pixel_mm", "batch_size")}
+    settings |= {key: data[key] and Path(data[key]).expanduser() for key in ("val_root", "test_root")}
+    return DataSource(root, instantiate(data.layout), tuple(data.fractions), **settings)
 
 
 if __name__ == "__main__":

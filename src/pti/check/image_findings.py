@@ -37,11 +37,8 @@ def find_image_faults(facts: Sequence[PairFacts], misplaced: Container[str] = ()
 def _blank(images: Sequence[ImageFacts]) -> list[Finding]:
     """Report images without tissue."""
     fix = "Remove it or export it again: the background is exactly 0, so an image of zeros shows nothing."
-    findings = [
-        Finding("error", image.file, "blank", "holds only zeros", fix, (image.file,))
-        for image in images
-        if image.quantiles is None
-    ]
+    blank = [image.file for image in images if image.quantiles is None]
+    findings = [Finding("error", file, "blank", "holds only zeros", fix, (file,)) for file in blank]
     return merge_widespread(findings, len(images))
 
 
@@ -65,18 +62,11 @@ def _background(images: Sequence[ImageFacts]) -> list[Finding]:
 def _border(images: Sequence[ImageFacts]) -> list[Finding]:
     """Report images whose tissue touches the border: the bone may be cut off, and its measures wrong."""
     fix = "Crop with a wider margin, or keep it if the bone is complete."
-    findings = [
-        Finding(
-            "warning",
-            image.file,
-            "border",
-            f"tissue touches {image.border:.0%} of the image border",
-            fix,
-            (image.file,),
-        )
-        for image in sorted(images, key=lambda image: -image.border)
-        if image.border > THRESHOLDS.border_tissue and image.background is None and not image.faint
-    ]
+    findings = []
+    for image in sorted(images, key=lambda image: -image.border):
+        if image.border > THRESHOLDS.border_tissue and image.background is None and not image.faint:
+            what = f"tissue touches {image.border:.0%} of the image border"
+            findings.append(Finding("warning", image.file, "border", what, fix, (image.file,)))
     return merge_widespread(findings, len(images))
 
 
@@ -159,13 +149,10 @@ def _drift(facts: Sequence[PairFacts], role: str) -> list[Finding]:
     usual, usual_range = float(np.median(medians)), max(float(np.median(ranges)), 1e-12)
     shifts = (medians - usual) / usual_range
     log_ratios = np.log(np.maximum(ranges, 1e-12) / usual_range)
-    excess = np.max(
-        [
-            np.abs(values) / max(THRESHOLDS.drift, THRESHOLDS.outlier_std * float(robust_std(values)))
-            for values in (shifts, log_ratios)
-        ],
-        axis=0,
-    )
+    excess = np.zeros(len(table))
+    for values in (shifts, log_ratios):
+        limit = max(THRESHOLDS.drift, THRESHOLDS.outlier_std * float(robust_std(values)))
+        excess = np.maximum(excess, np.abs(values) / limit)
     findings = []
     for index in np.argsort(-excess):
         if excess[index] <= 1:

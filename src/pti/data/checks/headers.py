@@ -60,17 +60,11 @@ def _check_pixel_sizes(headers: dict[Path, TifHeader], root: Path, pixel_mm: flo
         fix = f"Lengths in mm use the value in the files; if it is right, set data.pixel_mm={usual:.4g}."
         findings.append(Finding("warning", WHOLE_SET, "pixel_size", what, fix))
     fix = "Correct the resolution tag, or resample the image."
-    odd = [
-        Finding(
-            "warning",
-            relative_name(path, root),
-            "pixel_size",
-            f"has {size:.4g} mm pixels, most others {usual:.4g} mm",
-            fix,
-        )
-        for path, size in tagged.items()
-        if _differ(size, usual)
-    ]
+    odd = []
+    for path, size in tagged.items():
+        if _differ(size, usual):
+            what = f"has {size:.4g} mm pixels, most others {usual:.4g} mm"
+            odd.append(Finding("warning", relative_name(path, root), "pixel_size", what, fix))
     return findings + merge_widespread(odd, len(tagged), "Resample all images to one pixel size.")
 
 
@@ -80,17 +74,11 @@ def _check_types(headers: dict[Path, TifHeader], root: Path) -> list[Finding]:
     if not types:
         return []
     usual, fix = types.most_common(1)[0][0], "Export all images in the same units and type."
-    odd = [
-        Finding(
-            "warning",
-            relative_name(path, root),
-            "mixed_types",
-            f"is stored as {header.dtype.name}, most others as {usual}",
-            fix,
-        )
-        for path, header in headers.items()
-        if header.dtype.name != usual
-    ]
+    odd = []
+    for path, header in headers.items():
+        if header.dtype.name != usual:
+            what = f"is stored as {header.dtype.name}, most others as {usual}"
+            odd.append(Finding("warning", relative_name(path, root), "mixed_types", what, fix))
     return merge_widespread(odd, len(headers))
 
 

@@ -44,8 +44,7 @@ def check_structure(source: DataSource) -> Structure:
             listed = source.layout(folder)
         except DataError as error:
             name = relative_name(folder, source.root)
-            fix = "Follow the message."
-            findings.append(Finding("error", name, "layout", str(error), fix))
+            findings.append(Finding("error", name, "layout", str(error), "Follow the message."))
             continue
         findings += _check_partners(source, listed, folder)
         pairs += [replace(pair, split=split or pair.split) for pair in listed]
@@ -54,13 +53,9 @@ def check_structure(source: DataSource) -> Structure:
     findings += _check_patients(source, pairs)
     findings += check_headers(pairs, headers, source.root, source.pixel_mm)
     splits = _split_patients(source, pairs, findings)
+    keep: dict[Path | None, Path] = {path: path for path in headers}
     usable = [
-        replace(
-            pair,
-            condition=pair.condition if pair.condition in headers else None,
-            target=pair.target if pair.target in headers else None,
-        )
-        for pair in pairs
+        replace(pair, condition=keep.get(pair.condition), target=keep.get(pair.target)) for pair in pairs
     ]
     return Structure(findings, [pair for pair in usable if pair.condition or pair.target], splits, len(paths))
 
@@ -134,11 +129,8 @@ def _split_patients(source: DataSource, pairs: list[Pair], findings: list[Findin
         # Patients in the root may be trained on, unlike those in the separate folders.
         if pair.patient and (pair.split or source.split_roots):
             pairs_by_split[pair.patient].setdefault(pair.split or "train", pair)
-    torn = [
-        _patient_in_two_splits(source, patient, pair_of_split)
-        for patient, pair_of_split in pairs_by_split.items()
-        if len(pair_of_split) > 1
-    ]
+    several = {patient: pairs for patient, pairs in pairs_by_split.items() if len(pairs) > 1}
+    torn = [_patient_in_two_splits(source, *item) for item in several.items()]
     findings += torn
     if torn or not pairs or any(finding.fault in _PREVENT_SPLIT for finding in findings):
         return {}
@@ -157,11 +149,8 @@ def _split_patients(source: DataSource, pairs: list[Pair], findings: list[Findin
 
 
 def _patient_in_two_splits(source: DataSource, patient: str, pair_of_split: dict[str, Pair]) -> Finding:
-    files = {
-        split: relative_name(path, source.root)
-        for split, pair in pair_of_split.items()
-        if (path := pair.target or pair.condition)
-    }
+    paths = {split: pair.target or pair.condition for split, pair in pair_of_split.items()}
+    files = {split: relative_name(path, source.root) for split, path in paths.items() if path}
     listed = " and ".join(f"{split} ({file})" for split, file in sorted(files.items(), reverse=True))
     what = f"patient {patient} is in two splits: {listed}"
     fix = "Put all images of a patient into one split: otherwise the model is evaluated on bones it has seen."

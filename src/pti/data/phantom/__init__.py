@@ -47,15 +47,8 @@ def make_phantom(
     Raises:
         UsageError: a setting is out of range, or ``output_dir`` holds something else.
     """
-    settings = {
-        "recipe": RECIPE,
-        "patients": patients,
-        "slices": slices,
-        "image_size": image_size,
-        "pixel_mm": pixel_mm,
-        "seed": seed,
-        "broken": broken,
-    }
+    settings = {"recipe": RECIPE, "patients": patients, "slices": slices, "image_size": image_size}
+    settings |= {"pixel_mm": pixel_mm, "seed": seed, "broken": broken}
     folder = Path(output_dir).resolve()
     check_settings(patients, slices, image_size, pixel_mm, seed)
     if holds_phantom(folder, settings):

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -35,9 +36,8 @@ def write_broken(folder: Path, original: str, healthy: Iterator[PhantomPair]) ->
     rows: list[dict[str, str]] = []
 
     def add_rows(paths: Sequence[Path], fault: str, what: str) -> None:
-        rows.extend(
-            {"file": path.relative_to(folder).as_posix(), "fault": fault, "what": what} for path in paths
-        )
+        names = [path.relative_to(folder).as_posix() for path in paths]
+        rows.extend({"file": name, "fault": fault, "what": what} for name in names)
 
     for (fault, what), break_file in _FILE_FAULTS.items():
         # Alternate between dente and edente, so that both are tried.
@@ -58,45 +58,25 @@ def write_broken(folder: Path, original: str, healthy: Iterator[PhantomPair]) ->
     return rows
 
 
-def _empty(path: Path) -> None:
-    path.write_bytes(b"")
+def _grey(path: Path) -> np.ndarray:
+    pixels = tif.read(path).pixels
+    return (pixels / max(float(pixels.max()), 1) * 255).astype(np.uint8)
 
 
-def _text(path: Path) -> None:
-    path.write_text("slice;site;year\n1000;HA;2021\n", encoding="utf-8")
+def _save(path: Path, pixels: np.ndarray, **options: Any) -> None:
+    tifffile.imwrite(path, pixels, metadata=None, software="pti", **options)
 
 
-def _png(path: Path) -> None:
-    Image.fromarray(_grey(tif.read(path).pixels)).save(path, "PNG")
-
-
-def _grey(image: np.ndarray) -> np.ndarray:
-    return (image / max(float(image.max()), 1) * 255).astype(np.uint8)
-
-
-def _truncate_half(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def _truncate_byte(path: Path) -> None:
-    os.truncate(path, path.stat().st_size - 1)
-
-
-def _header_only(path: Path) -> None:
-    path.write_bytes(struct.pack("<2sHI", b"II", 42, 0))
-
-
-def _false_size(path: Path) -> None:
+def _declare_false_size(path: Path) -> None:
     with tifffile.TiffFile(path, mode="r+") as file:
         file.pages.first.tags[_HEIGHT_TAG].overwrite(30_000)
 
 
-def _bomb(path: Path) -> None:
-    zeros = np.zeros((3000, 3000), np.float32)
-    tifffile.imwrite(path, zeros, compression="zlib", rowsperstrip=3000, metadata=None, software="pti")
+def _save_bomb(path: Path) -> None:
+    _save(path, np.zeros((3000, 3000), np.float32), compression="zlib", rowsperstrip=3000)
 
 
-def _loop(path: Path) -> None:
+def _close_loop(path: Path) -> None:
     data = bytearray(path.read_bytes())
     (first,) = struct.unpack_from("<I", data, 4)
     (entries,) = struct.unpack_from("<H", data, first)
@@ -104,7 +84,7 @@ def _loop(path: Path) -> None:
     path.write_bytes(data)
 
 
-def _not_finite(path: Path) -> None:
+def _insert_nan(path: Path) -> None:
     image = tif.read(path)
     pixels = image.pixels.copy()
     middle = pixels.shape[0] // 2
@@ -112,43 +92,31 @@ def _not_finite(path: Path) -> None:
     tif.write(path, pixels, image.pixel_mm)
 
 
-def _colour(path: Path) -> None:
-    image = tif.read(path).pixels
-    colour = np.repeat(_grey(image)[..., None], 3, axis=2)
-    tifffile.imwrite(path, colour, photometric="rgb", metadata=None, software="pti")
+def _save_pages(path: Path) -> None:
+    _save(path, np.stack([tif.read(path).pixels] * 3), photometric="minisblack")
 
 
-def _pages(path: Path) -> None:
-    image = tif.read(path).pixels
-    tifffile.imwrite(path, np.stack([image] * 3), photometric="minisblack", metadata=None, software="pti")
-
-
-def _dangling(path: Path) -> None:
+def _replace_by_link(path: Path) -> None:
     path.unlink()
     path.symlink_to("nowhere.tif")
 
 
-def _folder(path: Path) -> None:
+def _replace_by_folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
 
 
-def _complex(path: Path) -> None:
-    image = tif.read(path).pixels
-    tifffile.imwrite(path, image.astype(np.complex64), metadata=None, software="pti")
-
-
-def _missing(dente: Path, edente: Path) -> list[Path]:
+def _remove_edente(dente: Path, edente: Path) -> list[Path]:
     edente.unlink()
     return [dente]
 
 
-def _exchange(dente: Path, edente: Path) -> list[Path]:
-    temporary = dente.with_name("temporary")
-    os.replace(dente, temporary)
-    os.replace(edente, dente)
-    os.replace(temporary, edente)
-    return [dente, edente]
+def _exchange(one: Path, other: Path) -> list[Path]:
+    temporary = one.with_name("temporary")
+    os.replace(one, temporary)
+    os.replace(other, one)
+    os.replace(temporary, other)
+    return [one, other]
 
 
 def _shift(dente: Path, edente: Path) -> list[Path]:
@@ -158,25 +126,25 @@ def _shift(dente: Path, edente: Path) -> list[Path]:
     return [dente, edente]
 
 
-_FILE_FAULTS: dict[tuple[str, str], Callable[[Path], None]] = {
-    ("empty", "a file of zero bytes"): _empty,
-    ("not_tif", "a text file named .tif"): _text,
-    ("not_tif", "a PNG file named .tif"): _png,
-    ("truncated", "the second half is missing"): _truncate_half,
-    ("truncated", "the last byte is missing"): _truncate_byte,
-    ("header_only", "a header without an image"): _header_only,
-    ("too_large", "declares 30000 rows"): _false_size,
-    ("bomb", "a few kilobytes that decompress to 36 megabytes"): _bomb,
-    ("loop", "a TIF directory that points to itself"): _loop,
-    ("non_finite", "three pixels are NaN"): _not_finite,
-    ("dtype", "complex pixels"): _complex,
-    ("channels", "a colour image"): _colour,
-    ("pages", "three pages"): _pages,
-    ("unreadable", "a dangling link"): _dangling,
-    ("unreadable", "a folder named .tif"): _folder,
+_FILE_FAULTS: dict[tuple[str, str], Callable[[Path], Any]] = {
+    ("empty", "a file of zero bytes"): lambda path: path.write_bytes(b""),
+    ("not_tif", "a text file named .tif"): lambda path: path.write_text("slice;site;year\n1000;HA;2021\n"),
+    ("not_tif", "a PNG file named .tif"): lambda path: Image.fromarray(_grey(path)).save(path, "PNG"),
+    ("truncated", "the second half is missing"): lambda path: os.truncate(path, path.stat().st_size // 2),
+    ("truncated", "the last byte is missing"): lambda path: os.truncate(path, path.stat().st_size - 1),
+    ("header_only", "a header without an image"): lambda path: path.write_bytes(b"II*\0\0\0\0\0"),
+    ("too_large", "declares 30000 rows"): _declare_false_size,
+    ("bomb", "a few kilobytes that decompress to 36 megabytes"): _save_bomb,
+    ("loop", "a TIF directory that points to itself"): _close_loop,
+    ("non_finite", "three pixels are NaN"): _insert_nan,
+    ("dtype", "complex pixels"): lambda path: _save(path, tif.read(path).pixels.astype(np.complex64)),
+    ("channels", "a colour image"): lambda path: _save(path, np.dstack([_grey(path)] * 3), photometric="rgb"),
+    ("pages", "three pages"): _save_pages,
+    ("unreadable", "a dangling link"): _replace_by_link,
+    ("unreadable", "a folder named .tif"): _replace_by_folder,
 }
 _PAIR_FAULTS: dict[tuple[str, str], Callable[[Path, Path], list[Path]]] = {
-    ("missing_partner", "no edente image"): _missing,
+    ("missing_partner", "no edente image"): _remove_edente,
     ("exchanged", "dente and edente in each other's folder"): _exchange,
     ("shifted", "edente shifted to the right"): _shift,
 }

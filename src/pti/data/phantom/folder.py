@@ -47,13 +47,11 @@ def holds_phantom(folder: Path, settings: Mapping[str, Any]) -> bool:
     Raises:
         UsageError: the folder holds something else.
     """
-    if not folder.exists() or (
-        folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir())
-    ):
-        return False
     fix = "Set output_dir to a folder that doesn't exist yet, or delete this one first."
-    if not folder.is_dir():
+    if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, expected a folder. {fix}")
+    if not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir()):
+        return False
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         held, held_files = dict(marker["settings"]), marker["inventory"]

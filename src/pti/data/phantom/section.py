@@ -21,27 +21,6 @@ LIGAMENT_HU, PULP_HU, NERVE_HU = 60.0, 70.0, 40.0
 DENTINE_HU, ENAMEL_HU = 1480.0, 2650.0
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Coordinates of the drawn part of an image: x (1, columns), y (rows, 1) and pixel size, mm."""
-
-    x: np.ndarray
-    y: np.ndarray
-    pixel: float
-
-
-def make_grid(section: Section, image_size: int, pixel_mm: float) -> Grid:
-    """Compute the coordinates of the middle five eighths of the image's columns in the anatomy's frame."""
-    field = image_size * pixel_mm
-    columns = image_size * COLUMNS // ROWS
-    tall = section["crest_height"] + section.neck_height + section["crown_height"]
-    free = field - tall
-    base = 0.35 * free + 0.3 * free * section["shift_y"]
-    x = (np.arange(columns) + 0.5 - columns / 2) * pixel_mm - section["shift_x"]
-    y = field - base - (np.arange(image_size) + 0.5) * pixel_mm
-    return Grid(x[None].astype(np.float32), y[:, None].astype(np.float32), pixel_mm)
-
-
 def draw_section(
     section: Section, texture: Texture, image_size: int, pixel_mm: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -58,111 +37,123 @@ def draw_section(
         show the same bone at the same place; where healing changes nothing they differ only by acquisition
         noise.
     """
-    grid = make_grid(section, image_size, pixel_mm)
-    tooth = shapes.place_tooth(section, grid.x, grid.y)
-    dente = _draw_dente(section, texture, grid, tooth)
-    edente = _draw_edente(section, texture, grid, tooth)
+    x, y = _coordinates(section, image_size, pixel_mm)
+    painter = _Painter(section, texture, x, y, pixel_mm, shapes.place_tooth(section, x, y))
     images = []
-    for (tissue, inside), noise in zip((dente, edente), texture.noise, strict=True):
+    for (tissue, inside), noise in zip((painter.dente(), painter.edente()), texture.noise, strict=True):
         image = np.zeros((image_size, image_size), np.float32)
         left = (image_size - tissue.shape[1]) // 2
         tissue = np.asarray(gaussian_filter(tissue, BLUR_MM / pixel_mm, mode="nearest", truncate=3))
-        raw = (tissue + NOISE_HU * noise + OFFSET_HU) * _rim(inside, grid.pixel)
+        raw = (tissue + NOISE_HU * noise + OFFSET_HU) * _rim(inside, pixel_mm)
         image[:, left : left + tissue.shape[1]] = raw
         images.append(image)
     return images[0], images[1]
 
 
-def _draw_dente(
-    section: Section, texture: Texture, grid: Grid, tooth: shapes.Tooth
-) -> tuple[np.ndarray, np.ndarray]:
-    band = shapes.jaw_band(section, grid.y, healed=False)
-    outer = shapes.distance(band, grid.x)
-    lingual = 0.5 * (1 + np.tanh((grid.x - band.centre) / 1.2))
-    crest = section["crest_height"] - section["crest_drop"] * (1 - lingual)
-    slope = 0.3 * np.maximum(-tooth.inside - section["gap"], 0)  # the crest slopes down from the tooth
-    bone = shapes.smooth_minimum(outer, crest - grid.y - slope, 1.1)
-    thickness = _cortex(section, texture, grid, lingual, section.plate_buccal * 0.85)
-    hu = _bone_hu(section, texture, grid, bone, thickness, texture.struts)
-    gap, lamina = section["gap"], section["lamina"]
-    hu = _blend(
-        hu,
-        section["cortex_hu"] - 150,
-        _cover(tooth.inside + gap + lamina, grid.pixel) * _uneven(texture, 0.85),
-    )
-    hu = _blend(hu, LIGAMENT_HU, _cover(tooth.inside + gap, grid.pixel))
-    # Only the tooth is drawn above the crest, so that no ligament darkens the surface of the crown.
-    drawn = np.maximum(_cover(tooth.inside, grid.pixel), 1 - _cover(bone, grid.pixel))
-    hu = _blend(hu, _tooth_hu(section, texture, grid, tooth), drawn)
-    return hu, np.maximum(bone, tooth.inside)
+def _coordinates(section: Section, image_size: int, pixel_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Compute x (1, columns) and y (rows, 1), mm, of the middle five eighths of the image's columns."""
+    field = image_size * pixel_mm
+    columns = image_size * COLUMNS // ROWS
+    tall = section["crest_height"] + section.neck_height + section["crown_height"]
+    free = field - tall
+    base = 0.35 * free + 0.3 * free * section["shift_y"]
+    x = (np.arange(columns) + 0.5 - columns / 2) * pixel_mm - section["shift_x"]
+    y = field - base - (np.arange(image_size) + 0.5) * pixel_mm
+    return x[None].astype(np.float32), y[:, None].astype(np.float32)
 
 
-def _draw_edente(
-    section: Section, texture: Texture, grid: Grid, tooth: shapes.Tooth
-) -> tuple[np.ndarray, np.ndarray]:
-    band = shapes.jaw_band(section, grid.y, healed=True)
-    bone = shapes.distance(band, grid.x)
-    lingual = 0.5 * (1 + np.tanh((grid.x - band.centre) / 1.2))
-    thickness = _cortex(section, texture, grid, lingual, section.plate_buccal * 0.85)
-    young = np.exp(-(((section.healed_height - grid.y) / 4) ** 2))
-    thickness = thickness + (section["healed_cortex"] * (1 + 0.2 * texture.coarse) - thickness) * young
-    socket = _smooth_step(tooth.inside + section["gap"] + 0.1, 0.7)
-    struts = texture.struts + socket * (0.25 + 0.6 * texture.woven - texture.struts)
-    hu = _bone_hu(section, texture, grid, bone, thickness, struts)
-    ghost = np.exp(-0.5 * ((tooth.inside + section["gap"] + 0.15) / 0.22) ** 2) * (bone > 0.8)
-    return hu + 140 * ghost * _uneven(texture, 0.5), bone
+@dataclass(frozen=True)
+class _Painter:
+    """Painter of a section: Hounsfield units at each pixel, and signed distance to the surface in mm."""
 
+    section: Section
+    texture: Texture
+    x: np.ndarray
+    y: np.ndarray
+    pixel_mm: float
+    tooth: shapes.Tooth
 
-def _bone_hu(
-    section: Section,
-    texture: Texture,
-    grid: Grid,
-    inside: np.ndarray,
-    thickness: np.ndarray,
-    struts: np.ndarray,
-) -> np.ndarray:
-    """Compute Hounsfield units of bone ``inside`` mm below its surface: cortex, trabeculae and canal."""
-    density = section["cue_density"]
-    near = np.exp(-np.maximum(inside - thickness, 0) / 1.6)
-    share = struts * (0.85 + 0.3 * near + 0.14 * density) + 0.05 * texture.coarse + 0.06 * density
-    hu = -20 + 860 * np.clip(share, 0, 1.25)
-    compact = section["cortex_hu"] + 70 * texture.coarse + 55 * texture.fine
-    hu = _blend(hu, compact, _smooth_step(thickness + 0.5 * (struts - 0.4) - inside, 0.6))
-    canal = _canal(section, texture, grid)
-    rim = _smooth_step(canal + section["canal_rim"], 0.25) * np.clip(
-        0.55 + 0.3 * texture.coarse + 0.5 * struts, 0, 1
-    )
-    hu = _blend(hu, 0.6 * section["cortex_hu"], rim)
-    return _blend(hu, NERVE_HU + 25 * texture.coarse, _smooth_step(canal, 0.3))
+    def dente(self) -> tuple[np.ndarray, np.ndarray]:
+        """Paint bone and tooth."""
+        section, tooth = self.section, self.tooth
+        band = shapes.jaw_band(section, self.y, healed=False)
+        lingual = self._lingual(band)
+        crest = section["crest_height"] - section["crest_drop"] * (1 - lingual)
+        slope = 0.3 * np.maximum(-tooth.inside - section["gap"], 0)  # the crest slopes down from the tooth
+        bone = shapes.smooth_minimum(shapes.distance(band, self.x), crest - self.y - slope, 1.1)
+        hu = self._bone_hu(bone, self._cortex(lingual), self.texture.struts)
+        lamina = self._cover(tooth.inside + section["gap"] + section["lamina"]) * self._uneven(0.85)
+        hu = _blend(hu, section["cortex_hu"] - 150, lamina)
+        hu = _blend(hu, LIGAMENT_HU, self._cover(tooth.inside + section["gap"]))
+        # Only the tooth is drawn above the crest, so that no ligament darkens the surface of the crown.
+        drawn = np.maximum(self._cover(tooth.inside), 1 - self._cover(bone))
+        return _blend(hu, self._tooth_hu(), drawn), np.maximum(bone, tooth.inside)
 
+    def edente(self) -> tuple[np.ndarray, np.ndarray]:
+        """Paint the healed bone."""
+        section, texture, tooth = self.section, self.texture, self.tooth
+        band = shapes.jaw_band(section, self.y, healed=True)
+        bone = shapes.distance(band, self.x)
+        thickness = self._cortex(self._lingual(band))
+        young = np.exp(-(((section.healed_height - self.y) / 4) ** 2))
+        thickness = thickness + (section["healed_cortex"] * (1 + 0.2 * texture.coarse) - thickness) * young
+        socket = _smooth_step(tooth.inside + section["gap"] + 0.1, 0.7)
+        struts = texture.struts + socket * (0.25 + 0.6 * texture.woven - texture.struts)
+        hu = self._bone_hu(bone, thickness, struts)
+        ghost = np.exp(-0.5 * ((tooth.inside + section["gap"] + 0.15) / 0.22) ** 2) * (bone > 0.8)
+        return hu + 140 * ghost * self._uneven(0.5), bone
 
-def _canal(section: Section, texture: Texture, grid: Grid) -> np.ndarray:
-    """Compute the signed distance (mm, approximate) to the wall of the mandibular canal, not quite round."""
-    x, y = grid.x - section["canal_offset"], (grid.y - section["canal_height"]) / section["canal_flat"]
-    return section["canal_radius"] + 0.13 * texture.coarse - np.sqrt(x**2 + y**2)
+    def _bone_hu(self, inside: np.ndarray, thickness: np.ndarray, struts: np.ndarray) -> np.ndarray:
+        """Paint bone ``inside`` mm below its surface: cortex, trabeculae and canal."""
+        section, texture = self.section, self.texture
+        density = section["cue_density"]
+        near = np.exp(-np.maximum(inside - thickness, 0) / 1.6)
+        share = struts * (0.85 + 0.3 * near + 0.14 * density) + 0.05 * texture.coarse + 0.06 * density
+        hu = -20 + 860 * np.clip(share, 0, 1.25)
+        compact = section["cortex_hu"] + 70 * texture.coarse + 55 * texture.fine
+        hu = _blend(hu, compact, _smooth_step(thickness + 0.5 * (struts - 0.4) - inside, 0.6))
+        canal = self._canal()
+        wall = np.clip(0.55 + 0.3 * texture.coarse + 0.5 * struts, 0, 1)
+        hu = _blend(hu, 0.6 * section["cortex_hu"], _smooth_step(canal + section["canal_rim"], 0.25) * wall)
+        return _blend(hu, NERVE_HU + 25 * texture.coarse, _smooth_step(canal, 0.3))
 
+    def _canal(self) -> np.ndarray:
+        """Compute the signed distance (mm, approximate) to the uneven wall of the mandibular canal."""
+        section = self.section
+        x, y = self.x - section["canal_offset"], (self.y - section["canal_height"]) / section["canal_flat"]
+        return section["canal_radius"] + 0.13 * self.texture.coarse - np.sqrt(x**2 + y**2)
 
-def _cortex(
-    section: Section, texture: Texture, grid: Grid, lingual: np.ndarray, crest_buccal: float
-) -> np.ndarray:
-    """Compute the thickness of the cortical shell: larger at the base than at the crest, larger lingually."""
-    height = grid.y / section["crest_height"]
-    base = np.exp(-((np.maximum(height, 0) / 0.2) ** 2))
-    top = np.clip((height - 0.55) / 0.4, 0, 1)
-    buccal = section["cortex_buccal"] + (crest_buccal - section["cortex_buccal"]) * top
-    thickness = buccal + (section["cortex_lingual"] * (1 - 0.35 * top) - buccal) * lingual
-    return (thickness + (section["cortex_base"] - thickness) * base) * (1 + 0.12 * texture.coarse)
+    def _lingual(self, band: shapes.Band) -> np.ndarray:
+        """Rise smoothly from 0 on the buccal to 1 on the lingual side."""
+        return 0.5 * (1 + np.tanh((self.x - band.centre) / 1.2))
 
+    def _cortex(self, lingual: np.ndarray) -> np.ndarray:
+        """Compute the thickness of the cortex: thick at the base, thin at the crest, thicker lingually."""
+        section = self.section
+        height = self.y / section["crest_height"]
+        base = np.exp(-((np.maximum(height, 0) / 0.2) ** 2))
+        top = np.clip((height - 0.55) / 0.4, 0, 1)
+        buccal = section["cortex_buccal"]
+        buccal = buccal + (section.plate_buccal * 0.85 - buccal) * top
+        thickness = buccal + (section["cortex_lingual"] * (1 - 0.35 * top) - buccal) * lingual
+        return (thickness + (section["cortex_base"] - thickness) * base) * (1 + 0.12 * self.texture.coarse)
 
-def _tooth_hu(section: Section, texture: Texture, grid: Grid, tooth: shapes.Tooth) -> np.ndarray:
-    inside = tooth.inside
-    crown = np.clip(tooth.v / section["crown_height"], 0, 1)
-    hu = DENTINE_HU + 30 * texture.coarse + 25 * texture.fine + 90 * np.tanh(inside / 1.5 - 1)
-    enamel = section["enamel"] * np.sqrt(crown) * 1.1
-    hu = _blend(
-        hu, ENAMEL_HU + 40 * texture.fine, _cover(enamel - inside, grid.pixel) * _cover(tooth.v, grid.pixel)
-    )
-    return _blend(hu, PULP_HU, _cover(_pulp(section, tooth), grid.pixel))
+    def _tooth_hu(self) -> np.ndarray:
+        """Paint dentine, enamel and pulp."""
+        texture, tooth = self.texture, self.tooth
+        crown = np.clip(tooth.v / self.section["crown_height"], 0, 1)
+        hu = DENTINE_HU + 30 * texture.coarse + 25 * texture.fine + 90 * np.tanh(tooth.inside / 1.5 - 1)
+        enamel = self._cover(self.section["enamel"] * np.sqrt(crown) * 1.1 - tooth.inside)
+        hu = _blend(hu, ENAMEL_HU + 40 * texture.fine, enamel * self._cover(tooth.v))
+        return _blend(hu, PULP_HU, self._cover(_pulp(self.section, tooth)))
+
+    def _cover(self, inside: np.ndarray) -> np.ndarray:
+        """Compute the fraction of a pixel that lies inside a border at a signed distance (mm)."""
+        return np.clip(inside / self.pixel_mm + 0.5, 0, 1)
+
+    def _uneven(self, level: float) -> np.ndarray:
+        """Vary a level by the coarse texture, within [0, 1]."""
+        return np.clip(level + 0.15 * self.texture.coarse, 0, 1)
 
 
 def _pulp(section: Section, tooth: shapes.Tooth) -> np.ndarray:
@@ -184,26 +175,16 @@ def _blend(below: np.ndarray, above: np.ndarray | float, share: np.ndarray) -> n
     return below + (above - below) * share
 
 
-def _cover(inside: np.ndarray, pixel: float) -> np.ndarray:
-    """Compute the fraction of a pixel that lies inside a border at a signed distance (mm)."""
-    return np.clip(inside / pixel + 0.5, 0, 1)
-
-
-def _rim(inside: np.ndarray, pixel: float) -> np.ndarray:
+def _rim(inside: np.ndarray, pixel_mm: float) -> np.ndarray:
     """Compute the fraction of tissue in the pixels of the surface.
 
     The ramp is placed so that half the typical tissue value lies on the outline, where the bone is compact
     and brighter: the measuring rule for bone then finds the true outline.
     """
-    share = np.clip(inside / pixel + 0.38, 0, 1)
+    share = np.clip(inside / pixel_mm + 0.38, 0, 1)
     return np.where(share < 0.02, 0, share)
 
 
 def _smooth_step(inside: np.ndarray, width: float) -> np.ndarray:
     t = np.clip(inside / width + 0.5, 0, 1)
     return t * t * (3 - 2 * t)
-
-
-def _uneven(texture: Texture, level: float) -> np.ndarray:
-    """Vary a level by the coarse texture, within [0, 1]."""
-    return np.clip(level + 0.15 * texture.coarse, 0, 1)

@@ -90,11 +90,7 @@ def _filters(pixel_mm: float, strut_mm: float, angle: float) -> np.ndarray:
         band(strut_mm, 0.45, 1.7, angle),
         band(strut_mm * 1.1, 0.5, 1.6, angle + 1.35),
         band(strut_mm * 0.75, 0.6, 1.0, 0.0),
-        low(1.1),
-        low(0.45),
-        low(0.16),
-        low(0.11),
-        low(0.11),
+        *(low(sigma) for sigma in (1.1, 0.45, 0.16, 0.11, 0.11)),
     ]
     stacked = np.stack(filters).astype(np.float32)
     stacked[:, 0, 0] = 0
