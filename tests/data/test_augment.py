@@ -1,4 +1,4 @@
-"""Augmentation: one draw per pair, keyed by (seed, epoch, name); background exactly 0; nothing if disabled."""
+"""Augmentation: one draw per pair, keyed by (seed, epoch, name); background 0; nothing if disabled."""
 
 import numpy as np
 import pytest
