@@ -6,13 +6,13 @@ from pti.common.errors import DataError
 from pti.demo.chapters import Chapter
 from pti.demo.runner import Display, run_chapters
 
-PHANTOM = Chapter("phantom", "make_phantom", ("patients=2", "slices=1", "image_size=64"), "Draw", "", 1)
+PHANTOM = Chapter("phantom", "make_phantom", "Draw", 1, ("patients=2", "slices=1", "image_size=64"))
 
 
 def test_each_command_runs_once_and_is_noted(tmp_path, capsys):
     noted = []
     check = Chapter(
-        "check", "check", (f"data.root={tmp_path}/phantom", "workers=1", "--cfg", "job"), "Look", "", 1
+        "check", "check", "Look", 1, (f"data.root={tmp_path}/phantom", "workers=1", "--cfg", "job")
     )
     done = run_chapters([PHANTOM, check], tmp_path, {}, lambda chapter, seconds: noted.append(chapter.name))
     assert done is None
@@ -24,7 +24,7 @@ def test_each_command_runs_once_and_is_noted(tmp_path, capsys):
 
 
 def test_a_failure_names_the_log(tmp_path):
-    wrong = Chapter("check", "check", ("data.rot=x",), "Look", "", 1)
+    wrong = Chapter("check", "check", "Look", 1, ("data.rot=x",))
     with pytest.raises(DataError, match=r"Did you mean data\.root\?[^$]*check\.log"):
         run_chapters([wrong, PHANTOM], tmp_path, {}, lambda *_: None)
     assert not (tmp_path / "phantom").exists()
@@ -35,7 +35,7 @@ def test_the_time_left_follows_the_pace_of_the_machine(monkeypatch, capsys):
     clock = [0.0]
     monkeypatch.setattr("pti.demo.runner.time.monotonic", lambda: clock[0])
     monkeypatch.setattr("pti.demo.runner.SECONDS_BETWEEN_LINES", 0.0)
-    story = [Chapter(verb, verb, (), verb, "", 60) for verb in ("train", "translate", "evaluate")]
+    story = [Chapter(verb, verb, verb, 60) for verb in ("train", "translate", "evaluate")]
     display = Display(story, {})
 
     def left(number: int, line: str) -> str:

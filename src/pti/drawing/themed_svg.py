@@ -4,10 +4,10 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
 
 from markupsafe import Markup
-from matplotlib import rc_context
+from matplotlib import style
 from matplotlib.figure import Figure
 
 TEXT, LINE = "#010101", "#020202"
@@ -16,25 +16,7 @@ SERIES = ("#030303", "#040404", "#050505", "#060606", "#070707", "#080808")
 
 _PAGE_COLORS = {TEXT: "currentColor", LINE: "var(--line)"}
 _PAGE_COLORS |= {color: f"var(--series-{number})" for number, color in enumerate(SERIES, start=1)}
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "pti",
-    "font.size": 10,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.linewidth": 0.6,
-    "grid.alpha": 0.6,
-    "legend.frameon": False,
-    **dict.fromkeys(
-        ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor"), TEXT
-    ),
-    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), LINE),
-}
+_STYLE = Path(__file__).with_name("templates") / "page.mplstyle"
 
 
 class Drawing:
@@ -54,7 +36,7 @@ def drawing(width: float, height: float, label: str) -> Iterator[Drawing]:
         height: inches.
         label: accessible description of the figure.
     """
-    with rc_context(_STYLE):
+    with style.context(_STYLE):
         canvas = Drawing(width, height)
         yield canvas
         buffer = io.StringIO()

@@ -61,9 +61,9 @@ def draw_translation(
 def predicted_height(metrics: Mapping[str, Any]) -> str:
     """Format the predicted height of an image, with its interval or the range of its samples."""
     heights = [sample["bone_height_mm"] for sample in metrics["samples"]]
-    level, low, high = (metrics.get(key) for key in INTERVAL)
-    calibrated = level is not None and low is not None and high is not None
-    return height_text(metrics["bone_height_mm"], heights, (level, low, high) if calibrated else None)
+    level, low, high = INTERVAL
+    interval = (metrics[level], metrics[low], metrics[high]) if level in metrics else None
+    return height_text(metrics["bone_height_mm"], heights, interval)
 
 
 def draw_reconstruction(
