@@ -22,9 +22,9 @@ class Comparison:
     """Raw images to show side by side.
 
     Attributes:
-        columns: title -> (N, H, W) raw images, from left to right.
-        captions: one caption for each of the N rows.
-        difference: titles (a, b) of two columns; b - a becomes the last column. None = no such column.
+        columns: Title -> (N, H, W) raw images, from left to right.
+        captions: One caption for each of the N rows.
+        difference: Titles (a, b) of two columns; b - a becomes the last column. None = no such column.
     """
 
     columns: Mapping[str, np.ndarray]
@@ -70,8 +70,8 @@ def draw_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     Metrics whose names differ in a final number (``latent_std_0``, …) share a panel.
 
     Args:
-        rows: one mapping per epoch, with ``epoch``, ``train/NAME`` and ``val/NAME``.
-        path: the PNG file to write; without any metric, nothing is written.
+        rows: One mapping per epoch, with ``epoch``, ``train/NAME`` and ``val/NAME``.
+        path: The PNG file to write; without any metric, nothing is written.
     """
     from matplotlib.figure import Figure
 

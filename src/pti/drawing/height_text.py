@@ -9,9 +9,9 @@ def height_text(
     """Format as ``21.4 mm, 90 %: 20.1–22.9``, or ``21.4 mm, samples 20.3–22.5`` without an interval.
 
     Args:
-        height: the predicted height, mm.
-        sample_heights: the heights of the samples, mm.
-        interval: nominal level (0 to 1), lower and upper bound (mm) of a calibrated interval; None = unknown.
+        height: The predicted height, mm.
+        sample_heights: The heights of the samples, mm.
+        interval: Nominal level (0 to 1), lower and upper bound (mm) of a calibrated interval; None = unknown.
     """
     text = f"{height:.1f} mm"
     if interval is not None:

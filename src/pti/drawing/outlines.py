@@ -34,11 +34,11 @@ def outlined(
 
     Args:
         raw: (H, W) raw image.
-        window: raw values shown as black and white.
+        window: Raw values shown as black and white.
         outlines: CSS class -> (H, W) bool mask; drawn in this order.
-        crop: the part of the slice to show.
-        label: accessible description of the picture.
-        scale: length of the scale bar in mm, and edge of a pixel in mm; None = no scale bar.
+        crop: The part of the slice to show.
+        label: Accessible description of the picture.
+        scale: Length of the scale bar in mm, and edge of a pixel in mm; None = no scale bar.
     """
     shown = raw[crop]
     height, width = shown.shape

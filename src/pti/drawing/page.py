@@ -14,8 +14,8 @@ def render(template: str, **values: Any) -> str:
     """Fill a template; escape every value that is not already ``Markup``.
 
     Args:
-        template: path of the template inside the package, such as ``check/templates/check.html``.
-        values: values of the template's variables; a missing one is an error.
+        template: Path of the template inside the package, such as ``check/templates/check.html``.
+        values: Values of the template's variables; a missing one is an error.
     """
     return _environment().get_template(template).render(**values)
 

@@ -25,7 +25,7 @@ def tissue_window(raw: np.ndarray, percentiles: tuple[float, float] = (0.5, 99.5
 
     Args:
         raw: (…) raw image or images; without tissue the result is (0, 1).
-        percentiles: the percentiles of black and white.
+        percentiles: The percentiles of black and white.
     """
     tissue = raw[raw != 0]
     if tissue.size == 0:
@@ -78,12 +78,12 @@ def titled_row(
     """Draw panels side by side under their titles, above a caption and a colour bar.
 
     Args:
-        panels: title and (H, W, 3) uint8 of each panel, all of one shape; small ones are enlarged without
+        panels: Title and (H, W, 3) uint8 of each panel, all of one shape; small ones are enlarged without
             interpolation.
-        caption: lines below the panels, flush left.
-        color_bar: index of the panel to put the colour bar under, and the labels of its lowest and highest
+        caption: Lines below the panels, flush left.
+        color_bar: Index of the panel to put the colour bar under, and the labels of its lowest and highest
             colour; None = no colour bar.
-        colors: maps (H, W) positions on the bar, 0 to 1, to (H, W, 3) uint8 colours.
+        colors: Maps (H, W) positions on the bar, 0 to 1, to (H, W, 3) uint8 colours.
     """
     height, width = panels[0][1].shape[:2]
     zoom = max(1, round(_PANEL / max(height, width)))

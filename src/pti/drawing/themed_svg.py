@@ -32,9 +32,9 @@ def drawing(width: float, height: float, label: str) -> Iterator[Drawing]:
     """Provide a figure to draw on; render it to ``svg`` when the block ends.
 
     Args:
-        width: inches; text is 10 points high.
-        height: inches.
-        label: accessible description of the figure.
+        width: Inches; text is 10 points high.
+        height: Inches.
+        label: Accessible description of the figure.
     """
     with style.context(_STYLE):
         canvas = Drawing(width, height)

@@ -26,9 +26,9 @@ class Model:
     """A trained model for arrays; `pti.load` opens one.
 
     Attributes:
-        module: the LightningModule, in evaluation mode.
-        config: the resolved configuration of its training, as plain dicts and lists.
-        image_size: edge of the square that the networks work on, pixels. Images of other sizes are padded,
+        module: The LightningModule, in evaluation mode.
+        config: The resolved configuration of its training, as plain dicts and lists.
+        image_size: Edge of the square that the networks work on, pixels. Images of other sizes are padded,
             resized, and restored afterwards.
     """
 
@@ -49,7 +49,7 @@ class Model:
         """The model's autoencoder: stage 1 itself, or the one that stage 2 works in.
 
         Raises:
-            UsageError: the model has none, because it works on pixels.
+            UsageError: The model has none, because it works on pixels.
         """
         autoencoder = autoencoder_of(self.module)
         if autoencoder is None:
@@ -61,14 +61,14 @@ class Model:
         """Encode images as latents.
 
         Args:
-            images: raw images.
+            images: Raw images.
 
         Returns:
             (N, C, h, w) float32: the means of the posteriors, not scaled.
 
         Raises:
-            UsageError: the model has no autoencoder.
-            ValueError: an array has another shape, or values that are not finite.
+            UsageError: The model has no autoencoder.
+            ValueError: An array has another shape, or values that are not finite.
         """
         return _to_numpy(self.autoencoder.encode(self._squares(_image_list(images))).mean)
 
@@ -78,7 +78,7 @@ class Model:
 
         Args:
             latents: (N, C, h, w), from `encode` or anything between such latents.
-            like: the N images that were encoded. Needed only by a model that normalises each image by its
+            like: The N images that were encoded. Needed only by a model that normalises each image by its
                 own statistics.
 
         Returns:
@@ -86,7 +86,7 @@ class Model:
 
         Raises:
             UsageError: ``like`` is needed and missing, or the model has no autoencoder.
-            ValueError: an array of ``like`` has another shape, or values that are not finite.
+            ValueError: An array of ``like`` has another shape, or values that are not finite.
         """
         autoencoder = self.autoencoder
         if like is None and not isinstance(autoencoder.normalization, RangeNormalization):
@@ -104,14 +104,14 @@ class Model:
         """Encode images and decode them again.
 
         Args:
-            images: raw images.
+            images: Raw images.
 
         Returns:
             Raw images in the shape of ``images``: (H, W), (N, H, W), or a list of (H, W).
 
         Raises:
-            UsageError: the model has no autoencoder.
-            ValueError: an array has another shape, or values that are not finite.
+            UsageError: The model has no autoencoder.
+            ValueError: An array has another shape, or values that are not finite.
         """
         listed = _image_list(images)
         squares, autoencoder = self._squares(listed), self.autoencoder
@@ -136,11 +136,11 @@ class Model:
         """Sample edente images for dente images.
 
         Args:
-            images: raw dente images.
-            samples: number of samples per image.
-            steps: number of sampler steps; None = the checkpoint's own.
-            seed: seed of the noise.
-            names: names of the images; the command ``translate`` draws the same samples for the same names
+            images: Raw dente images.
+            samples: Number of samples per image.
+            steps: Number of sampler steps; None = the checkpoint's own.
+            seed: Seed of the noise.
+            names: Names of the images; the command ``translate`` draws the same samples for the same names
                 and seed. None = ``"0"``, ``"1"``, ….
             guidance_scale: 1 = no guidance; None = the checkpoint's own.
 
@@ -149,8 +149,8 @@ class Model:
             (samples, H, W) for a sequence.
 
         Raises:
-            UsageError: the checkpoint isn't one of stage 2, or does not support a setting.
-            ValueError: an array has another shape, or values that are not finite.
+            UsageError: The checkpoint isn't one of stage 2, or does not support a setting.
+            ValueError: An array has another shape, or values that are not finite.
         """
         module = self.module
         if not isinstance(module, Translator):
@@ -186,7 +186,7 @@ def _image_list(images: Images) -> list[np.ndarray]:
     """Return a list of (H, W) float32 arrays.
 
     Raises:
-        ValueError: an array has another shape, or values that are not finite.
+        ValueError: An array has another shape, or values that are not finite.
     """
     single = isinstance(images, np.ndarray) and images.ndim == 2
     listed = [np.asarray(image, np.float32) for image in ([images] if single else images)]

@@ -18,7 +18,7 @@ def bone_sizes(files: Sequence[Path], pixel_mm: float) -> dict[str, np.ndarray]:
 
     Args:
         files: TIF files.
-        pixel_mm: edge of a pixel in mm, for files without a resolution.
+        pixel_mm: Edge of a pixel in mm, for files without a resolution.
 
     Returns:
         Measure, as in `pti.metrics.bone_agreement.Bone.lengths`, -> (N,) mm (area: mm²); NaN without bone.
@@ -43,7 +43,7 @@ def mean_height_loss_mm(pairs: Sequence[tuple[Path, Path]], pixel_mm: float) -> 
 
     Args:
         pairs: (condition, target) files; at least one pair.
-        pixel_mm: edge of a pixel in mm, for files without a resolution.
+        pixel_mm: Edge of a pixel in mm, for files without a resolution.
 
     Raises:
         TifError: A file can't be used.

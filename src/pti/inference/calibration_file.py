@@ -21,8 +21,8 @@ def missing_calibration(corrections: Corrections, origin: str) -> list[str]:
     """Explain which intervals have no finite correction, a note for each level; empty if all have one.
 
     Args:
-        corrections: mm.
-        origin: text that names the patients of the fit.
+        corrections: Corrections in mm.
+        origin: Text that names the patients of the fit.
     """
     notes = []
     for level in LEVELS:
@@ -43,8 +43,8 @@ def read_calibration(
     """Read the corrections of a file, and the text that names the patients they were fitted on.
 
     Args:
-        path: a ``calibration.json``.
-        samples: samples per slice now; a correction is only valid for the number it was fitted on.
+        path: A ``calibration.json``.
+        samples: Samples per slice now; a correction is only valid for the number it was fitted on.
         checkpoint: SHA-256 of the checkpoint that made the samples; None = unknown.
 
     Raises:
@@ -81,9 +81,9 @@ class HeightCalibration:
     """Calibration of the intervals of the bone height.
 
     Attributes:
-        corrections: level -> mm; infinite if there were too few patients.
-        origin: text that names the patients of the fit.
-        notes: notes for the user.
+        corrections: Level -> mm; infinite if there were too few patients.
+        origin: Text that names the patients of the fit.
+        notes: Notes for the user.
     """
 
     corrections: Mapping[float, float]

@@ -29,10 +29,10 @@ def choose_devices(accelerator: str = "auto", devices: int | str = "auto") -> li
 
     Args:
         accelerator: ``cpu``, ``cuda`` (or ``gpu``), ``mps``, or ``auto``: the best available.
-        devices: number of devices, or of processes on the CPU; ``auto``: all GPUs, or one CPU process.
+        devices: Number of devices, or of processes on the CPU; ``auto``: all GPUs, or one CPU process.
 
     Raises:
-        UsageError: this machine has no such devices, or not that many.
+        UsageError: This machine has no such devices, or not that many.
     """
     kind = {"gpu": "cuda"}.get(accelerator, accelerator)
     available = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
@@ -71,13 +71,13 @@ def run_batches(
     batch when it is free; ``load``, ``work``, batches and results must then be picklable.
 
     Args:
-        load: builds the module on the CPU; called once per device.
-        work: receives the module on its device, in evaluation mode and with gradients off.
-        batches: the batches to process.
-        devices: from :func:`choose_devices`.
+        load: Builds the module on the CPU; called once per device.
+        work: Receives the module on its device, in evaluation mode and with gradients off.
+        batches: The batches to process.
+        devices: From :func:`choose_devices`.
 
     Raises:
-        DataError: a process was killed, for example because memory ran out.
+        DataError: A process was killed, for example because memory ran out.
     """
     if len(devices) == 1:
         module = _prepare(load, devices[0])

@@ -50,11 +50,11 @@ class FeatureExtractor:
     """Encode images with a checkpoint's autoencoder, and measure what decoding changes.
 
     Attributes:
-        autoencoder: the autoencoder.
-        image_size: edge of the square that it works on, pixels.
-        pixel_mm: edge of a pixel in mm, for files without a resolution.
-        batch_size: images at a time.
-        device: the device to compute on.
+        autoencoder: The autoencoder.
+        image_size: Edge of the square that it works on, pixels.
+        pixel_mm: Edge of a pixel in mm, for files without a resolution.
+        batch_size: Images at a time.
+        device: The device to compute on.
     """
 
     autoencoder: Autoencoder
@@ -67,9 +67,9 @@ class FeatureExtractor:
         """Encode images.
 
         Args:
-            images: raw images.
-            title: description of the images, for the progress bar.
-            heights: also decode the latents, and measure the change of the bone height.
+            images: Raw images.
+            title: Description of the images, for the progress bar.
+            heights: Also decode the latents, and measure the change of the bone height.
         """
         batches = batched(images, self.batch_size)
         work = self._encode_and_measure if heights else self._encode_only
@@ -106,14 +106,14 @@ def lite0_features(
     """Return (N, 320) float64: the last features of EfficientNet-Lite0 (ImageNet), averaged over the image.
 
     Args:
-        images: raw images.
-        data_range: raw units; 0 is shown to the network as black, this value as white.
-        title: description of the images, for the progress bar.
-        device: the device to compute on.
-        batch_size: images at a time.
+        images: Raw images.
+        data_range: Raw units; 0 is shown to the network as black, this value as white.
+        title: Description of the images, for the progress bar.
+        device: The device to compute on.
+        batch_size: Images at a time.
 
     Raises:
-        UsageError: the package with the weights is missing.
+        UsageError: The package with the weights is missing.
     """
     network = Lite0Perceptual()
 

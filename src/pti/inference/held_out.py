@@ -20,10 +20,10 @@ def images_of_split(data: Mapping[str, Any], split: str, source: str) -> list[In
             test_root and sources (``target``, ``condition``, or ``both``, which prefixes the names with
             ``dente/`` and ``edente/``).
         split: ``train``, ``val`` or ``test``.
-        source: where the configuration comes from, for messages.
+        source: Where the configuration comes from, for messages.
 
     Raises:
-        DataError: the data set can't be used, the split is empty or an image is missing.
+        DataError: The data set can't be used, the split is empty or an image is missing.
     """
     images = [
         InputImage(sample.name, folder.pairs[sample.pair].files[sample.roles[0]], sample.patient)
@@ -42,7 +42,7 @@ def pairs_of_split(data: Mapping[str, Any], split: str, source: str) -> list[Pai
     """List the complete pairs of one split of a data set, sorted by name; arguments as `images_of_split`.
 
     Raises:
-        DataError: the data set can't be used.
+        DataError: The data set can't be used.
     """
     pairs = [pair for folder in _folders(data, source) for _, pair in folder.numbered(split)]
     return sorted((pair for pair in pairs if len(pair.files) == 2), key=lambda pair: pair.name)

@@ -15,10 +15,10 @@ class Inputs:
     """The images that a command works on.
 
     Attributes:
-        images: the images, sorted by name.
-        origin: where they come from, as text for tables and pages.
-        splits: name -> split; empty for the images of a folder.
-        targets: name -> file of the edente image, where it is known.
+        images: The images, sorted by name.
+        origin: Where they come from, as text for tables and pages.
+        splits: Name -> split; empty for the images of a folder.
+        targets: Name -> file of the edente image, where it is known.
         training: (condition, target) files of the training split; empty where it isn't known.
     """
 
@@ -45,15 +45,15 @@ def find_inputs(
     Args:
         trained: ``data`` of the checkpoint's configuration: the values that ``overrides`` leaves open.
         split: ``train``, ``val``, ``test``, or ``all`` (every split that has patients).
-        source: where ``trained`` comes from, for messages.
-        input_dir: a folder of images, subfolders included; None = use the data set.
-        overrides: the user's values for keys of ``trained``; None values are ignored.
-        num_samples: return only the first images by name; None = all.
-        skip: a folder below ``input_dir`` to leave out, usually the output folder.
-        with_targets: take the dente images only, and find their targets and the training pairs as well.
+        source: Where ``trained`` comes from, for messages.
+        input_dir: A folder of images, subfolders included; None = use the data set.
+        overrides: The user's values for keys of ``trained``; None values are ignored.
+        num_samples: Return only the first images by name; None = all.
+        skip: A folder below ``input_dir`` to leave out, usually the output folder.
+        with_targets: Take the dente images only, and find their targets and the training pairs as well.
 
     Raises:
-        DataError: the data set can't be used, or there are no images.
+        DataError: The data set can't be used, or there are no images.
     """
     if input_dir is not None:
         folder = Path(input_dir).expanduser().absolute()

@@ -32,11 +32,11 @@ def draw_translation(
     Mean and standard deviation are drawn for two samples or more.
 
     Args:
-        name: name of the image.
+        name: Name of the image.
         condition: (H, W) raw image; the grey window of all panels comes from its tissue.
         samples: (H, W) raw images.
-        metrics: from `translation_metrics` and `height_interval` of `pti.metrics.translation`.
-        data_range: data range of the set, raw units.
+        metrics: From `translation_metrics` and `height_interval` of `pti.metrics.translation`.
+        data_range: Data range of the set, raw units.
         target: (H, W) raw image; None = no target panel.
     """
     window = tissue_window(condition)
@@ -76,11 +76,11 @@ def draw_reconstruction(
     """Draw original | reconstruction | reconstruction − original.
 
     Args:
-        name: name of the image.
+        name: Name of the image.
         original: (H, W) raw image; the grey window of both images comes from its tissue.
         reconstruction: (H, W) raw image.
         metrics: ``psnr``, ``ssim``, ``bone_height_mm`` and ``reconstructed_bone_height_mm``.
-        data_range: data range of the set, raw units.
+        data_range: Data range of the set, raw units.
     """
     window = tissue_window(original)
     limit = DIFFERENCE_SHARE * data_range

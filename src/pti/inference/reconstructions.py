@@ -43,10 +43,10 @@ class ReconstructBatch:
     ``comparisons/NAME.png``, the same as a picture.
 
     Attributes:
-        output_dir: an existing folder.
-        image_size: edge of the square that the network works on, pixels.
-        pixel_mm: edge of a pixel in mm, for files without a resolution.
-        data_range: data range of the set, raw units, for PSNR, SSIM and the colours of differences.
+        output_dir: An existing folder.
+        image_size: Edge of the square that the network works on, pixels.
+        pixel_mm: Edge of a pixel in mm, for files without a resolution.
+        data_range: Data range of the set, raw units, for PSNR, SSIM and the colours of differences.
     """
 
     output_dir: Path
@@ -98,12 +98,12 @@ def reconstruct_all(
     """Reconstruct the images that the manifest doesn't list yet, and note them there.
 
     Args:
-        load: builds the module on the CPU; called once per device.
-        work: reconstructs a batch; picklable if there are several devices.
-        images: the images to reconstruct.
-        manifest: manifest of the output folder.
-        batch_size: images at a time on each device.
-        devices: from `choose_devices`.
+        load: Builds the module on the CPU; called once per device.
+        work: Reconstructs a batch; picklable if there are several devices.
+        images: The images to reconstruct.
+        manifest: Manifest of the output folder.
+        batch_size: Images at a time on each device.
+        devices: From `choose_devices`.
     """
     waiting = [image for image in images if not manifest.is_done(image.name, image.path)]
     if len(waiting) < len(images):
@@ -129,8 +129,8 @@ def fixed_data_range(normalization: Normalization, tissue: tuple[float, float]) 
     """Return one data range for a whole set in raw units, and how it was chosen.
 
     Args:
-        normalization: the checkpoint's.
-        tissue: lowest and highest tissue value of the images; used if the normalisation has no statistics of
+        normalization: The checkpoint's.
+        tissue: Lowest and highest tissue value of the images; used if the normalisation has no statistics of
             its training set.
     """
     if isinstance(normalization, RangeNormalization):

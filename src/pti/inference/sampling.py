@@ -30,11 +30,11 @@ class Sampling:
     """Settings for sampling; None stands for the module's own value.
 
     Attributes:
-        samples: number of samples per image.
-        sampler: a function of `pti.diffusion.samplers`.
-        steps: number of sampler steps.
+        samples: Number of samples per image.
+        sampler: A function of `pti.diffusion.samplers`.
+        steps: Number of sampler steps.
         guidance_scale: 1 = no guidance.
-        seed: seed of the noise, see `pti.common.randomness.sample_generator`.
+        seed: Seed of the noise, see `pti.common.randomness.sample_generator`.
     """
 
     samples: int = 1
@@ -47,7 +47,7 @@ class Sampling:
         """Fill in the module's own settings; a deterministic module gets one sample.
 
         Raises:
-            UsageError: the module does not support a setting.
+            UsageError: The module does not support a setting.
         """
         settings = module.resolve_sampling(self.sampler, self.steps, self.guidance_scale)
         return replace(self, samples=1 if module.deterministic else self.samples, **settings)
@@ -62,9 +62,9 @@ class SampleTask:
     """One sample of one image.
 
     Attributes:
-        source: the image.
-        sample: number of the sample, from 0.
-        is_needed: whether to write it. A sample that an earlier run wrote stays in its batch, so that the
+        source: The image.
+        sample: Number of the sample, from 0.
+        is_needed: Whether to write it. A sample that an earlier run wrote stays in its batch, so that the
             others are reproduced bit for bit.
     """
 
@@ -83,9 +83,9 @@ class TranslateBatch:
     """Sample a batch and write the samples, in raw units, at the size and resolution of the inputs.
 
     Attributes:
-        output_dir: an existing folder.
-        image_size: edge of the square that the module works on, pixels.
-        sampling: settings, resolved.
+        output_dir: An existing folder.
+        image_size: Edge of the square that the module works on, pixels.
+        sampling: Settings, resolved.
     """
 
     output_dir: Path

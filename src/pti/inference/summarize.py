@@ -28,12 +28,12 @@ class SummarizeImage:
     It reads the samples from their files, so that it doesn't matter when and where they were computed.
 
     Attributes:
-        output_dir: the folder with the samples.
-        sampling: settings of the samples.
-        pixel_mm: edge of a pixel in mm, for files without a resolution.
-        data_range: data range of the set, raw units.
-        targets: name -> file of the target, where it is known.
-        corrections: corrections of the height intervals, level -> mm; None = no intervals.
+        output_dir: The folder with the samples.
+        sampling: Settings of the samples.
+        pixel_mm: Edge of a pixel in mm, for files without a resolution.
+        data_range: Data range of the set, raw units.
+        targets: Name -> file of the target, where it is known.
+        corrections: Corrections of the height intervals, level -> mm; None = no intervals.
     """
 
     output_dir: Path

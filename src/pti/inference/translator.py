@@ -35,10 +35,10 @@ class LoadedTranslator:
     """A checkpoint of the second stage, loaded.
 
     Attributes:
-        path: the checkpoint file.
+        path: The checkpoint file.
         sha256: SHA-256 of the file.
-        module: the trained module, in evaluation mode, on the CPU.
-        data: the ``data`` section of the training's configuration.
+        module: The trained module, in evaluation mode, on the CPU.
+        data: The ``data`` section of the training's configuration.
     """
 
     path: Path
@@ -57,12 +57,12 @@ class Translations:
     """The measurements of translated images.
 
     Attributes:
-        rows: one mapping per image, as `SummarizeImage` returns it, with its ``name``.
-        sampling: samples, sampler, steps, guidance_scale and seed, as plain values.
-        data_range: for PSNR and SSIM, raw units.
-        data_range_meaning: how the data range was chosen.
-        data_fingerprint: hash of the images that were translated.
-        calibration: where the corrections of the intervals come from; None = no intervals.
+        rows: One mapping per image, as `SummarizeImage` returns it, with its ``name``.
+        sampling: Samples, sampler, steps, guidance_scale and seed, as plain values.
+        data_range: For PSNR and SSIM, raw units.
+        data_range_meaning: How the data range was chosen.
+        data_fingerprint: Hash of the images that were translated.
+        calibration: Where the corrections of the intervals come from; None = no intervals.
     """
 
     rows: list[dict[str, Any]]
@@ -77,11 +77,11 @@ def open_translator(name: str | Path) -> LoadedTranslator:
     """Load a checkpoint of the second stage.
 
     Args:
-        name: path of the checkpoint, or a name that `pti.runs.locate.resolve` understands.
+        name: Path of the checkpoint, or a name that `pti.runs.locate.resolve` understands.
 
     Raises:
-        CheckpointError: the file can't be used.
-        UsageError: there is no such checkpoint, or it isn't one of a second stage.
+        CheckpointError: The file can't be used.
+        UsageError: There is no such checkpoint, or it isn't one of a second stage.
     """
     opened = checkpoint.open_checkpoint(name)
     module = opened.load_module()
@@ -108,17 +108,17 @@ def translate_images(
     samples or more), ``pictures/NAME.png``.
 
     Args:
-        translator: the model.
-        inputs: the images to translate.
-        output_dir: a folder for this work alone; created if missing.
-        sampling: settings; None stands for the checkpoint's own value.
-        batch_size: samples at a time on each device.
-        devices: from `choose_devices`.
-        calibration: calibration of the height intervals; None = no intervals.
+        translator: The model.
+        inputs: The images to translate.
+        output_dir: A folder for this work alone; created if missing.
+        sampling: Settings; None stands for the checkpoint's own value.
+        batch_size: Samples at a time on each device.
+        devices: From `choose_devices`.
+        calibration: Calibration of the height intervals; None = no intervals.
 
     Raises:
-        UsageError: the folder holds something else, or the module does not support a setting.
-        DataError: some images can't be used; the message names all of them.
+        UsageError: The folder holds something else, or the module does not support a setting.
+        DataError: Some images can't be used; the message names all of them.
     """
     module = translator.module
     if module.deterministic and sampling.samples > 1:
@@ -155,13 +155,13 @@ def translate_all(
     bytes as an uninterrupted one.
 
     Args:
-        load: builds the module on the CPU; called once per device.
-        translate: samples a batch; picklable if there are several devices.
-        summarize: summarizes an image.
-        images: the images to translate.
-        manifest: manifest of the output folder.
-        batch_size: samples at a time on each device.
-        devices: from `choose_devices`.
+        load: Builds the module on the CPU; called once per device.
+        translate: Samples a batch; picklable if there are several devices.
+        summarize: Summarizes an image.
+        images: The images to translate.
+        manifest: Manifest of the output folder.
+        batch_size: Samples at a time on each device.
+        devices: From `choose_devices`.
     """
     tasks = [
         replace(task, is_needed=not manifest.is_done(task.file, image.path))

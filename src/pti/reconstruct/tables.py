@@ -27,12 +27,12 @@ def finish(
     """Write ``metrics.csv`` and ``summary.json``; print the means and the worst images.
 
     Args:
-        output_dir: the command's output folder.
-        manifest: holds the metrics and files of each image.
-        names: names of the images, in order.
-        data_range: for PSNR and SSIM, raw units.
-        data_range_meaning: how the data range was chosen.
-        checkpoint: the checkpoint that reconstructed the images.
+        output_dir: The command's output folder.
+        manifest: Holds the metrics and files of each image.
+        names: Names of the images, in order.
+        data_range: For PSNR and SSIM, raw units.
+        data_range_meaning: How the data range was chosen.
+        checkpoint: The checkpoint that reconstructed the images.
     """
     rows = [{"name": name, **manifest.rows[name]["figures"]} for name in names]
     write_csv(output_dir / METRICS, _COLUMNS, rows)

@@ -27,10 +27,10 @@ def finish(
     """Write ``manifest.csv``, ``images.csv`` and ``summary.json``; print the means and the worst image.
 
     Args:
-        output_dir: the command's output folder.
-        translations: the measurements.
-        checkpoint: the checkpoint that translated the images.
-        mean_loss_mm: mean height loss from condition to target in the training split; None = unknown.
+        output_dir: The command's output folder.
+        translations: The measurements.
+        checkpoint: The checkpoint that translated the images.
+        mean_loss_mm: Mean height loss from condition to target in the training split; None = unknown.
     """
     rows = [_with_offset_error(row, mean_loss_mm) for row in translations.rows]
     known = [row for row in rows if "target_height_mm" in row]
