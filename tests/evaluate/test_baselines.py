@@ -1,4 +1,4 @@
-"""The trivial methods beside a model: what they are fitted on, and that they are judged like any other."""
+"""The baselines of an evaluation: their fit, and their place among the methods."""
 
 from pathlib import Path
 
@@ -50,15 +50,18 @@ def test_the_intensity_look_up_is_a_method_like_the_unchanged_condition(tmp_path
         assert float(found[LOOKUP, figure]["value"]) > float(found[UNCHANGED, figure]["value"])
     rows = table(tmp_path / "out" / "differences.csv")
     assert next(r for r in rows if (r["minus"], r["figure"]) == (LOOKUP, "mae"))["verdict"] == "worse"
-    assert "fitted on the other patients" in (tmp_path / "out" / "report.html").read_text()
+    assert (
+        "the baselines of each patient were fitted on the other patients"
+        in (tmp_path / "out" / "report.html").read_text()
+    )
 
 
 def test_training_pairs_are_preferred_to_the_other_patients(tmp_path, data):
     targets = brightened(data, tmp_path / "targets")
     fitted, notes = fit_baselines(paired_folders(data), 0.15), []
-    judged = cases(data, targets, list("abcde"))
-    condition = tif.read(data / "dente" / f"{judged[0].name}.tif").pixels
-    here, trained = (image_baselines(judged, fit, notes)[LOOKUP] for fit in (None, fitted))
+    slices = cases(data, targets, list("abcde"))
+    condition = tif.read(data / "dente" / f"{slices[0].name}.tif").pixels
+    here, trained = (image_baselines(slices, fit, notes)[LOOKUP] for fit in (None, fitted))
     inside = condition > 0
     expected = 3000 - condition[inside] / 4
     assert np.abs(here(condition, "a")[inside] - expected).mean() < 10

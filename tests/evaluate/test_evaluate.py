@@ -86,17 +86,17 @@ def test_the_condition_errs_as_the_phantoms_truth_says(tmp_path, data):
 
 @pytest.mark.slow
 def test_nearest_training_images_are_flagged_and_real_ones_are_not(tmp_path):
-    """A model that answers with images that it was trained on, and one that answers with unknown people."""
+    """A model that returns its training images, and one that returns images of other patients."""
     sets = {}
     for name, seed, patients in (("training", 1, 8), ("held_out", 2, 5), ("others", 3, 5)):
         sets[name] = tmp_path / name
         make_phantom(sets[name], patients=patients, slices=1, image_size=64, seed=seed)
     targets = sorted((sets["held_out"] / "edente").iterdir())
-    answers = {"copies": sets["training"], "strangers": sets["others"]}
-    for kind, source in answers.items():
+    predictions = {"copies": sets["training"], "strangers": sets["others"]}
+    for kind, source in predictions.items():
         (tmp_path / kind).mkdir()
-        for target, answer in zip(targets, sorted((source / "edente").iterdir()), strict=False):
-            shutil.copy(answer, tmp_path / kind / target.name)
+        for target, prediction in zip(targets, sorted((source / "edente").iterdir()), strict=False):
+            shutil.copy(prediction, tmp_path / kind / target.name)
         run(
             tmp_path,
             f"prediction_dir={kind}",
@@ -130,7 +130,7 @@ def result(tmp_path_factory, checkpoint, data) -> Path:
     return folder / "out"
 
 
-def test_a_checkpoint_is_judged_beside_the_baselines(result):
+def test_a_checkpoint_is_compared_with_the_baselines(result):
     methods = {row["method"] for row in table(result / "summary.csv")}
     assert methods == {
         "ldm",
@@ -145,9 +145,9 @@ def test_a_checkpoint_is_judged_beside_the_baselines(result):
         assert f"height error (rms, mm), {source}" in found
     assert {"copies training images (pixels)", "copies training images (latents)"} <= found.keys()
     html = (result / "report.html").read_text()
-    assert "ldm misses the bone height by" in html
-    assert "there is no corrected 90 % interval: it takes 9 validation patients at least" in html
-    assert "KID and FID need 4 slices at least" in html
+    assert "ldm predicts the bone height with a mean absolute error of" in html
+    assert "there is no corrected 90 % interval: it needs at least 9 validation patients" in html
+    assert "KID is left out: it needs at least 4 slices" in html
     summary = json.loads((result / "summary.json").read_text())
     assert summary["checkpoint"]["sha256"] in json.dumps(summary)
     assert summary["data_fingerprint"]
@@ -156,7 +156,7 @@ def test_a_checkpoint_is_judged_beside_the_baselines(result):
 def test_the_calibration_comes_from_validation_patients(result, data):
     found = json.loads((result / "calibration.json").read_text())
     assert found["samples"] == 2
-    assert found["found_on"] == f"validation side of {data}"
+    assert found["found_on"] == f"validation split of {data}"
     assert found["corrections_mm"]["height"]["0.9"] is None
     names = {
         path.name.rsplit("_s", 1)[0]
@@ -251,6 +251,6 @@ def test_nothing_of_the_users_is_overwritten(tmp_path, data):
 
 def test_folders_are_compared_without_torch_in_this_process():
     """Its import takes seconds, in which the worker processes that need it can begin."""
-    program = "import sys, pti.evaluate.of_folders, pti.evaluate.page\nprint('torch' in sys.modules)"
+    program = "import sys, pti.evaluate.of_folders, pti.evaluate.report\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

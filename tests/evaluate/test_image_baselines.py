@@ -7,7 +7,7 @@ import pytest
 
 from pti.data import tif
 from pti.evaluate.image_baselines import (
-    MOST_PAIRS,
+    MAX_PAIRS,
     fit_lookup,
     lookup_of_others,
     lookup_of_training,
@@ -70,7 +70,7 @@ def test_background_stays_exactly_0_and_ends_are_constant():
 
 def test_pixels_come_from_the_conditions_tissue_and_stay_together():
     condition = ramp()
-    found = tissue_pixels(condition, 2 * condition, most=50)
+    found = tissue_pixels(condition, 2 * condition, count=50)
     assert found.shape == (2, 50)
     assert found[0].min() > 0
     assert np.ptp(found[0]) > 90
@@ -89,7 +89,7 @@ def test_training_pairs_make_one_table(tmp_path):
 def test_of_many_pairs_evenly_spaced_ones_are_read(tmp_path):
     condition = ramp()
     good, missing = write_pairs(tmp_path, [2 * condition], condition)[0], (Path("none"), Path("none"))
-    pairs = [good, missing] * MOST_PAIRS  # every second one is read
+    pairs = [good, missing] * MAX_PAIRS  # every second one is read
     np.testing.assert_allclose(lookup_of_training(pairs)(condition, ""), 2 * condition, rtol=1e-6)
 
 

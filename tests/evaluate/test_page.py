@@ -1,4 +1,4 @@
-"""The page and the tables of an evaluation whose figures are known."""
+"""The page and the tables of an evaluation with known values."""
 
 import csv
 import io
@@ -13,18 +13,18 @@ import pytest
 
 from pti.data import tif
 from pti.drawing.outlines import common_crop, outline_path
+from pti.evaluate.calibration_fit import calibration_text, fit_corrections
 from pti.evaluate.image_baselines import unchanged
-from pti.evaluate.result import CopiedImages, Evaluation, figures_of, write_report
-from pti.evaluate.scores import Case, evaluate_cases
+from pti.evaluate.report import summary_values, write_report
+from pti.evaluate.result import AuditedImages, Evaluation
+from pti.evaluate.scores import Case, measure_cases
 from pti.inference.calibration_file import (
-    calibration_text,
-    fit_corrections,
     missing_calibration,
     read_calibration,
     read_height_calibration,
 )
-from pti.metrics.calibration import check_intervals
-from pti.metrics.distribution import Distances
+from pti.metrics.calibration import interval_coverage
+from pti.metrics.distribution import SetDistance
 from pti.metrics.error_budget import ErrorComponent
 from pti.metrics.memorization import audit
 
@@ -38,9 +38,9 @@ def jaw(height: int, seed: int) -> np.ndarray:
     return raw
 
 
-def distances(method: str, kid: float) -> Distances:
+def distances(method: str, kid: float) -> SetDistance:
     halves = kid + np.linspace(-0.002, 0.002, 100)
-    return Distances("lite0", method, kid, halves, 0.001, 12.0, 9.0, count=8, patients=8)
+    return SetDistance("lite0", method, kid, halves, 0.001, count=8, patients=8)
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +59,15 @@ def evaluation(tmp_path_factory) -> Evaluation:
                 name, str(patient), files["true"], files["dente"], {"model <1>": [files["s00"], files["s01"]]}
             )
         )
-    evaluated = evaluate_cases(cases, 1200, PIXEL_MM, {"condition unchanged": unchanged})
-    scores = evaluated.methods["model <1>"]
-    intervals = check_intervals(
+    measurements = measure_cases(cases, 1200, PIXEL_MM, {"condition unchanged": unchanged})
+    scores = measurements.methods["model <1>"]
+    intervals = interval_coverage(
         "height", scores.predicted["height"], scores.true["height"], scores.patients, {0.9: 2.0}
     )
     rng = np.random.default_rng(0)
     images = [rng.normal(0, 1, (count, 9)) for count in (8, 8, 6)]
     found = audit("pixels", *images, patients=list("aabbcc"))
-    copied = CopiedImages(
+    copied = AuditedImages(
         found,
         scores.names,
         [case.target for case in cases],
@@ -75,7 +75,7 @@ def evaluation(tmp_path_factory) -> Evaluation:
         [case.target for case in cases[:6]],
     )
     return Evaluation(
-        evaluated,
+        measurements,
         "model <1>",
         {"height": intervals},
         [ErrorComponent("all of it", 1.0, 1.2, "predicted − true")],
@@ -134,10 +134,10 @@ def test_sets_are_compared_method_by_method(evaluation, written):
     row = next(row for row in table(written["differences"]) if row["figure"] == "kid_lite0")
     assert (row["minus"], float(row["value"]), row["verdict"]) == ("condition unchanged", -0.3, "better")
     html = written["report"].read_text()
-    assert "Its images as a set are better than condition unchanged by KID." in html
-    figures = figures_of(evaluation)
-    assert figures["KID (EfficientNet-Lite0 (ImageNet))"] == 0.01
-    assert figures["KID (EfficientNet-Lite0 (ImageNet)) of condition unchanged"] == 0.31
+    assert "As a set, its images are better than condition unchanged by KID." in html
+    values = summary_values(evaluation)
+    assert values["KID (EfficientNet-Lite0 (ImageNet))"] == 0.01
+    assert values["KID (EfficientNet-Lite0 (ImageNet)) of condition unchanged"] == 0.31
 
 
 def test_the_page_stands_alone(written):
@@ -179,10 +179,10 @@ def test_the_page_holds_every_part(written):
         "All methods",
         "Worst, median and best",
         "Agreement",
-        "Does the spread tell",
+        "Calibration of the samples",
         "Distributions",
         "Where the height error",
-        "copy its training images",
+        "Memorization of training images",
         "Provenance",
     ):
         assert heading in html
@@ -190,12 +190,12 @@ def test_the_page_holds_every_part(written):
     assert "5 mm</text>" in html
     assert "predicted <b>" in html
     assert "one thing left out" in html
-    for plot in ("Bland–Altman", "Coverage of intervals", "Rank of the truth"):
+    for plot in ("Bland–Altman", "Coverage of intervals", "Rank of the true value"):
         assert plot in html
 
 
-def test_figures_for_the_summary(evaluation):
-    found = figures_of(evaluation)
+def test_values_of_the_summary(evaluation):
+    found = summary_values(evaluation)
     assert found["height_abs_error_mm"] == pytest.approx(2.25)
     assert found["worst slice"] == "+4.00 mm, 1000_HA_2021_02_7"
     assert found["height 90% interval holds"] == pytest.approx(1 / 8)
@@ -213,9 +213,9 @@ def test_calibration_survives_a_file(evaluation, tmp_path):
     of_height = read_height_calibration(path, 2, "a1b2")
     assert of_height.corrections == corrections["height"]
     assert (of_height.origin, len(of_height.notes)) == (origin, 1)
-    with pytest.raises(Exception, match="found on 2 samples a slice, but there are 5 now"):
+    with pytest.raises(Exception, match="fitted on 2 samples per slice, but there are 5 now"):
         read_calibration(path, samples=5)
-    with pytest.raises(Exception, match="found with the checkpoint of SHA-256 a1b2"):
+    with pytest.raises(Exception, match="fitted with the checkpoint of SHA-256 a1b2"):
         read_calibration(path, 2, "c3d4")
     path.write_text("{}")
     with pytest.raises(Exception, match=r"expected a calibration\.json"):
@@ -226,18 +226,18 @@ def test_a_missing_correction_is_explained(evaluation, tmp_path):
     scores = evaluation.scores
     corrections = fit_corrections(scores)
     assert corrections["height"][0.9] == math.inf
-    notes = missing_calibration(corrections, "validation side of the test (8 patients)")
+    notes = missing_calibration(corrections, "validation split of the test (8 patients)")
     assert len(notes) == 1
-    assert "no corrected 90 % interval: it takes 9 validation patients" in notes[0]
+    assert "no corrected 90 % interval: it needs at least 9 validation patients" in notes[0]
     assert "(8 patients)" in notes[0]
-    rows = check_intervals(
+    rows = interval_coverage(
         "height", scores.predicted["height"], scores.true["height"], scores.patients, corrections["height"]
     )
     written = write_report(replace(evaluation, intervals={"height": rows}, notes=notes), tmp_path)
     html = written["report"].read_text()
-    assert "it takes 9 validation patients" in html
-    assert "A correction of ∞ comes from too few of them" in html
-    assert "corrected 90 % interval holds" not in html
+    assert "it needs at least 9 validation patients" in html
+    assert "A correction of ∞ means too few validation patients" in html
+    assert "coverage of corrected 90 % intervals" not in html
     assert re.search(r"predicted <b>\d+\.\d mm, 80 %: ", html)
     assert not re.search(r"predicted <b>\d+\.\d mm, 90 %: ", html)
     assert missing_calibration({"height": {0.9: 1.0}}, "") == []

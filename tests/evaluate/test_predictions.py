@@ -64,14 +64,14 @@ def test_images_without_a_patient_stand_for_themselves(write):
 
 def test_what_does_not_fit_is_named(write):
     targets = write("true", *NAMES)
-    with pytest.raises(DataError, match=r"none of its images is called like one in .*Found other; expected"):
+    with pytest.raises(DataError, match=r"no image has the name of one in .*Found other; expected"):
         match_folders({"model": write("a", "other")}, targets)
     uneven = [f"{name}_s{sample:02d}" for name in NAMES for sample in (0, 1)][:-1]
     with pytest.raises(DataError, match=f"most slices have 2 samples, {NAMES[2]}"):
         match_folders({"model": write("b", *uneven)}, targets)
     with pytest.raises(DataError, match=f"{NAMES[1]}: no condition of this name"):
         match_folders({"model": targets}, targets, write("c", NAMES[0], NAMES[2]))
-    with pytest.raises(DataError, match="no slice there has a prediction by every method"):
+    with pytest.raises(DataError, match="no slice has a prediction by every method"):
         match_folders({"x": write("d", NAMES[0]), "y": write("e", NAMES[1])}, targets)
 
 

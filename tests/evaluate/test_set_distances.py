@@ -4,7 +4,7 @@ import numpy as np
 
 from pti.data import tif
 from pti.evaluate.image_baselines import unchanged
-from pti.evaluate.scores import Case, evaluate_cases, mean_image
+from pti.evaluate.scores import Case, mean_image, measure_cases
 from pti.evaluate.set_distances import images_of
 from pti.inference.features import Source
 
@@ -27,9 +27,9 @@ def test_the_first_sample_the_mean_and_what_a_baseline_makes(tmp_path):
     predictions = {"a": [files["a_s00"], files["a_s01"]], "b": [files["b"]]}
     case = Case("1", "somebody", files["true"], files["dente"], predictions)
     baselines = {"unchanged": unchanged, "named": lambda condition, patient: condition + len(patient)}
-    evaluated = evaluate_cases([case], 1000, 0.15, baselines)
+    measurements = measure_cases([case], 1000, 0.15, baselines)
     expected = {"a": 500, mean_image("a"): 600, "b": 800, "unchanged": 400, "named": 408}
-    assert evaluated.methods.keys() == expected.keys()
+    assert measurements.methods.keys() == expected.keys()
     for method, value in expected.items():
-        (source,) = images_of(evaluated, method)
+        (source,) = images_of(measurements, method)
         assert pixels(source)[8, 8] == value

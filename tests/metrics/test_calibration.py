@@ -5,10 +5,10 @@ import pytest
 
 from pti.metrics.calibration import (
     central_interval,
-    check_intervals,
     conformal_correction,
     crps,
     crps_normal,
+    interval_coverage,
     patients_needed,
     rank_histogram,
     valid_interval,
@@ -152,7 +152,7 @@ def test_a_patient_with_many_slices_weighs_as_much_as_one_with_one():
 
 def test_an_infinite_correction_is_told_and_not_measured():
     samples, truth = draws(10, 9)
-    row = check_intervals("height", samples, truth, [str(index) for index in range(10)], {0.9: math.inf})[2]
+    row = interval_coverage("height", samples, truth, [str(index) for index in range(10)], {0.9: math.inf})[2]
     assert row.correction == math.inf
     assert row.corrected_coverage is None
     assert row.corrected_width is None
@@ -162,7 +162,7 @@ def test_checked_intervals_tell_raw_and_corrected():
     samples, truth = draws(400, 9, spread=0.3)
     names = [str(index // 4) for index in range(400)]
     correction = conformal_correction(samples, truth, names, 0.9)
-    rows = check_intervals("height", samples, truth, names, {0.9: correction})
+    rows = interval_coverage("height", samples, truth, names, {0.9: correction})
     raw, corrected = rows[0], rows[2]
     assert raw.corrected_coverage is None
     assert raw.coverage.value < 0.4

@@ -28,7 +28,7 @@ def test_copies_are_flagged_with_and_without_noise():
     for noise in (0, 0.2):
         found = audit("pixels", training[:60] + noise * rng.normal(0, 1, (60, 60)), real, training, patients)
         assert found.copies
-        assert found.share > 0.95
+        assert found.flagged_proportion > 0.95
 
 
 def test_new_people_are_not_flagged():

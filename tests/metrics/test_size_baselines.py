@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from pti.metrics.error_budget import HeightDistribution, error_budget
-from pti.metrics.size_baselines import Training, leave_one_patient_out, linear_regression, minus_mean_loss
+from pti.metrics.size_baselines import (
+    TrainingSizes,
+    leave_one_patient_out,
+    linear_regression,
+    minus_mean_loss,
+)
 
 
 def sizes(count: int, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -15,7 +20,7 @@ def sizes(count: int, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str, n
 def test_mean_loss_is_taken_off():
     conditions, targets = sizes(500)
     found = minus_mean_loss(
-        Training(conditions, targets), {"height": np.array([30.0]), "width": np.array([9.0])}
+        TrainingSizes(conditions, targets), {"height": np.array([30.0]), "width": np.array([9.0])}
     )
     assert found["height"][0] == pytest.approx(27, abs=0.1)
     assert found["width"][0] == pytest.approx(9)
@@ -24,7 +29,7 @@ def test_mean_loss_is_taken_off():
 def test_regression_finds_what_the_sizes_tell():
     conditions, targets = sizes(400)
     asked, expected = sizes(20, seed=1)
-    found = linear_regression(Training(conditions, targets), asked)
+    found = linear_regression(TrainingSizes(conditions, targets), asked)
     np.testing.assert_allclose(found["height"], expected["height"], atol=0.02)
 
 
@@ -32,7 +37,7 @@ def test_regression_lives_with_missing_sizes_and_constant_ones():
     conditions, targets = sizes(50)
     conditions = {**conditions, "flat": np.ones(50), "top": np.where(np.arange(50) % 2, np.nan, 3.0)}
     targets = {**targets, "top": np.full(50, np.nan)}
-    found = linear_regression(Training(conditions, targets), conditions)
+    found = linear_regression(TrainingSizes(conditions, targets), conditions)
     assert np.isfinite(found["height"]).all()
     assert np.isnan(found["top"]).all()
 
@@ -49,10 +54,10 @@ def test_a_patient_is_predicted_by_the_others():
 def test_budget_adds_up_in_squares():
     rng = np.random.default_rng(0)
     blur, chance, rest = (scale * rng.normal(0, 1, 100_000) for scale in (0.3, 0.4, 1.2))
-    law = HeightDistribution(np.full(100_000, 20.0), np.full(100_000, 0.4), 20 - chance)
-    rows = {row.source: row for row in error_budget(blur + chance + rest, {"target": blur}, law)}
+    heights = HeightDistribution(np.full(100_000, 20.0), np.full(100_000, 0.4), 20 - chance)
+    rows = {row.source: row for row in error_budget(blur + chance + rest, {"target": blur}, heights)}
     assert rows["all of it"].root_mean_square == pytest.approx(1.3, rel=0.01)
     assert rows["autoencoder, target"].root_mean_square == pytest.approx(0.3, rel=0.01)
     assert rows["chance"].mean_absolute == pytest.approx(0.4 * np.sqrt(2 / np.pi), rel=0.02)
     assert rows["translation"].root_mean_square == pytest.approx(1.2, rel=0.01)
-    assert law.best_crps() == pytest.approx(0.4 / np.sqrt(np.pi), rel=0.02)
+    assert heights.best_crps == pytest.approx(0.4 / np.sqrt(np.pi), rel=0.02)

@@ -4,7 +4,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import structural_similarity
 
-from pti.metrics.image import MS_SSIM_WEIGHTS, image_metrics, mae, ms_ssim, psnr, ssim
+from pti.metrics.image import image_metrics, mae, ms_ssim, psnr, ssim
+from pti.metrics.ssim import MS_SSIM_WEIGHTS
 
 RANGE = 4000.0
 

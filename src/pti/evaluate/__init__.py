@@ -1,0 +1,1 @@
+"""The command ``evaluate``: measure predictions against true images, beside baselines; write a report."""

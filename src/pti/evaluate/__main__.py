@@ -1,7 +1,7 @@
-"""``python -m pti.evaluate``: measure a checkpoint, or anybody's images, against the truth."""
+"""``python -m pti.evaluate``: measure a checkpoint, or any folder of images, against the true images."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -19,17 +19,25 @@ from pti.common.errors import UsageError
 from pti.common.processes import prepare_workers
 from pti.runs.locate import resolve
 
+if TYPE_CHECKING:
+    from pti.evaluate.evaluation import EvaluationOutcome, EvaluationSettings
+
+ARTEFACTS = ("report.html", "summary.csv", "per_slice.csv")
+_SHARED_KEYS = ("num_samples", "seed")
+_CHECKPOINT_KEYS = ("split", "data", "samples", "sampler", "steps", "guidance_scale", *_SHARED_KEYS)
+_FOLDER_KEYS = ("target_dir", "condition_dir", "training_dir", *_SHARED_KEYS)
+
 
 def preflight(cfg: DictConfig) -> None:
-    """Refuse a checkpoint, a folder or a number that can't be, before anything heavy is imported."""
+    """Check the checkpoints, folders and numbers before anything heavy is imported."""
     checkpoints, folders = listed(cfg.ckpt), listed(cfg.prediction_dir)
     if bool(checkpoints) == bool(folders):
-        found = "both are set" if folders else "neither is set"
-        raise UsageError(f"ckpt and prediction_dir: {found}, expected one of the two.")
+        state = "both are set" if folders else "neither is set"
+        raise UsageError(f"ckpt and prediction_dir: {state}, expected one of the two.")
     if folders:
         for folder in folders:
             require_folder("prediction_dir", folder)
-        require_folder("target_dir", cfg.target_dir, "It holds the true images of the predictions' names.")
+        require_folder("target_dir", cfg.target_dir, "Set it to the folder of the true images.")
         for key in ("condition_dir", "training_dir"):
             if cfg[key] is not None:
                 require_folder(key, cfg[key])
@@ -46,57 +54,82 @@ def preflight(cfg: DictConfig) -> None:
 
 @command("evaluate", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> None:
-    """Gather predictions and truths, measure them, write the tables and the page."""
+    """Gather predictions and true images, measure them, write the tables and the page."""
     prepare_workers("pti.evaluate.scores", "pti.metrics.image")
-    from pti.evaluate.of_folders import guarded
-    from pti.evaluate.result import figures_of, write_report
+    from pti.evaluate.evaluation import EvaluationSettings
+    from pti.evaluate.report import summary_values, write_report
+    from pti.runs.manifest import Manifest
     from pti.runs.summary import print_summary, write_summary
 
-    with guarded(output_dir, settings_of(cfg)):
-        if listed(cfg.ckpt):
-            from pti.evaluate.of_checkpoints import evaluate_checkpoints
-
-            outcome = evaluate_checkpoints(cfg, [resolve(name) for name in listed(cfg.ckpt)], output_dir)
-        else:
-            from pti.evaluate.of_folders import evaluate_folders
-
-            outcome = evaluate_folders(cfg, [Path(name).expanduser() for name in listed(cfg.prediction_dir)])
+    keys = ("num_samples", "pixel_mm", "data_range", "distributions", "seed")
+    calibration = optional_path(cfg.calibration)
+    settings = EvaluationSettings(**{key: cfg[key] for key in keys}, calibration=calibration)
+    evaluate = of_checkpoints if listed(cfg.ckpt) else of_folders
+    with Manifest(output_dir, manifest_settings(cfg), ARTEFACTS):
+        outcome = evaluate(cfg, settings, output_dir)
         evaluation = outcome.evaluation
-        artefacts = write_report(evaluation, output_dir)
-        figures = figures_of(evaluation)
+        artefacts, values = write_report(evaluation, output_dir), summary_values(evaluation)
         write_summary(
             output_dir,
             command="evaluate",
-            figures=figures,
+            figures=values,
             artefacts=artefacts,
             data_fingerprint=outcome.fingerprint,
             checkpoint=outcome.checkpoint,
             seed=cfg.seed,
         )
-    print_summary(f"Evaluation of {evaluation.main}", figures, artefacts)
+    print_summary(f"Evaluation of {evaluation.main}", values, artefacts)
     for note in evaluation.notes:
         print(f"Note: {note}.")
 
 
-def settings_of(cfg: DictConfig) -> dict[str, Any]:
-    """What makes an evaluation what it is: another one goes into another folder."""
-    keys = ("split", "data", "samples", "sampler", "steps", "guidance_scale", "num_samples", "seed")
-    if not listed(cfg.ckpt):
-        keys = ("target_dir", "condition_dir", "training_dir", "num_samples", "seed")
-    settings = {key: plain(cfg[key]) for key in keys}
+def of_checkpoints(cfg: DictConfig, settings: "EvaluationSettings", output_dir: Path) -> "EvaluationOutcome":
+    """Evaluate the checkpoints of the configuration."""
+    from hydra.utils import instantiate
+
+    from pti.evaluate.checkpoint_predictions import CheckpointPredictions, open_checkpoints
+    from pti.evaluate.of_checkpoints import evaluate_checkpoints
+    from pti.inference.devices import choose_devices
+    from pti.inference.sampling import Sampling
+
+    paths = [resolve(name) for name in listed(cfg.ckpt)]
+    overrides: Any = OmegaConf.to_container(cfg.data)
+    translators, data = open_checkpoints(paths, overrides)
+    sampling = Sampling(cfg.samples, instantiate(cfg.sampler), cfg.steps, cfg.guidance_scale, cfg.seed)
+    devices = choose_devices(cfg.accelerator, cfg.devices)
+    predictions = CheckpointPredictions(
+        translators, data, cfg.split, sampling, output_dir, devices, cfg.batch_size, cfg.num_samples
+    )
+    return evaluate_checkpoints(predictions, settings)
+
+
+def of_folders(cfg: DictConfig, settings: "EvaluationSettings", output_dir: Path) -> "EvaluationOutcome":
+    """Evaluate the folders of the configuration."""
+    from pti.evaluate.of_folders import Folders, evaluate_folders
+
+    paths = [Path(name).expanduser() for name in listed(cfg.prediction_dir)]
+    target, condition, training = map(optional_path, (cfg.target_dir, cfg.condition_dir, cfg.training_dir))
+    assert target is not None  # see preflight
+    return evaluate_folders(Folders(paths, target, condition, training, cfg.patient_pattern), settings)
+
+
+def manifest_settings(cfg: DictConfig) -> dict[str, Any]:
+    """Return the settings that identify an evaluation; its output folder accepts no other."""
+    values: Any = OmegaConf.to_container(cfg, resolve=True)
     paths = [resolve(name) for name in listed(cfg.ckpt)] or [
         Path(name).absolute() for name in listed(cfg.prediction_dir)
     ]
-    return {"command": "evaluate", "of": [str(path) for path in paths], **settings}
+    keys = _CHECKPOINT_KEYS if listed(cfg.ckpt) else _FOLDER_KEYS
+    return {"command": "evaluate", "of": [str(path) for path in paths]} | {key: values[key] for key in keys}
 
 
-def plain(value: Any) -> Any:
-    """A node of the configuration as plain containers."""
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+def optional_path(value: Any) -> Path | None:
+    """Return the path of a text, with the home folder for ``~``; None for None."""
+    return None if value is None else Path(str(value)).expanduser()
 
 
 def listed(value: Any) -> list[str]:
-    """One value or a list of them as a list of text; None is an empty one."""
+    """Return one value or a list of values as a list of texts; empty for None."""
     if value is None:
         return []
     return [str(item) for item in value] if isinstance(value, (list, ListConfig)) else [str(value)]

@@ -1,15 +1,15 @@
-"""The trivial methods that a model is judged beside, and what they are fitted on."""
+"""Baselines of an evaluation: simple methods for images and sizes, fitted on training pairs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from pti.data.layouts import Pair
 from pti.evaluate.image_baselines import ImageBaseline, lookup_of_others, lookup_of_training, unchanged
-from pti.evaluate.scores import Case, Evaluated, sizes_of
+from pti.evaluate.scores import Case, Measurements
+from pti.inference.bone_sizes import bone_sizes
 from pti.metrics.size_baselines import (
-    Baseline,
-    Training,
+    SizeBaseline,
+    TrainingSizes,
     leave_one_patient_out,
     linear_regression,
     minus_mean_loss,
@@ -17,71 +17,74 @@ from pti.metrics.size_baselines import (
 
 UNCHANGED = "condition unchanged"
 LOOKUP = "intensity look-up on the condition"
-SIZES: Mapping[str, Baseline] = {
+SIZE_BASELINES: Mapping[str, SizeBaseline] = {
     "condition − mean loss": minus_mean_loss,
     "linear regression on the condition": linear_regression,
 }
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """What the baselines take from training pairs.
+class FittedBaselines:
+    """Fit of the baselines on training pairs.
 
     Attributes:
-        sizes: of the bones, mm.
-        lookup: from intensity to intensity.
+        sizes: sizes of the bones, mm.
+        lookup: intensity look-up.
     """
 
-    sizes: Training
+    sizes: TrainingSizes
     lookup: ImageBaseline
 
 
-def fit_baselines(pairs: Sequence[Pair], pixel_mm: float) -> Fitted:
-    """Measure complete training pairs.
+def fit_baselines(pairs: Sequence[Pair], pixel_mm: float) -> FittedBaselines:
+    """Measure training pairs and fit the look-up.
 
     Args:
-        pairs: with both images.
-        pixel_mm: edge of a pixel in mm, for files that don't say.
+        pairs: pairs with both images.
+        pixel_mm: edge of a pixel in mm, for files without a resolution.
     """
     files = [(pair.condition, pair.target) for pair in pairs if pair.condition and pair.target]
-    conditions, targets = (sizes_of(list(side), pixel_mm) for side in zip(*files, strict=True))
-    return Fitted(Training(conditions, targets), lookup_of_training(files))
+    conditions, targets = (bone_sizes(role, pixel_mm) for role in zip(*files, strict=True))
+    return FittedBaselines(TrainingSizes(conditions, targets), lookup_of_training(files))
 
 
 def image_baselines(
-    cases: Sequence[Case], fitted: Fitted | None, notes: list[str]
+    cases: Sequence[Case], fitted: FittedBaselines | None, notes: list[str]
 ) -> dict[str, ImageBaseline]:
-    """The methods that make an image from the condition's: method -> what makes it; none without conditions.
+    """Return the methods that make an image from the condition; none unless every case has a condition.
 
     Args:
         cases: the slices.
-        fitted: on training pairs; None = on the other patients of the set, in turn.
-        notes: gets what the reader must know.
+        fitted: the fit on training pairs; None = fit on the other patients of the set, for each patient.
+        notes: list to append notes for the reader to.
     """
-    pairs: list[tuple[Path, Path]] = [(case.condition, case.target) for case in cases if case.condition]
+    pairs = [(case.condition, case.target) for case in cases if case.condition]
     if len(pairs) < len(cases):
         return {}
     if fitted is not None:
         return {UNCHANGED: unchanged, LOOKUP: fitted.lookup}
     patients = [case.patient for case in cases]
     if len(set(patients)) < 2:
-        notes.append("without training pairs, baselines need two patients: each is fitted on the others")
+        notes.append(
+            "without training pairs, the baselines are fitted on other patients: they need two patients"
+        )
         return {UNCHANGED: unchanged}
-    notes.append("the baselines were fitted on the other patients of this set, for each patient in turn")
+    notes.append("the baselines of each patient were fitted on the other patients of this set")
     return {UNCHANGED: unchanged, LOOKUP: lookup_of_others(pairs, patients)}
 
 
-def with_size_baselines(evaluated: Evaluated, fitted: Fitted | None) -> Evaluated:
-    """The same with the methods that predict sizes from the condition's; arguments as `image_baselines`."""
-    scores = next(iter(evaluated.methods.values()))
-    if evaluated.conditions is None or (fitted is None and len(set(scores.patients)) < 2):
-        return evaluated
-    methods = dict(evaluated.methods)
-    for name, baseline in SIZES.items():
+def with_size_baselines(measurements: Measurements, fitted: FittedBaselines | None) -> Measurements:
+    """Add the methods that predict sizes from the condition's; arguments as `image_baselines`."""
+    patients, conditions = measurements.patients, measurements.conditions
+    if conditions is None or (fitted is None and len(set(patients)) < 2):
+        return measurements
+    methods = dict(measurements.methods)
+    scores = next(iter(methods.values()))
+    for name, baseline in SIZE_BASELINES.items():
         if fitted is None:
-            sizes = leave_one_patient_out(baseline, evaluated.conditions, scores.true, scores.patients)
+            sizes = leave_one_patient_out(baseline, conditions, scores.true, patients)
         else:
-            sizes = baseline(fitted.sizes, evaluated.conditions)
+            sizes = baseline(fitted.sizes, conditions)
         predicted = {measure: values[:, None] for measure, values in sizes.items()}
-        methods[name] = replace(scores, method=name, figures={}, predicted=predicted, diversity=None)
-    return replace(evaluated, methods=methods)
+        methods[name] = replace(scores, method=name, metrics={}, predicted=predicted, diversity=None)
+    return replace(measurements, methods=methods)

@@ -1,5 +1,6 @@
 """Pictures of an evaluation: worst, median and best slices; samples beside their nearest training images."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from pti.data import tif
 from pti.drawing.height_text import height_text
 from pti.drawing.outlines import common_crop, outlined
 from pti.drawing.panels import data_uri, grey, tissue_window
-from pti.evaluate.result import CopiedImages, Evaluation
+from pti.evaluate.result import AuditedImages, Evaluation
 from pti.evaluate.scores import Scores
 from pti.metrics.calibration import valid_interval
 from pti.metrics.morphometry import bone_mask
@@ -19,8 +20,8 @@ _SCALE_MM = 5
 
 
 def gallery(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Groups of slices by the error of their bone height; each patient once, if there are enough."""
-    if not evaluation.scores.figures:
+    """Return groups of slices by the error of their bone height, if possible of different patients."""
+    if not evaluation.scores.metrics:
         return []
     return [
         {"title": title, "cases": [_case(evaluation, index) for index in indices]}
@@ -33,46 +34,43 @@ def _chosen(scores: Scores) -> dict[str, list[int]]:
     error = np.abs(scores.error("height"))
     order = [int(index) for index in np.argsort(-error, kind="stable") if not np.isnan(error[index])]
     middle = len(order) // 2
-    by_distance = sorted(range(len(order)), key=lambda place: abs(place - middle))
-    ways = {"Worst": order, "Best": order[::-1], "Median": [order[place] for place in by_distance]}
-    taken: set[int] = set()
-    found = {}
-    for title in ("Worst", "Best", "Median"):
-        found[title] = _spread(scores, [index for index in ways[title] if index not in taken], _GROUPS[title])
-        taken |= set(found[title])
-    return {title: found[title] for title in _GROUPS}
+    from_middle = sorted(range(len(order)), key=lambda place: abs(place - middle))
+    orders = {"Worst": order, "Best": order[::-1], "Median": [order[place] for place in from_middle]}
+    taken: list[int] = []
+    chosen = {}
+    for title, candidates in orders.items():
+        free = [index for index in candidates if index not in taken]
+        chosen[title] = spread_over_patients(scores.patients, free, _GROUPS[title])
+        taken += chosen[title]
+    return {title: chosen[title] for title in _GROUPS}
 
 
-def _spread(scores: Scores, order: list[int], count: int) -> list[int]:
-    """The first so many of different patients; filled up with others where there are too few."""
+def spread_over_patients(patients: Sequence[str], order: Sequence[int], count: int) -> list[int]:
+    """Return the first indices of different patients, filled up with others if there are too few patients."""
     seen: dict[str, int] = {}
     for index in order:
-        seen.setdefault(scores.patients[index], index)
+        seen.setdefault(patients[index], index)
     first = list(seen.values())[:count]
     return first + [index for index in order if index not in first][: count - len(first)]
 
 
 def _case(evaluation: Evaluation, index: int) -> dict[str, Any]:
-    scores, case = evaluation.scores, evaluation.evaluated.cases[index]
-    edge = float(scores.pixel_mm[index])
+    scores, case = evaluation.scores, evaluation.measurements.cases[index]
+    scale = (_SCALE_MM, float(scores.pixel_mm[index]))
     files = case.predictions.get(scores.method) or ([case.condition] if case.condition else [])
     heights = scores.predicted["height"][index]
-    shown = int(np.argsort(heights, kind="stable")[(len(heights) - 1) // 2])
+    median = int(np.argsort(heights, kind="stable")[(len(heights) - 1) // 2])
     true = tif.read(case.target).pixels
-    predicted = tif.read(files[shown]).pixels if files else true
-    masks = {"true": bone_mask(true), "predicted": bone_mask(predicted)}
-    pictures = {}
+    predicted = tif.read(files[median]).pixels if files else true
+    outlines = {"true": bone_mask(true), "predicted": bone_mask(predicted)}
     condition = None if case.condition is None else tif.read(case.condition).pixels
-    crop = common_crop([*masks.values(), *([] if condition is None else [bone_mask(condition)])])
-    window = tissue_window(true)
+    crop = common_crop([*outlines.values(), *([] if condition is None else [bone_mask(condition)])])
+    window, pictures = tissue_window(true), {}
     if condition is not None:
-        pictures["condition"] = outlined(
-            condition, window, {}, crop, f"condition of {case.name}", (_SCALE_MM, edge)
-        )
-    both = {"true": masks["true"], "predicted": masks["predicted"]}
-    pictures["true"] = outlined(true, window, both, crop, f"true image of {case.name}", (_SCALE_MM, edge))
-    words = "predicted" if scores.samples < 2 else "predicted, median sample"
-    pictures[words] = outlined(predicted, window, both, crop, f"prediction of {case.name}", (_SCALE_MM, edge))
+        pictures["condition"] = outlined(condition, window, {}, crop, f"condition of {case.name}", scale)
+    pictures["true"] = outlined(true, window, outlines, crop, f"true image of {case.name}", scale)
+    title = "predicted" if scores.samples < 2 else "predicted, median sample"
+    pictures[title] = outlined(predicted, window, outlines, crop, f"prediction of {case.name}", scale)
     rows = evaluation.intervals.get("height", ())
     corrections = {row.level: row.correction for row in rows if row.correction is not None}
     valid = valid_interval(heights, corrections)
@@ -82,29 +80,29 @@ def _case(evaluation: Evaluation, index: int) -> dict[str, Any]:
         "patient": case.patient,
         "pictures": pictures,
         "true": f"{scores.true['height'][index]:.1f} mm",
-        "predicted": height_text(scores.answer("height")[index], heights, interval),
+        "predicted": height_text(scores.point_prediction("height")[index], heights, interval),
         "error": f"{scores.error('height')[index]:+.2f} mm".replace("-", "−"),
-        "dice": f"{scores.figures['dice'][index].mean():.3f}",
-        "ssim": f"{scores.figures['ssim'][index].mean():.3f}",
+        "dice": f"{scores.metrics['dice'][index].mean():.3f}",
+        "ssim": f"{scores.metrics['ssim'][index].mean():.3f}",
     }
 
 
-def copies(copied: CopiedImages) -> dict[str, Any]:
-    """The samples that come nearest to a training image, beside it."""
-    audit = copied.audit
-    order = np.argsort(audit.samples.closeness, kind="stable")[:_PAIRS]
+def closest_pairs(audited: AuditedImages) -> dict[str, Any]:
+    """Return an audit with pictures of the samples closest to a training image, beside that image."""
+    audit = audited.audit
     pairs = []
-    for index in order:
+    for index in np.argsort(audit.samples.closeness, kind="stable")[:_PAIRS]:
         nearest = int(audit.samples.index[index])
-        sample, training = (
-            tif.read(file).pixels for file in (copied.files[index], copied.training_files[nearest])
-        )
+        files = (audited.files[index], audited.training_files[nearest])
+        sample, training = (tif.read(file).pixels for file in files)
         window = tissue_window(training)
         pairs.append(
             {
-                "sample": copied.samples[index],
-                "training": copied.training[nearest],
-                "pictures": [data_uri(_cut_out(image, window)) for image in (sample, training)],
+                "sample": audited.samples[index],
+                "training": audited.training[nearest],
+                "pictures": [
+                    data_uri(grey(raw[common_crop([bone_mask(raw)])], window)) for raw in (sample, training)
+                ],
                 "closeness": f"{audit.samples.closeness[index]:.2f}",
                 "flagged": bool(audit.flagged[index]),
             }
@@ -120,8 +118,3 @@ def copies(copied: CopiedImages) -> dict[str, Any]:
         "real_distance": float(np.median(audit.real.distance)),
         "pairs": pairs,
     }
-
-
-def _cut_out(raw: np.ndarray, window: tuple[float, float]) -> np.ndarray:
-    """(h, w, 3) uint8: the bone and a margin."""
-    return grey(raw[common_crop([bone_mask(raw)])], window)

@@ -1,4 +1,4 @@
-"""What is known of a phantom's heights beyond the images: the distribution that they were drawn from."""
+"""Known distributions of a phantom's true heights, read from its ``truth.csv``."""
 
 import csv
 from collections.abc import Sequence
@@ -6,23 +6,22 @@ from pathlib import Path
 
 import numpy as np
 
+from pti.common.tables import read_csv
 from pti.metrics.error_budget import HeightDistribution
 
 _COLUMNS = ("height_mean_mm", "height_std_mm", "height_mm")
 
 
-def read_law(path: Path, names: Sequence[str]) -> HeightDistribution | None:
-    """The law of some slices' heights from a phantom's ``truth.csv``; None where it doesn't tell it of all.
+def read_height_distribution(path: Path, names: Sequence[str]) -> HeightDistribution | None:
+    """Read the distribution of the slices' heights; None unless the table is a phantom's and has all slices.
 
     Args:
         path: the table.
-        names: of the slices.
+        names: names of the slices.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = {row["name"]: [float(row[column]) for column in _COLUMNS] for row in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # no phantom's table
-    if not names or not all(name in rows for name in names):
+        _, table = read_csv(path)
+        rows = {row["name"]: [float(row[column]) for column in _COLUMNS] for row in table}
+        return HeightDistribution(*np.array([rows[name] for name in names]).T)
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return None
-    return HeightDistribution(*np.array([rows[name] for name in names]).T)

@@ -1,4 +1,4 @@
-"""``report.html``: an evaluation on one page that needs no network and prints well."""
+"""``report.html``: an evaluation on one self-contained, printable page."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pti.drawing.page import render
-from pti.evaluate.gallery import copies, gallery
+from pti.evaluate.gallery import closest_pairs, gallery
 from pti.evaluate.plots import (
     agreement_plot,
     calibration_plot,
@@ -23,7 +23,9 @@ from pti.evaluate.summaries import HIGHER_IS_BETTER, Difference
 from pti.metrics.bone_agreement import LENGTHS, RATIOS, WITHIN_PX, ratio_columns
 from pti.metrics.bootstrap import Mean
 from pti.metrics.distribution import FEATURES
-from pti.metrics.memorization import MOST_FLAGGED, QUANTILE
+from pti.metrics.memorization import MAX_FLAGGED, SUSPICIOUS_QUANTILE
+
+Summaries = Mapping[str, Mapping[str, Mean]]
 
 BONE = {
     "height_abs_error_mm": ("height error", "mm", 2),
@@ -44,54 +46,57 @@ IMAGES = {
     "texture_correlation": ("texture", "correlation", 2),
 }
 COLUMNS = BONE | IMAGES
-_SHOWN_MEASURES = LENGTHS[:4]
+"""Metric -> label, unit and decimal places (None: three significant digits)."""
+
+_PLOTTED = ("height", "width_half")
 _UNRANKED = {"height_error_mm", "texture_power_ratio"}
+_VERDICTS = {
+    "better": "better than",
+    "undecided": "not significantly different from",
+    "worse": "worse than",
+}
 
 
-def page(
-    evaluation: Evaluation, summaries: Mapping[str, Mapping[str, Mean]], compared: Sequence[Difference]
-) -> str:
-    """The page's HTML."""
-    scores, own = evaluation.scores, summaries[evaluation.main]
-    heights = {name: figures["height_abs_error_mm"] for name, figures in summaries.items()}
+def page(evaluation: Evaluation, summaries: Summaries, differences: Sequence[Difference]) -> str:
+    """Return the HTML of the page."""
+    scores, measurements, own = evaluation.scores, evaluation.measurements, summaries[evaluation.main]
+    heights = {name: metrics["height_abs_error_mm"] for name, metrics in summaries.items()}
+    agreements = [agreement_plot(scores, measure) for measure in LENGTHS[:4]]
     return render(
         "evaluate/templates/evaluation.html",
         evaluation=evaluation,
         scores=scores,
         now=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
-        verdict=_verdict(evaluation, own, compared),
+        verdict=_verdict(evaluation, own, differences),
         tiles=_tiles(evaluation, own),
         tables=[_table(summaries, columns) for columns in (BONE, IMAGES)],
-        forest=forest_plot(heights, "mean absolute error of the bone height, mm")
-        if len(heights) > 1
-        else None,
-        compared=[_difference(row) for row in compared if row.figure in COLUMNS],
-        agreements=[
-            plot for measure in _SHOWN_MEASURES if (plot := agreement_plot(scores, measure)) is not None
-        ],
+        forest=forest_plot(heights, "mean absolute error of the bone height, mm") if len(heights) > 1 else "",
+        differences=[_difference(row) for row in differences if row.metric in COLUMNS],
+        agreements=[plot for plot in agreements if plot is not None],
         calibration=calibration_plot(scores, "height", evaluation.intervals.get("height", ())),
         spread=_spread(evaluation, own),
         intervals=[row for rows in evaluation.intervals.values() for row in rows],
-        sets=_sets(evaluation, compared),
-        distribution=distribution_plot(evaluation.evaluated, evaluation.main, ("height", "width_half")),
-        ratios=ratio_plot(evaluation.evaluated, evaluation.main, ("height", "width_half")),
+        sets=_sets(evaluation, differences),
+        distribution=distribution_plot(measurements, evaluation.main, _PLOTTED),
+        ratios=ratio_plot(measurements, evaluation.main, _PLOTTED),
         within=[_within(scores, measure) for measure in LENGTHS],
-        within_columns=[f"≤ {px} px" for px in WITHIN_PX] + [f"ratio > {share:.2f}" for share in RATIOS],
+        within_columns=[f"≤ {px} px" for px in WITHIN_PX] + [f"ratio > {ratio:.2f}" for ratio in RATIOS],
         cases=gallery(evaluation),
-        copies=[copies(copied) for copied in evaluation.copied],
-        quantile=QUANTILE,
-        most_flagged=MOST_FLAGGED,
+        audits=[closest_pairs(audited) for audited in evaluation.audits],
+        quantile=SUSPICIOUS_QUANTILE,
+        max_flagged=MAX_FLAGGED,
         label_of=label_of,
         number=number,
+        interval=_interval,
     )
 
 
 def number(value: float | None, digits: int | None = 2) -> str:
-    """A number with a true minus; ``–`` where there is none, ``∞`` where it is infinite.
+    """Format a number with a true minus sign; ``–`` for a missing one, ``∞`` for an infinite one.
 
     Args:
-        value: the number.
-        digits: behind the point; None = three that count.
+        value: the number; None and NaN are missing.
+        digits: decimal places; None = three significant digits.
     """
     if value is None or math.isnan(value):
         return "–"
@@ -102,61 +107,77 @@ def number(value: float | None, digits: int | None = 2) -> str:
     return (f"{value:.3g}" if digits is None else f"{value:.{digits}f}").replace("-", "−")
 
 
+def _interval(mean: Mean, digits: int | None = 2) -> str:
+    """Format the interval of a mean; empty without one."""
+    return "" if math.isnan(mean.low) else f"{number(mean.low, digits)} to {number(mean.high, digits)}"
+
+
 def _verdict(
-    evaluation: Evaluation, own: Mapping[str, Mean], compared: Sequence[Difference]
+    evaluation: Evaluation, own: Mapping[str, Mean], differences: Sequence[Difference]
 ) -> dict[str, str]:
-    """What the reader came for, in two sentences."""
+    """Summarize the result in two sentences."""
     height = own["height_abs_error_mm"]
-    ends = "" if math.isnan(height.low) else f" (95 %: {number(height.low)}–{number(height.high)})"
-    headline = f"{evaluation.main} misses the bone height by {number(height.value)} mm on average{ends}."
-    placed = _placed(evaluation, compared, "height_abs_error_mm")
-    by_kid = _placed(evaluation, compared, "kid_lite0")
-    sentences = [f"On the same slices it is {placed}."] if placed else []
-    sentences += [f"Its images as a set are {by_kid} by KID."] if by_kid else []
+    interval = f" (95 % interval {_interval(height)})" if _interval(height) else ""
+    headline = (
+        f"{evaluation.main} predicts the bone height with a mean absolute error of "
+        f"{number(height.value)} mm{interval}."
+    )
+    by_height = _comparison(evaluation, differences, "height_abs_error_mm")
+    by_kid = _comparison(evaluation, differences, "kid_lite0")
+    sentences = [f"On the same slices it is {by_height}."] if by_height else []
+    sentences += [f"As a set, its images are {by_kid} by KID."] if by_kid else []
     return {"headline": headline, "detail": " ".join(sentences)}
 
 
-def _placed(evaluation: Evaluation, compared: Sequence[Difference], figure: str) -> str:
-    """``better than A; not to be told from B and C``; empty without others."""
+def _comparison(evaluation: Evaluation, differences: Sequence[Difference], metric: str) -> str:
+    """Phrase as ``better than A; not significantly different from B and C``; empty without other methods."""
     own_mean = mean_image(evaluation.main)
-    against = [row for row in compared if row.figure == figure and row.other != own_mean]
-    words = {"better": "better than", "undecided": "not to be told from", "worse": "worse than"}
-    parts = []
-    for verdict, phrase in words.items():
-        names = [row.other for row in against if row.verdict == verdict]
-        parts += [f"{phrase} {_listed(names)}"] if names else []
-    return "; ".join(parts)
+    rows = [row for row in differences if row.metric == metric and row.other != own_mean]
+    names = {verdict: [row.other for row in rows if row.verdict == verdict] for verdict in _VERDICTS}
+    return "; ".join(
+        f"{_VERDICTS[verdict]} {_enumerate(others)}" for verdict, others in names.items() if others
+    )
 
 
-def _table(summaries: Mapping[str, Mapping[str, Mean]], columns: Iterable[str]) -> dict[str, list]:
-    """The methods that have any of these figures."""
-    shown = [column for column in columns if any(column in figures for figures in summaries.values())]
+def _enumerate(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _table(summaries: Summaries, columns: Iterable[str]) -> dict[str, list]:
+    """Build a table of the methods that have any of these metrics."""
+    shown = [column for column in columns if any(column in metrics for metrics in summaries.values())]
     rows = [
         {"method": name, "cells": [_cell(summaries, name, column) for column in shown]}
-        for name, figures in summaries.items()
-        if any(column in figures for column in shown)
+        for name, metrics in summaries.items()
+        if any(column in metrics for column in shown)
     ]
     return {"columns": [COLUMNS[column] for column in shown], "rows": rows}
 
 
+def _cell(summaries: Summaries, method: str, column: str) -> dict[str, Any]:
+    mean, digits = summaries[method].get(column), COLUMNS[column][2]
+    if mean is None or math.isnan(mean.value):
+        return {"value": "–", "interval": "", "best": False}
+    values = [metrics[column].value for metrics in summaries.values() if column in metrics]
+    values = [value for value in values if not math.isnan(value)]
+    best = mean.value == (max if column in HIGHER_IS_BETTER else min)(values)
+    best = best and column not in _UNRANKED and len(values) > 1
+    return {"value": number(mean.value, digits), "interval": _interval(mean, digits), "best": best}
+
+
 def _spread(evaluation: Evaluation, own: Mapping[str, Mean]) -> str | None:
-    """How much the samples of a slice differ, beside how wrong they are."""
+    """Compare the spread of a slice's samples with their error."""
     if "diversity" not in own:
         return None
     error, diversity = evaluation.scores.error("height"), own["diversity"].value
-    skill = float(np.sqrt(np.nanmean(error**2)))
-    heights = own["height_spread_mm"].value
-    share = 100 * diversity / evaluation.evaluated.data_range
+    percent = 100 * diversity / evaluation.measurements.data_range
     return (
-        f"Heights of a slice's samples have a standard deviation of {number(heights)} mm, their median errs "
-        f"by {number(skill)} mm (root mean square): samples that tell the truth spread about as much as they "
-        f"err. Between two samples a pixel in the bone differs by {diversity:.4g} raw units, {share:.1f} % "
-        "of the data range."
+        "The heights of the samples of one slice have a standard deviation of "
+        f"{number(own['height_spread_mm'].value)} mm on average; their median has a root mean square error "
+        f"of {number(float(np.sqrt(np.nanmean(error**2))))} mm. For calibrated samples the two are about "
+        f"equal. Two samples differ by {diversity:.4g} raw units per pixel in the bone, {percent:.1f} % of "
+        "the data range."
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _tiles(evaluation: Evaluation, own: Mapping[str, Mean]) -> list[tuple[str, str]]:
@@ -165,71 +186,53 @@ def _tiles(evaluation: Evaluation, own: Mapping[str, Mean]) -> list[tuple[str, s
         (str(len(scores.names)), "slices"),
         (str(len(set(scores.patients))), "patients"),
         (f"{number(own['height_abs_error_mm'].value)} mm", "height error"),
-        (f"{number(own['width_half_abs_error_mm'].value)} mm", "width error, half-way up"),
+        (f"{number(own['width_half_abs_error_mm'].value)} mm", "width error at ½ of the height"),
     ]
     if "dice" in own:
         tiles.append((number(own["dice"].value, 3), "Dice of the bone"))
     if scores.samples > 1:
-        tiles.append((str(scores.samples), "samples a slice"))
+        tiles.append((str(scores.samples), "samples per slice"))
     for row in evaluation.intervals.get("height", ()):
         if row.level == 0.9:
-            held = row.corrected_coverage or row.coverage
-            name = "corrected 90 % interval holds" if row.corrected_coverage else "90 % interval holds"
-            tiles.append((f"{held.value * 100:.0f} %", name))
+            coverage = row.corrected_coverage or row.coverage
+            corrected = "corrected " if row.corrected_coverage else ""
+            tiles.append((f"{coverage.value * 100:.0f} %", f"coverage of {corrected}90 % intervals"))
     return tiles
 
 
-def _cell(summaries: Mapping[str, Mapping[str, Mean]], method: str, column: str) -> dict[str, Any]:
-    mean, digits = summaries[method].get(column), COLUMNS[column][2]
-    if mean is None or math.isnan(mean.value):
-        return {"value": "–", "interval": "", "best": False}
-    interval = "" if math.isnan(mean.low) else f"{number(mean.low, digits)} to {number(mean.high, digits)}"
-    known = [found[column].value for found in summaries.values() if column in found]
-    known = [value for value in known if not math.isnan(value)]
-    wanted = (max if column in HIGHER_IS_BETTER else min)(known)
-    best = column not in _UNRANKED and len(known) > 1 and mean.value == wanted
-    return {"value": number(mean.value, digits), "interval": interval, "best": best}
-
-
 def _difference(row: Difference) -> dict[str, str]:
-    label, unit, digits = COLUMNS[row.figure]
-    interval = (
-        "–"
-        if math.isnan(row.mean.low)
-        else f"{number(row.mean.low, digits)} to {number(row.mean.high, digits)}"
-    )
+    label, unit, digits = COLUMNS[row.metric]
     return {
         "other": row.other,
-        "figure": f"{label}{f', {unit}' if unit else ''}",
+        "metric": f"{label}{f', {unit}' if unit else ''}",
         "value": number(row.mean.value, digits),
-        "interval": interval,
+        "interval": _interval(row.mean, digits) or "–",
         "verdict": row.verdict,
     }
 
 
-def _sets(evaluation: Evaluation, compared: Sequence[Difference]) -> list[dict[str, Any]]:
-    """For each kind of features every method's distances, with what the main method's KID has over it."""
-    against = {(row.figure, row.other): row for row in compared}
-    found = []
-    for name, words in FEATURES.items():
-        rows = [row for row in evaluation.distances if row.features == name]
-        lines = [
-            {"of": row, "kid": row.kid_mean(), "against": against.get((row.figure, row.method))}
-            for row in rows
+def _sets(evaluation: Evaluation, differences: Sequence[Difference]) -> list[dict[str, Any]]:
+    """List every method's KID for each kind of features, with the main method's difference from it."""
+    difference = {(row.metric, row.other): row for row in differences}
+    sets = []
+    for features, description in FEATURES.items():
+        distances = [row for row in evaluation.distances if row.features == features]
+        rows = [
+            {"of": row, "kid": row.kid_mean(), "difference": difference.get((row.metric, row.method))}
+            for row in distances
         ]
-        found += [{"features": words, "floor": rows[0], "rows": lines}] if rows else []
-    return found
+        sets += [{"features": description, "floor": distances[0], "rows": rows}] if rows else []
+    return sets
 
 
 def _within(scores: Scores, measure: str) -> dict[str, Any]:
-    """How many predictions come within so many pixels, or above such a ratio."""
-    pairs = zip(scores.true[measure], scores.answer(measure), scores.pixel_mm, strict=True)
-    found = [ratio_columns(float(true), float(answer), float(edge)) for true, answer, edge in pairs]
-    known = [row for row in found if not np.isnan(row["ratio"])]
-    names = [name for name in (found[0] if found else {}) if name != "ratio"]
+    """Count the predictions within each distance, and above each ratio."""
+    pairs = zip(scores.true[measure], scores.point_prediction(measure), scores.pixel_mm, strict=True)
+    rows = [ratio_columns(float(true), float(predicted), float(edge)) for true, predicted, edge in pairs]
+    known = [row for row in rows if not np.isnan(row["ratio"])]
     return {
         "measure": label_of(measure),
         "slices": len(known),
         "ratio": number(float(np.mean([row["ratio"] for row in known])), 3) if known else "–",
-        "counts": [int(sum(row[name] for row in known)) for name in names],
+        "counts": [int(sum(row[name] for row in known)) for name in rows[0] if name != "ratio"],
     }

@@ -1,7 +1,7 @@
-"""Predictions and truths as sets: distances of their features, and the audit against training images."""
+"""Compare predictions and true images as sets: KID of their features, and the memorization audit."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -9,11 +9,13 @@ import numpy as np
 import torch
 
 from pti.data import tif
+from pti.data.layouts import Pair
+from pti.evaluate.baselines import UNCHANGED
 from pti.evaluate.image_baselines import ImageBaseline
-from pti.evaluate.result import CopiedImages
-from pti.evaluate.scores import Case, Evaluated, mean_image
+from pti.evaluate.result import AuditedImages, Evaluation
+from pti.evaluate.scores import Case, Measurements, mean_image
 from pti.inference.features import EncodedImages, FeatureExtractor, Source, lite0_features, thumbnails
-from pti.metrics.distribution import Distances, compare_sets
+from pti.metrics.distribution import SetDistance, compare_sets, too_few_patients
 from pti.metrics.memorization import audit
 
 
@@ -22,112 +24,124 @@ class TrainingImages:
     """The targets that a model was trained on.
 
     Attributes:
-        names: of the images.
-        files: their files.
-        patients: whose they are.
+        names: names of the images.
+        files: files of the images.
+        patients: patient of each image.
     """
 
     names: Sequence[str]
     files: Sequence[Path]
     patients: Sequence[str]
 
+    @classmethod
+    def of_pairs(cls, pairs: Sequence[Pair]) -> "TrainingImages":
+        """Return the targets of complete pairs."""
+        files = [pair.files["target"] for pair in pairs]
+        return cls([pair.name for pair in pairs], files, [pair.patient for pair in pairs])
 
-def images_of(evaluated: Evaluated, method: str) -> list[Source]:
-    """One raw image of a method for each slice: its first sample, the mean of its samples, or what a baseline
-    makes of the condition.
+
+def with_set_comparison(
+    evaluation: Evaluation,
+    device: torch.device,
+    training: TrainingImages | None,
+    extractor: FeatureExtractor | None = None,
+    encoded: Mapping[str, EncodedImages] | None = None,
+) -> Evaluation:
+    """Add the KID of every method with images, and the memorization audit of the main method.
+
+    Args:
+        evaluation: the evaluation so far.
+        device: device for the features.
+        training: the training images; None = unknown, without an audit.
+        extractor: the first model's autoencoder; None = without features of it.
+        encoded: ``target`` and ``condition``: the slices' own images, encoded by the extractor.
     """
-    make = evaluated.image_baselines.get(method)
-    if make is not None:
-        return [partial(_made, make, case) for case in evaluated.cases]
-    if method in evaluated.cases[0].predictions:
-        return [case.predictions[method][0] for case in evaluated.cases]
-    of = next(name for name in evaluated.cases[0].predictions if mean_image(name) == method)
-    return [partial(_mean_of, case.predictions[of]) for case in evaluated.cases]
+    measurements, notes = evaluation.measurements, list(evaluation.notes)
+    cases, encoded = measurements.cases, encoded or {}
+    distances, audits = _lite0_distances(measurements, device), []
+    if note := too_few_patients(measurements.patients):
+        notes.append(note)
+    if distances and extractor is not None:
+        distances += _autoencoder_distances(measurements, extractor, encoded)
+    if training is not None and len(set(training.patients)) < 2:
+        notes.append("the memorization audit is left out: it needs held-out slices and the training images")
+    elif training is not None:
+        names, files = _samples(cases, evaluation.main)
+        targets = [case.target for case in cases]
+        images = {"pixels": [thumbnails(paths) for paths in (files, targets, training.files)]}
+        if extractor is not None:
+            latents = (
+                extractor(files, "samples"),
+                encoded["target"],
+                extractor(training.files, "training images"),
+            )
+            images["latents"] = [batch.flat() for batch in latents]
+        audits = [
+            AuditedImages(
+                audit(space, *values, training.patients), names, files, training.names, training.files
+            )
+            for space, values in images.items()
+        ]
+    return replace(evaluation, distances=distances, audits=audits, notes=notes)
 
 
-def _made(make: ImageBaseline, case: Case) -> np.ndarray:
+def images_of(measurements: Measurements, method: str) -> list[Source]:
+    """Return one raw image of a method for each slice.
+
+    It is the first sample, the mean of the samples for a ``mean_image`` method, or the image that a baseline
+    makes from the condition.
+    """
+    make_image, cases = measurements.image_baselines.get(method), measurements.cases
+    if make_image is not None:
+        return [partial(_from_condition, make_image, case) for case in cases]
+    if method in cases[0].predictions:
+        return [case.predictions[method][0] for case in cases]
+    averaged = next(name for name in cases[0].predictions if mean_image(name) == method)
+    return [partial(_average, case.predictions[averaged]) for case in cases]
+
+
+def _from_condition(make_image: ImageBaseline, case: Case) -> np.ndarray:
     assert case.condition is not None
-    return make(tif.read(case.condition).pixels, case.patient)
+    return make_image(tif.read(case.condition).pixels, case.patient)
 
 
-def _mean_of(files: Sequence[Path]) -> np.ndarray:
+def _average(files: Sequence[Path]) -> np.ndarray:
     return np.mean([tif.read(file).pixels for file in files], axis=0)
 
 
-def lite0_distances(evaluated: Evaluated, device: torch.device) -> list[Distances]:
-    """KID and FID of every method with images, on features that nothing here was trained on."""
-    targets = [case.target for case in evaluated.cases]
-    true = lite0_features(targets, evaluated.data_range, "true images", device)
+def _methods_with_images(measurements: Measurements) -> list[str]:
+    return [method for method, scores in measurements.methods.items() if scores.metrics]
+
+
+def _lite0_distances(measurements: Measurements, device: torch.device) -> list[SetDistance]:
+    """Compute the KID of every method with images, on features of a network trained on other images."""
+    data_range, targets = measurements.data_range, [case.target for case in measurements.cases]
+    true = lite0_features(targets, data_range, "true images", device)
     predicted = {
-        method: lite0_features(images_of(evaluated, method), evaluated.data_range, method, device)
-        for method in _with_images(evaluated)
+        method: lite0_features(images_of(measurements, method), data_range, method, device)
+        for method in _methods_with_images(measurements)
     }
-    return compare_sets("lite0", predicted, true, [case.patient for case in evaluated.cases])
+    return compare_sets("lite0", predicted, true, measurements.patients)
 
 
-def autoencoder_distances(
-    evaluated: Evaluated, probe: FeatureExtractor, targets: EncodedImages, known: Mapping[str, EncodedImages]
-) -> list[Distances]:
-    """The same on pooled latents of the first model's own autoencoder.
-
-    Args:
-        evaluated: the measurements.
-        probe: the autoencoder.
-        targets: the true images, probed.
-        known: method -> its images, where they were probed already.
-    """
-    patients = [case.patient for case in evaluated.cases]
+def _autoencoder_distances(
+    measurements: Measurements, extractor: FeatureExtractor, encoded: Mapping[str, EncodedImages]
+) -> list[SetDistance]:
+    """Compute the same on pooled latents of the first model's own autoencoder."""
+    known = {UNCHANGED: encoded["condition"]}
     predicted = {
-        method: (known.get(method) or probe(images_of(evaluated, method), method)).pooled()
-        for method in _with_images(evaluated)
+        method: (known.get(method) or extractor(images_of(measurements, method), method)).pooled()
+        for method in _methods_with_images(measurements)
     }
-    return compare_sets("autoencoder", predicted, targets.pooled(), patients)
-
-
-def _with_images(evaluated: Evaluated) -> list[str]:
-    return [method for method, scores in evaluated.methods.items() if scores.figures]
-
-
-def audit_pixels(cases: Sequence[Case], method: str, training: TrainingImages) -> CopiedImages:
-    """The memorisation audit on small images (64 × 64): all samples against all training images."""
-    names, files = _samples(cases, method)
-    images = [thumbnails(paths) for paths in (files, [case.target for case in cases], training.files)]
-    return _copied("pixels", images, names, files, training)
-
-
-def audit_latents(
-    cases: Sequence[Case],
-    method: str,
-    training: TrainingImages,
-    probe: FeatureExtractor,
-    targets: EncodedImages,
-) -> CopiedImages:
-    """The same on latents; ``targets`` are the true images, probed already."""
-    names, files = _samples(cases, method)
-    samples = probe(files, "samples").flat()
-    return _copied(
-        "latents",
-        [samples, targets.flat(), probe(training.files, "training images").flat()],
-        names,
-        files,
-        training,
-    )
+    return compare_sets("autoencoder", predicted, encoded["target"].pooled(), measurements.patients)
 
 
 def _samples(cases: Sequence[Case], method: str) -> tuple[list[str], list[Path]]:
+    """Return names and files of all samples of a method."""
     names, files = [], []
     for case in cases:
         paths = case.predictions[method]
-        names += [
-            case.name if len(paths) == 1 else f"{case.name}, sample {index}" for index in range(len(paths))
-        ]
         files += paths
+        several = len(paths) > 1
+        names += [f"{case.name}, sample {index}" if several else case.name for index in range(len(paths))]
     return names, files
-
-
-def _copied(
-    space: str, images: Sequence[np.ndarray], names: list[str], files: list[Path], training: TrainingImages
-) -> CopiedImages:
-    samples, real, trained_on = images
-    found = audit(space, samples, real, trained_on, training.patients)
-    return CopiedImages(found, names, files, training.names, training.files)

@@ -1,85 +1,73 @@
-"""The figures of an evaluation as means with intervals, and methods against each other on the same slices."""
+"""Summaries of an evaluation: means with intervals over patients, and differences between methods."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from pti.evaluate.scores import Evaluated, Scores
+from pti.evaluate.scores import Measurements, Scores
 from pti.metrics.bone_agreement import LENGTHS, OVERLAP, SIMILARITY
 from pti.metrics.bootstrap import Mean, bootstrap_mean
 from pti.metrics.calibration import crps
 from pti.metrics.texture import TEXTURE
 
-HIGHER_IS_BETTER = {
-    "psnr",
-    "ssim",
-    "ms_ssim",
-    "bone_psnr",
-    "bone_ssim",
-    "bone_ms_ssim",
-    "dice",
-    "iou",
-    TEXTURE[1],
-}
+HIGHER_IS_BETTER = {name for name in SIMILARITY if not name.endswith("mae")} | {"dice", "iou", TEXTURE[1]}
 
 ABSOLUTE = tuple(f"{name}_abs_error_mm" for name in LENGTHS)
 SIGNED = tuple(f"{name}_error_mm" for name in LENGTHS)
 CRPS = tuple(f"{name}_crps_mm" for name in LENGTHS)
 SPREAD = ("height_spread_mm", "diversity")
-FIGURES = (*ABSOLUTE, *SIGNED, *CRPS, *SPREAD, *OVERLAP, *SIMILARITY, *TEXTURE)
+METRICS = (*ABSOLUTE, *SIGNED, *CRPS, *SPREAD, *OVERLAP, *SIMILARITY, *TEXTURE)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One method minus another, on the slices where both have the figure.
+    """One method minus another, on the slices where both have the metric.
 
     Attributes:
-        method, other: their names.
-        figure: what is compared.
-        mean: of (method - other).
+        method, other: names of the methods.
+        metric: name of the compared metric.
+        mean: mean of (method − other).
     """
 
     method: str
     other: str
-    figure: str
+    metric: str
     mean: Mean
 
     @property
     def verdict(self) -> str:
-        """``better``, ``worse`` or ``undecided``: whether the interval lies on one side of 0."""
+        """``better`` or ``worse`` if the interval excludes 0, else ``undecided``."""
         if not (self.mean.low > 0 or self.mean.high < 0):
             return "undecided"
-        return "better" if (self.mean.low > 0) == (self.figure in HIGHER_IS_BETTER) else "worse"
+        return "better" if (self.mean.low > 0) == (self.metric in HIGHER_IS_BETTER) else "worse"
 
 
 def columns_of(scores: Scores) -> dict[str, np.ndarray]:
-    """Every figure of a method as (N,): those of `Scores.per_slice`, and the CRPS of each length, mm."""
+    """Return all values of a method as (N,): those of `Scores.per_slice`, and the CRPS of each length, mm."""
     scored = {f"{name}_crps_mm": crps(scores.predicted[name], scores.true[name]) for name in LENGTHS}
     return {**scores.per_slice(), **scored}
 
 
 def summarize(scores: Scores, seed: int = 0) -> dict[str, Mean]:
-    """:data:`FIGURES` that the method has, as means over slices with intervals over patients."""
+    """Return the means of the method's :data:`METRICS` over the slices, with intervals over patients."""
     columns = columns_of(scores)
     return {
-        name: bootstrap_mean(columns[name], scores.patients, seed=seed) for name in FIGURES if name in columns
+        name: bootstrap_mean(columns[name], scores.patients, seed=seed) for name in METRICS if name in columns
     }
 
 
-def differences(evaluated: Evaluated, method: str, figures: Sequence[str], seed: int = 0) -> list[Difference]:
-    """A method against each of the others."""
-    own = columns_of(evaluated.methods[method])
-    found = []
-    for other, scores in evaluated.methods.items():
-        if other == method:
-            continue
-        columns = columns_of(scores)
-        for figure in figures:
-            if figure in own and figure in columns:
-                with np.errstate(invalid="ignore"):  # inf - inf of equal images is NaN: left out
-                    values = own[figure] - columns[figure]
-                found.append(
-                    Difference(method, other, figure, bootstrap_mean(values, scores.patients, seed=seed))
-                )
-    return found
+def differences(
+    measurements: Measurements, method: str, metrics: Sequence[str], seed: int = 0
+) -> list[Difference]:
+    """Compare a method with each of the others."""
+    columns = {name: columns_of(scores) for name, scores in measurements.methods.items()}
+    rows = []
+    for other in columns:
+        for metric in metrics if other != method else ():
+            if metric in columns[method] and metric in columns[other]:
+                with np.errstate(invalid="ignore"):  # inf - inf of equal images is NaN, which is left out
+                    values = columns[method][metric] - columns[other][metric]
+                mean = bootstrap_mean(values, measurements.patients, seed=seed)
+                rows.append(Difference(method, other, metric, mean))
+    return rows

@@ -1,12 +1,11 @@
-"""The tables of an evaluation as CSV; an empty cell where there is no such figure."""
+"""CSV tables of an evaluation; missing values are empty cells."""
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from pti.common.tables import csv_text
 from pti.evaluate.result import Evaluation
 from pti.evaluate.scores import Scores
 from pti.evaluate.summaries import Difference, columns_of
@@ -15,50 +14,50 @@ from pti.metrics.bootstrap import Mean
 
 
 def tables(
-    evaluation: Evaluation, summaries: Mapping[str, Mapping[str, Mean]], compared: Sequence[Difference]
+    evaluation: Evaluation,
+    summaries: Mapping[str, Mapping[str, Mean]],
+    differences: Sequence[Difference],
 ) -> dict[str, str]:
-    """File name -> text.
+    """Return file name -> text.
 
     ``summary.csv``: means; ``differences.csv``: the main method minus each other one; ``per_patient.csv`` and
-    ``per_slice.csv``: every figure of every method, worst bone height first; ``dimensions.csv``: every length
-    of every prediction beside the true one; ``intervals.csv``: promised and held; ``memorization.csv``.
+    ``per_slice.csv``: all values of every method, worst bone height first; ``dimensions.csv``: every length
+    of every prediction beside the true one; ``intervals.csv``: nominal and actual coverage;
+    ``memorization.csv``: nearest training images.
     """
-    found = {
-        "summary.csv": _text(
-            {"method": method, "figure": figure, **vars(mean)}
-            for method, figures in summaries.items()
-            for figure, mean in figures.items()
+    methods = evaluation.measurements.methods.values()
+    rows: dict[str, Iterable[dict[str, Any]]] = {
+        "summary.csv": (
+            {"method": method, "figure": metric, **vars(mean)}
+            for method, metrics in summaries.items()
+            for metric, mean in metrics.items()
         ),
-        "differences.csv": _text(
-            {"method": row.method, "minus": row.other, "figure": row.figure, **vars(row.mean)}
+        "differences.csv": (
+            {"method": row.method, "minus": row.other, "figure": row.metric, **vars(row.mean)}
             | {"verdict": row.verdict}
-            for row in compared
+            for row in differences
         ),
-        "per_patient.csv": _text(
-            row for scores in evaluation.evaluated.methods.values() for row in _per_patient(scores)
-        ),
-        "per_slice.csv": _text(
-            row for scores in evaluation.evaluated.methods.values() for row in _per_slice(scores)
-        ),
-        "dimensions.csv": _text(
-            row for scores in evaluation.evaluated.methods.values() for row in _dimensions(scores)
-        ),
+        "per_patient.csv": (row for scores in methods for row in _per_patient(scores)),
+        "per_slice.csv": (row for scores in methods for row in _per_slice(scores)),
+        "dimensions.csv": (row for scores in methods for row in _dimensions(scores)),
+        "intervals.csv": _intervals(evaluation),
+        "memorization.csv": _memorization(evaluation),
     }
-    if evaluation.intervals:
-        found["intervals.csv"] = _text(_intervals(evaluation))
-    if evaluation.copied:
-        found["memorization.csv"] = _text(_copied(evaluation))
-    return found
+    listed = {name: list(table) for name, table in rows.items()}
+    required = ("summary.csv", "differences.csv", "per_patient.csv", "per_slice.csv", "dimensions.csv")
+    return {
+        name: csv_text(None, table, digits=7) for name, table in listed.items() if table or name in required
+    }
 
 
 def _per_slice(scores: Scores) -> list[dict[str, Any]]:
     columns = columns_of(scores)
-    order = np.argsort(-np.nan_to_num(columns["height_abs_error_mm"], nan=np.inf), kind="stable")
-    return [
-        {"method": scores.method, "name": scores.names[index], "patient": scores.patients[index]}
-        | {name: values[index] for name, values in columns.items()}
-        for index in order
+    rows = [
+        {"method": scores.method, "name": name, "patient": scores.patients[index]}
+        | {column: values[index] for column, values in columns.items()}
+        for index, name in enumerate(scores.names)
     ]
+    return _worst_first(rows)
 
 
 def _per_patient(scores: Scores) -> list[dict[str, Any]]:
@@ -70,6 +69,10 @@ def _per_patient(scores: Scores) -> list[dict[str, Any]]:
         for name, values in columns.items():
             known = values[own][~np.isnan(values[own])]
             rows[-1][name] = known.mean() if known.size else np.nan
+    return _worst_first(rows)
+
+
+def _worst_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -np.nan_to_num(row["height_abs_error_mm"], nan=np.inf))
 
 
@@ -101,39 +104,24 @@ def _intervals(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
                 "coverage_low": row.coverage.low,
                 "coverage_high": row.coverage.high,
                 "width_mm": row.width,
-                "correction_mm": np.nan if row.correction is None else row.correction,
-                "corrected_coverage": corrected.value if corrected else np.nan,
-                "corrected_coverage_low": corrected.low if corrected else np.nan,
-                "corrected_coverage_high": corrected.high if corrected else np.nan,
-                "corrected_width_mm": np.nan if row.corrected_width is None else row.corrected_width,
+                "correction_mm": row.correction,
+                "corrected_coverage": corrected and corrected.value,
+                "corrected_coverage_low": corrected and corrected.low,
+                "corrected_coverage_high": corrected and corrected.high,
+                "corrected_width_mm": row.corrected_width,
             }
 
 
-def _copied(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
-    for copied in evaluation.copied:
-        found = copied.audit.samples
-        for index in np.argsort(found.closeness, kind="stable"):
+def _memorization(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    for audited in evaluation.audits:
+        audit = audited.audit
+        nearest = audit.samples
+        for index in np.argsort(nearest.closeness, kind="stable"):
             yield {
-                "space": copied.audit.space,
-                "sample": copied.samples[index],
-                "nearest_training_image": copied.training[int(found.index[index])],
-                "distance": found.distance[index],
-                "closeness": found.closeness[index],
-                "flagged": int(copied.audit.flagged[index]),
+                "space": audit.space,
+                "sample": audited.samples[index],
+                "nearest_training_image": audited.training[int(nearest.index[index])],
+                "distance": nearest.distance[index],
+                "closeness": nearest.closeness[index],
+                "flagged": int(audit.flagged[index]),
             }
-
-
-def _text(rows: Iterable[Mapping[str, Any]]) -> str:
-    listed, text = list(rows), io.StringIO()
-    header = list(dict.fromkeys(key for row in listed for key in row))
-    writer = csv.DictWriter(text, header, lineterminator="\n")
-    writer.writeheader()
-    for row in listed:
-        writer.writerow({key: _cell(value) for key, value in row.items()})
-    return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if not isinstance(value, (float, np.floating)):
-        return value
-    return "" if np.isnan(value) else f"{float(value):.7g}"

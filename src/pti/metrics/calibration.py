@@ -1,4 +1,4 @@
-"""Whether the spread of samples tells the truth: CRPS, coverage of intervals, ranks, conformal correction."""
+"""Calibration of sample ensembles: CRPS, interval coverage, rank histograms, conformal correction."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,22 +12,25 @@ from pti.metrics.bootstrap import Mean, bootstrap_mean
 LEVELS = (0.5, 0.8, 0.9)
 
 INTERVAL = ("interval_level", "height_low_mm", "height_high_mm")
-"""What the fields of a height's :class:`ValidInterval` are called among an image's figures."""
+"""Names of the fields of a height's :class:`ValidInterval` among the metrics of an image."""
+
+ROUNDING_MM = 1e-9
+"""Lengths that differ by less are equal: both are multiples of the pixel size, rounded differently."""
 
 
 @dataclass(frozen=True)
-class Intervals:
-    """How the intervals of one level did.
+class IntervalCoverage:
+    """Coverage and width of the intervals of one nominal level.
 
     Attributes:
-        measure: what was predicted.
-        level: the share of truths that the interval promises to hold.
-        coverage: the share that it held.
-        width: its mean width, mm.
-        correction: added at both ends by the conformal correction, mm; infinite with too few patients to fit
-            it on, None when there was nothing to fit it on.
-        corrected_coverage, corrected_width: of the corrected interval; None where there is none, or an
-            infinite one.
+        measure: name of the predicted length.
+        level: nominal level: the proportion of true values that the intervals should cover.
+        coverage: the proportion that they cover.
+        width: mean width, mm.
+        correction: conformal correction, added at both ends, mm; infinite if too few patients were available
+            to fit it, None if none were.
+        corrected_coverage, corrected_width: coverage and mean width (mm) of the corrected intervals; None if
+            there is no finite correction.
     """
 
     measure: str
@@ -41,7 +44,7 @@ class Intervals:
 
 @dataclass(frozen=True)
 class ValidInterval:
-    """An interval that holds its level's share of new patients' truths, see `conformal_correction`."""
+    """An interval that covers a new patient with probability ``level``, see `conformal_correction`."""
 
     level: float
     low: float
@@ -49,7 +52,7 @@ class ValidInterval:
 
 
 def crps(samples: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Continuous ranked probability score of each slice, in the unit of the values; smaller is better.
+    """Compute the continuous ranked probability score of each slice, in the unit of the values.
 
     mean |x_i - y| - ½ mean over i ≠ j of |x_i - x_j|: the fair estimator (Ferro 2014), whose expectation does
     not depend on the number of samples. For one sample it is the absolute error.
@@ -65,14 +68,19 @@ def crps(samples: np.ndarray, truth: np.ndarray) -> np.ndarray:
     distance = np.abs(samples - truth[:, None]).mean(axis=1)
     if count == 1:
         return distance
-    # Sum over all pairs of |x_i - x_j| from the sorted values.
+    return distance - pair_sums(samples, axis=1) / (count * (count - 1))
+
+
+def pair_sums(values: np.ndarray, axis: int) -> np.ndarray:
+    """Sum |x_i - x_j| over all unordered pairs along an axis, from the sorted values."""
+    count = values.shape[axis]
     ranks = 2 * np.arange(count) - count + 1
-    pairs = (np.sort(samples, axis=1) * ranks).sum(axis=1)
-    return distance - pairs / (count * (count - 1))
+    shape = [count if dim == axis % values.ndim else 1 for dim in range(values.ndim)]
+    return (np.sort(values, axis=axis) * ranks.reshape(shape)).sum(axis=axis)
 
 
 def crps_normal(mean: np.ndarray, std: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """CRPS of a normal distribution (Gneiting and Raftery 2007, equation 21), (N,)."""
+    """Compute the CRPS of normal distributions, (N,) (Gneiting and Raftery 2007, equation 21)."""
     z = (truth - mean) / std
     density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
     return std * (z * erf(z / np.sqrt(2)) + 2 * density - 1 / np.sqrt(np.pi))
@@ -81,34 +89,40 @@ def crps_normal(mean: np.ndarray, std: np.ndarray, truth: np.ndarray) -> np.ndar
 def central_interval(
     samples: np.ndarray, level: float, correction: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The interval between the samples' quantiles (1 ± level) / 2, moved outwards by ``correction``.
+    """Compute the interval between the samples' quantiles (1 ± level) / 2, widened by a correction.
 
-    Quantiles at rank p · (K + 1), so that a truth drawn like the samples falls below the p-quantile with
-    probability p; beyond the outermost samples these end it, so that K samples hold at most
-    (K - 1) / (K + 1) of such truths.
+    The quantile p has rank p · (K + 1), so that a true value from the same distribution as the samples falls
+    below it with probability p. Ranks beyond the outermost samples are clipped to these, so that K samples
+    cover at most (K - 1) / (K + 1) of such true values.
 
     Args:
         samples: (N, K).
         level: between 0 and 1.
-        correction: in the unit of the samples; a negative one never turns the interval round.
+        correction: added at both ends, in the unit of the samples; a negative one shrinks the interval
+            at most to its centre.
 
     Returns:
-        lower and upper ends, (N,) each.
+        Lower and upper ends, (N,) each.
     """
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], axis=1, method="weibull")
     middle = (low + high) / 2
     return np.minimum(low - correction, middle), np.maximum(high + correction, middle)
 
 
+def covers(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(N,) bool: the true value lies in the interval; its ends included, up to rounding."""
+    return (low <= truth + ROUNDING_MM) & (truth <= high + ROUNDING_MM)
+
+
 def valid_interval(samples: np.ndarray, corrections: Mapping[float, float]) -> ValidInterval | None:
-    """The corrected interval of one slice, of the highest level that has a finite correction.
+    """Compute the corrected interval of one slice at the highest level that has a finite correction.
 
     Args:
         samples: (K,).
         corrections: level -> correction, in the unit of the samples.
 
     Returns:
-        None where no correction is finite.
+        None if no correction is finite.
     """
     finite = [level for level, correction in corrections.items() if np.isfinite(correction)]
     if not finite:
@@ -119,20 +133,19 @@ def valid_interval(samples: np.ndarray, corrections: Mapping[float, float]) -> V
 
 
 def rank_histogram(samples: np.ndarray, truth: np.ndarray, seed: int = 0) -> np.ndarray:
-    """How often the truth takes each rank among its samples, (K + 1,); flat when samples are calibrated.
+    """Count the ranks of the true values among their samples, (K + 1,); flat for calibrated samples.
 
-    Equal values take random places among each other. Slices without a truth don't count.
+    Ties are broken at random. Slices without a true value are left out.
 
     Args:
         samples: (N, K).
         truth: (N,).
-        seed: of the random places.
+        seed: seed of the tie-breaking.
     """
     rng = np.random.default_rng(seed)
     known = ~np.isnan(truth) & ~np.isnan(samples).any(axis=1)
     values, targets = samples[known], truth[known, None]
-    # Lengths are whole pixels times a size, the same up to rounding.
-    equal = np.isclose(values, targets, rtol=0, atol=1e-9)
+    equal = np.isclose(values, targets, rtol=0, atol=ROUNDING_MM)
     below = ((values < targets) & ~equal).sum(axis=1)
     ranks = below + rng.integers(0, equal.sum(axis=1) + 1)
     return np.bincount(ranks, minlength=samples.shape[1] + 1)
@@ -141,22 +154,22 @@ def rank_histogram(samples: np.ndarray, truth: np.ndarray, seed: int = 0) -> np.
 def conformal_correction(
     samples: np.ndarray, truth: np.ndarray, patients: Sequence[str], level: float
 ) -> float:
-    """How far to move the ends of :func:`central_interval` outwards so that it holds what it promises.
+    """Fit the widening of :func:`central_interval` at both ends that makes its nominal level valid.
 
-    Split-conformal (conformalised quantile regression, Romano et al. 2019) with whole patients as the
-    exchangeable units (Lee, Barber and Willett 2023): each slice's score is its distance outside the interval
-    (negative inside); the correction is the level-quantile of the scores, each patient weighing 1 / (P + 1)
-    and infinity as well. It promises that a slice of a new patient lies in the corrected interval with at
-    least this probability, whatever the model.
+    Split conformal prediction (conformalised quantile regression, Romano et al. 2019) with whole patients as
+    the exchangeable units (Lee, Barber and Willett 2023). The score of a slice is its distance outside the
+    interval (negative inside); the correction is the level-quantile of the scores, where each of the P
+    patients and the value infinity have weight 1 / (P + 1). The corrected interval covers a slice of a new
+    patient with at least this probability, whatever the model.
 
     Args:
-        samples: (N, K) of patients that neither training nor the test has seen.
+        samples: (N, K) of patients that are in neither the training nor the test split.
         truth: (N,).
-        patients: (N,) whose they are.
+        patients: (N,) the patient of each slice.
         level: between 0 and 1.
 
     Returns:
-        in the unit of the samples; infinite with fewer than :func:`patients_needed`.
+        In the unit of the samples; infinite with fewer patients than :func:`patients_needed`.
     """
     low, high = central_interval(samples, level)
     scores = np.maximum(low - truth, truth - high)
@@ -170,53 +183,42 @@ def conformal_correction(
 
 
 def patients_needed(level: float) -> int:
-    """The fewest patients to calibrate on for a finite correction, level / (1 - level): 9 for 90 %.
+    """Return the smallest number of patients for a finite correction, level / (1 - level): 9 for 90 %.
 
-    The truth of one more patient is as likely to lie beyond all of theirs as any of them, once in P + 1.
+    The true value of one more patient exceeds those of P patients with probability 1 / (P + 1).
     """
     return math.ceil(level / (1 - level) - 1e-9)
 
 
-def check_intervals(
+def interval_coverage(
     measure: str,
     samples: np.ndarray,
     truth: np.ndarray,
     patients: Sequence[str],
     corrections: Mapping[float, float] | None = None,
-) -> list[Intervals]:
-    """Coverage and width for each of :data:`LEVELS`.
+) -> list[IntervalCoverage]:
+    """Compute coverage and width of the intervals at each of :data:`LEVELS`.
 
     Args:
-        measure: its name.
+        measure: name of the predicted length.
         samples: (N, K) mm.
         truth: (N,) mm.
-        patients: (N,) whose they are.
-        corrections: level -> correction, mm; None = there are none.
+        patients: (N,) the patient of each slice.
+        corrections: level -> correction, mm; None = no corrections.
     """
     known = ~np.isnan(truth) & ~np.isnan(samples).any(axis=1)
-    found = []
+
+    def coverage_and_width(level: float, correction: float) -> tuple[Mean, float]:
+        low, high = central_interval(samples, level, correction)
+        widths = (high - low)[known]
+        coverage = bootstrap_mean(np.where(known, covers(low, high, truth), np.nan), patients)
+        return coverage, float(widths.mean()) if widths.size else float("nan")
+
+    rows = []
     for level in LEVELS:
-        coverage, width = _held(samples, truth, patients, level, 0.0, known)
         correction = None if corrections is None else corrections.get(level)
-        if correction is None or not np.isfinite(correction):
-            found.append(Intervals(measure, level, coverage, width, correction))
-            continue
-        corrected = _held(samples, truth, patients, level, correction, known)
-        found.append(Intervals(measure, level, coverage, width, correction, *corrected))
-    return found
-
-
-def _held(
-    samples: np.ndarray,
-    truth: np.ndarray,
-    patients: Sequence[str],
-    level: float,
-    correction: float,
-    known: np.ndarray,
-) -> tuple[Mean, float]:
-    low, high = central_interval(samples, level, correction)
-    # An end that coincides with the truth holds it, also when both were rounded differently.
-    inside = (low <= truth + 1e-9) & (truth <= high + 1e-9)
-    widths = (high - low)[known]
-    share = bootstrap_mean(np.where(known, inside, np.nan), patients)
-    return share, float(widths.mean()) if widths.size else float("nan")
+        corrected = ()
+        if correction is not None and np.isfinite(correction):
+            corrected = coverage_and_width(level, correction)
+        rows.append(IntervalCoverage(measure, level, *coverage_and_width(level, 0.0), correction, *corrected))
+    return rows

@@ -1,4 +1,4 @@
-"""Distances between two sets of images, by features of them: KID, FID."""
+"""Distances between sets of images: the kernel inception distance (KID) of their features, with intervals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,33 +7,33 @@ import numpy as np
 from scipy.special import stdtrit
 
 from pti.metrics.bootstrap import Mean
+from pti.metrics.calibration import pair_sums
 
-SUBSETS = 100
-FEWEST = 4
-"""Patients that two halves and an interval take."""
+HALVES = 100
+"""Number of random halves of the patients, for intervals and floors."""
+
+MIN_PATIENTS = 4
+"""Smallest number of patients that gives two halves and an interval."""
 
 FEATURES = {
     "lite0": "EfficientNet-Lite0 (ImageNet)",
     "autoencoder": "own autoencoder (latents, 4 × 4 means)",
 }
-"""Short names of features, and what they are."""
+"""Short names of the features and their descriptions."""
 
 
 @dataclass(frozen=True)
-class Distances:
-    """How far a method's predictions lie, as a set, from the true images of the same slices.
+class SetDistance:
+    """Distance of a method's predictions, as a set, from the true images of the same slices.
 
     Attributes:
         features: one of :data:`FEATURES`.
-        method: whose predictions.
-        kid: kernel distance; about 0 for equal distributions, also below.
-        kid_halves: (:data:`SUBSETS`,) the same of random halves of the patients; all methods have the same
-            halves.
-        kid_floor: the same between two halves of the patients of the true images (mean over random halves).
-        fid: Fréchet distance; strongly biased upwards at a few hundred images.
-        fid_floor: the same between two halves of the true images: what FID calls equal here.
-        count: images on each side.
-        patients: whose they are.
+        method: name of the method.
+        kid: KID; about 0 for equal distributions, also below.
+        kid_halves: (:data:`HALVES`,) KID of random halves of the patients; all methods share the halves.
+        kid_floor: KID between two halves of the patients of the true images (mean over random halves).
+        count: number of images in each set.
+        patients: number of patients.
     """
 
     features: str
@@ -41,35 +41,38 @@ class Distances:
     kid: float
     kid_halves: np.ndarray
     kid_floor: float
-    fid: float
-    fid_floor: float
     count: int
     patients: int
 
     @property
-    def figure(self) -> str:
-        """What its KID is called in tables: ``kid_lite0``."""
+    def metric(self) -> str:
+        """Name of the KID in tables: ``kid_lite0``."""
         return f"kid_{self.features}"
 
     def kid_mean(self) -> Mean:
-        """:attr:`kid` with its 95 % interval."""
+        """Return :attr:`kid` with its 95 % interval."""
         return self._interval(self.kid, self.kid_halves)
 
-    def kid_minus(self, other: "Distances") -> Mean:
-        """The KID minus that of another method by the same features, with its 95 % interval."""
+    def kid_minus(self, other: "SetDistance") -> Mean:
+        """Return the KID minus that of another method with the same features, with its 95 % interval."""
         return self._interval(self.kid - other.kid, self.kid_halves - other.kid_halves)
 
     def _interval(self, value: float, halves: np.ndarray) -> Mean:
-        """A delete-half jackknife over the patients (Shao and Wu 1989): halves scatter as much around the
-        whole as wholes around the truth. A bootstrap would draw images twice, to which KID is not blind."""
+        """Apply a delete-half jackknife over the patients (Shao and Wu 1989).
+
+        Halves scatter as much around the whole set as whole sets around the true value. A bootstrap would
+        draw images twice, and KID is sensitive to duplicates.
+        """
         kept = self.patients // 2
         error = float(halves.std()) * np.sqrt(kept / (self.patients - kept))
-        reach = float(-stdtrit(self.patients - 1, 0.025) * error)
-        return Mean(value, value - reach, value + reach, self.count, self.patients)
+        margin = float(-stdtrit(self.patients - 1, 0.025) * error)
+        return Mean(value, value - margin, value + margin, self.count, self.patients)
 
 
 def kid(x: np.ndarray, y: np.ndarray) -> float:
-    """Kernel inception distance: unbiased squared MMD with (x·y / D + 1)³ (Bińkowski et al. 2018).
+    """Compute the KID of two independent sets of features.
+
+    The unbiased squared maximum mean discrepancy with the kernel (x·y / D + 1)³ (Bińkowski et al. 2018).
 
     Args:
         x: (N, D), N at least 2.
@@ -80,22 +83,23 @@ def kid(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(N, M) of (N, D) and (M, D)."""
+    """(N, M) kernel values of (N, D) and (M, D)."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 def _kids(x: np.ndarray, y: np.ndarray, of_x: np.ndarray, of_y: np.ndarray, apart: np.ndarray) -> np.ndarray:
-    """(S,) KIDs between parts of two sets of the same slices, from pairs of images of different patients.
+    """Compute the KID of S subsets of two sets of the same slices, (S,), over images of different patients.
 
-    A prediction resembles its own truth, and two slices of a jaw each other. Such pairs have more weight in
-    the term between the sets, so that KID would fall below 0 for predictions merely near their truths.
+    A prediction resembles its own true image, and two slices of a jaw resemble each other. Such pairs have
+    more weight in the term between the sets: with them, KID would fall below 0 for predictions that are
+    merely close to their true images.
 
     Args:
         x: (N, D).
         y: (N, D).
-        of_x: (S, N), 1 for what belongs to a part.
-        of_y: (S, N) the same.
-        apart: (N, N), 1 where an image and another one are of different patients.
+        of_x: (S, N), 1 for the members of each subset of x, else 0.
+        of_y: (S, N), the same for y.
+        apart: (N, N), 1 for pairs of images of different patients, else 0.
     """
 
     def mean(kernel: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -105,98 +109,83 @@ def _kids(x: np.ndarray, y: np.ndarray, of_x: np.ndarray, of_y: np.ndarray, apar
     return within - 2 * mean(_kernel(x, y), of_x, of_y)
 
 
-def fid(x: np.ndarray, y: np.ndarray) -> float:
-    """Fréchet distance of two normal distributions with the sets' means and covariances (Heusel et al. 2017).
-
-    Args:
-        x: (N, D), N at least 2.
-        y: (M, D), M at least 2.
-    """
-    first, second = (np.atleast_2d(np.cov(values, rowvar=False)) for values in (x, y))
-    # tr √(AB) = the sum of the roots of the eigenvalues of √A B √A, which is symmetric and not negative.
-    values, vectors = np.linalg.eigh(first)
-    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
-    mixed = np.sqrt(np.linalg.eigvalsh(root @ second @ root).clip(min=0)).sum()
-    return float(np.sum((x.mean(0) - y.mean(0)) ** 2) + np.trace(first) + np.trace(second) - 2 * mixed)
-
-
 def compare_sets(
     features: str,
     predicted: Mapping[str, np.ndarray],
     true: np.ndarray,
     patients: Sequence[str],
     seed: int = 0,
-) -> list[Distances]:
-    """KID and FID of each method's predictions and the truths, beside what two halves of the truths give.
+) -> list[SetDistance]:
+    """Compute the KID between each method's predictions and the true images.
 
-    All sets are first moved by the truths' mean and divided by the root of the truths' mean variance. In KID,
-    pairs of images of one patient don't count, see `_kids`.
+    First all sets are shifted by the mean of the true features and divided by the root of their mean
+    variance. Pairs of images of the same patient are left out, see `_kids`.
 
     Args:
         features: one of :data:`FEATURES`.
-        predicted: method -> (N, D), a prediction for each slice.
-        true: (N, D), the same slices.
-        patients: (N,) whose they are.
-        seed: of the halves.
+        predicted: method -> (N, D), the features of a prediction for each slice.
+        true: (N, D), the features of the same slices' true images.
+        patients: (N,) the patient of each slice.
+        seed: seed of the halves.
 
     Returns:
-        one for each method; none at all with fewer than :data:`FEWEST` slices. With fewer than that many
-        patients each slice counts as a patient of its own, see `note_on_units`.
+        One distance for each method; none with fewer than :data:`MIN_PATIENTS` slices. With fewer patients
+        than that, each slice counts as a patient, see `too_few_patients`.
     """
     owner, count = np.asarray(patients, str), len(true)
-    if len(np.unique(owner)) < FEWEST:
+    if len(np.unique(owner)) < MIN_PATIENTS:
         owner = np.arange(count).astype(str)
     people = len(np.unique(owner))
-    if people < FEWEST:
+    if people < MIN_PATIENTS:
         return []
     centre, scale = true.mean(axis=0), np.sqrt(true.var(axis=0).mean())
     scale = scale if scale > 0 else 1.0
     true = (true - centre) / scale
     halves, apart = _halves(owner, seed), (owner[:, None] != owner).astype(np.float64)
-    parts = np.vstack([np.ones(count), halves])
+    subsets = np.vstack([np.ones(count), halves])
     kid_floor = float(_kids(true, true, halves, 1 - halves, apart).mean())
-    fid_floor = float(np.mean([fid(true[half > 0], true[half == 0]) for half in halves]))
-    found = []
+    distances = []
     for method, values in predicted.items():
-        moved = (values - centre) / scale
-        kids = _kids(moved, true, parts, parts, apart)
-        floors = (kid_floor, fid(moved, true), fid_floor)
-        found.append(Distances(features, method, float(kids[0]), kids[1:], *floors, count, people))
-    return found
+        kids = _kids((values - centre) / scale, true, subsets, subsets, apart)
+        distances.append(SetDistance(features, method, float(kids[0]), kids[1:], kid_floor, count, people))
+    return distances
 
 
-def note_on_units(patients: Sequence[str]) -> str | None:
-    """What the reader must know of `compare_sets` on slices of these patients; None = nothing."""
-    if len(patients) < FEWEST:
-        return f"KID and FID need {FEWEST} slices at least: they are left out"
-    if len(set(patients)) < FEWEST:
+def too_few_patients(patients: Sequence[str]) -> str | None:
+    """Return a note on what `compare_sets` does with too few patients; None if there are enough.
+
+    Args:
+        patients: (N,) the patient of each slice.
+    """
+    if len(patients) < MIN_PATIENTS:
+        return f"KID is left out: it needs at least {MIN_PATIENTS} slices"
+    if len(set(patients)) < MIN_PATIENTS:
         return (
-            f"with fewer than {FEWEST} patients KID and FID take every slice for a patient of its own: their "
-            "intervals are too narrow"
+            f"with fewer than {MIN_PATIENTS} patients, KID counts every slice as a patient: its intervals "
+            "are too narrow"
         )
     return None
 
 
 def _halves(owner: np.ndarray, seed: int) -> np.ndarray:
-    """(:data:`SUBSETS`, N): 1 for the images of random halves of the patients."""
+    """(:data:`HALVES`, N): 1 for the images of random halves of the patients, else 0."""
     people, rng = np.unique(owner), np.random.default_rng(seed)
-    drawn = (rng.permutation(people)[: len(people) // 2] for _ in range(SUBSETS))
+    drawn = (rng.permutation(people)[: len(people) // 2] for _ in range(HALVES))
     return np.array([np.isin(owner, half) for half in drawn], np.float64)
 
 
 def diversity(samples: np.ndarray, mask: np.ndarray) -> float:
-    """Mean absolute difference between two samples of one slice, over the pixels of a mask.
+    """Compute the mean absolute difference between two samples of one slice, over the pixels of a mask.
 
     Args:
         samples: (K, H, W), K at least 2.
         mask: (H, W) bool.
 
     Returns:
-        in the images' unit; NaN when the mask is empty.
+        In the images' unit; NaN if the mask is empty.
     """
-    values = np.sort(samples[:, mask].astype(np.float64), axis=0)
+    values = samples[:, mask].astype(np.float64)
     count = len(values)
     if values.size == 0:
         return float("nan")
-    ranks = (2 * np.arange(count) - count + 1)[:, None]
-    return float((values * ranks).sum(axis=0).mean() / (count * (count - 1) / 2))
+    return float(pair_sums(values, axis=0).mean() / (count * (count - 1) / 2))

@@ -1,4 +1,4 @@
-"""Where an error comes from: the autoencoder, the translation, and chance."""
+"""Error budget of the bone height: contributions of the autoencoder, the translation and chance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ class ErrorComponent:
     """One line of the budget.
 
     Attributes:
-        source: what the error comes from.
-        mean_absolute: mm; NaN where only the share of the squared error is known.
-        root_mean_square: mm.
-        note: how it was found.
+        source: source of the error.
+        mean_absolute: mean absolute error, mm; NaN if only the contribution to the squared error is known.
+        root_mean_square: root mean square error, mm.
+        note: how the component is computed.
     """
 
     source: str
@@ -27,58 +27,60 @@ class ErrorComponent:
 
 @dataclass(frozen=True)
 class HeightDistribution:
-    """The known distribution of the true heights given the conditions: normal, (N,) mm each.
+    """The known normal distributions of the true heights given the conditions, (N,) mm each.
 
     Attributes:
         mean: expected height.
-        std: standard deviation.
-        height: the height that was drawn.
+        std: standard deviation of the height.
+        height: the true height, a draw from the distribution.
     """
 
     mean: np.ndarray
     std: np.ndarray
     height: np.ndarray
 
+    @property
     def best_crps(self) -> float:
-        """Mean CRPS of whoever knows the law and not the draw, mm: nobody does better for long."""
+        """CRPS of an oracle that knows the true height distribution (mm): the lower bound for any model."""
         return float(crps_normal(self.mean, self.std, self.height).mean())
 
 
 def error_budget(
-    error: np.ndarray, autoencoder: Mapping[str, np.ndarray], law: HeightDistribution | None
+    error: np.ndarray, autoencoder: Mapping[str, np.ndarray], heights: HeightDistribution | None
 ) -> list[ErrorComponent]:
-    """Split the squared error of the bone height.
+    """Split the mean squared error of the bone height into components, as if these were independent.
 
     Args:
-        error: (N,) predicted - true, mm.
+        error: (N,) predicted − true height, mm.
         autoencoder: ``target`` and ``condition`` -> (N,) mm: height after encoding and decoding the true
-            image minus that before; empty where the model has no autoencoder.
-        law: None where it isn't known.
+            image minus the height before; empty if the model has no autoencoder.
+        heights: the distribution of the true heights; None = unknown.
 
     Returns:
-        the whole, then its parts; what the translation adds is what the others leave over, as if they were
-        independent of each other.
+        The total error, then its components; the translation's is the remainder.
     """
-    found = [_share("all of it", error, "predicted − true")]
-    rest = _mean_square(error)
+    budget = [_component("all of it", error, "predicted − true")]
+    remainder = _mean_square(error)
     if "target" in autoencoder:
-        note = "the true target encoded and decoded: no model on these latents gets below it"
-        found.append(_share("autoencoder, target", autoencoder["target"], note))
-        rest -= _mean_square(autoencoder["target"])
-    if law is not None:
-        note = "the drawn height − its expectation: can't be seen in the condition"
-        found.append(_share("chance", law.height - law.mean, note))
-        rest -= _mean_square(law.height - law.mean)
-    if len(found) > 1:
-        note = "what the lines above leave of the mean square"
-        found.append(ErrorComponent("translation", np.nan, float(np.sqrt(max(0.0, rest))), note))
+        note = "encode and decode the true target: the lower bound for any model on these latents"
+        budget.append(_component("autoencoder, target", autoencoder["target"], note))
+        remainder -= _mean_square(autoencoder["target"])
+    if heights is not None:
+        note = "true height − expected height: not visible in the condition"
+        budget.append(_component("chance", heights.height - heights.mean, note))
+        remainder -= _mean_square(heights.height - heights.mean)
+    if len(budget) > 1:
+        note = "total mean square − mean squares of the lines above"
+        budget.append(ErrorComponent("translation", np.nan, float(np.sqrt(max(0.0, remainder))), note))
     if "condition" in autoencoder:
-        note = "the true condition encoded and decoded: what the translation doesn't see; no part of the sum"
-        found.append(_share("autoencoder, condition", autoencoder["condition"], note))
-    return found
+        note = (
+            "encode and decode the true condition: what the latents hide from the translation; not in the sum"
+        )
+        budget.append(_component("autoencoder, condition", autoencoder["condition"], note))
+    return budget
 
 
-def _share(source: str, error: np.ndarray, note: str) -> ErrorComponent:
+def _component(source: str, error: np.ndarray, note: str) -> ErrorComponent:
     return ErrorComponent(source, float(np.nanmean(np.abs(error))), float(np.sqrt(_mean_square(error))), note)
 
 

@@ -1,59 +1,60 @@
-"""How close two images are: MAE, PSNR, SSIM and MS-SSIM, each with one definition.
+"""Similarity of two images: MAE, PSNR, SSIM and MS-SSIM, each with one definition.
 
-A data range taken from each image would let a darker image score differently for the same error; so it is an
-argument, one number for a whole data set (the width of the interval in which its tissue lies).
+PSNR and SSIM take the data range as an argument: one number for a whole data set (the width of the interval
+that contains its tissue). A range taken from each image would score the same error higher in a darker image.
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pti.metrics.morphometry import bone_mask, dice, measure
-from pti.metrics.ssim import RADIUS, WINDOW, Frame, find_frame, halved, scales_of, similarity_maps
-
-MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Exponents of the scales, from full resolution to a sixteenth (Wang et al. 2003, section 3.2)."""
+from pti.metrics.ssim import WINDOW, scale_count, similarity
 
 
 def mae(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean absolute error of each image, in the images' unit.
+    """Compute the mean absolute error of each image, in the images' unit.
 
     Args:
         predicted: (B, 1, H, W).
         target: (B, 1, H, W).
-        mask: (B, 1, H, W) bool: the pixels that count; None for all.
+        mask: (B, 1, H, W) bool, the pixels to average over; None = all.
 
     Returns:
-        (B,); NaN where a mask is empty.
+        (B,); NaN where the mask is empty.
+
+    Raises:
+        ValueError: The shapes differ.
     """
     _check(predicted, target, mask)
     return _mean((predicted - target).abs(), mask)
 
 
 def psnr(predicted: Tensor, target: Tensor, data_range: float, mask: Tensor | None = None) -> Tensor:
-    """Peak signal-to-noise ratio 10·log10(data_range² / mean squared error) of each image, dB.
+    """Compute the peak signal-to-noise ratio 10·log10(data_range² / mean squared error) of each image, dB.
 
     Args:
         predicted: (B, 1, H, W).
         target: (B, 1, H, W).
-        data_range: of the data set, in the images' unit.
-        mask: (B, 1, H, W) bool: the pixels that count; None for all.
+        data_range: data range of the data set, in the images' unit.
+        mask: (B, 1, H, W) bool, the pixels to average over; None = all.
 
     Returns:
-        (B,); infinite for equal images, NaN where a mask is empty.
+        (B,); infinite for equal images, NaN where the mask is empty.
+
+    Raises:
+        ValueError: The shapes differ, or the data range isn't positive.
     """
-    _check(predicted, target, mask)
-    _check_range(data_range)
-    precise = _precise(predicted)
-    error = _mean(((predicted.to(precise) - target.to(precise)) / data_range) ** 2, mask)
+    _check(predicted, target, mask, data_range)
+    dtype = _precision(predicted)
+    error = _mean(((predicted.to(dtype) - target.to(dtype)) / data_range) ** 2, mask)
     return -10 * torch.log10(error)
 
 
 def ssim(predicted: Tensor, target: Tensor, data_range: float, mask: Tensor | None = None) -> Tensor:
-    """Structural similarity of each image (Wang et al. 2004).
+    """Compute the structural similarity of each image (Wang et al. 2004).
 
     Gaussian window of sigma 1.5 and 11 × 11 pixels, K1 = 0.01, K2 = 0.03, population covariance, averaged
     over the windows that lie wholly in the image: scikit-image's ``structural_similarity`` with
@@ -62,93 +63,84 @@ def ssim(predicted: Tensor, target: Tensor, data_range: float, mask: Tensor | No
     Args:
         predicted: (B, 1, H, W), at least 11 × 11 pixels.
         target: (B, 1, H, W).
-        data_range: of the data set, in the images' unit.
-        mask: (B, 1, H, W) bool: the windows whose centre lies in it count; None for all.
+        data_range: data range of the data set, in the images' unit.
+        mask: (B, 1, H, W) bool, the centres of the windows to average over; None = all.
 
     Returns:
-        (B,) in [-1, 1]; NaN where a mask is empty.
+        (B,) in [-1, 1]; NaN where the mask is empty.
 
     Raises:
-        ValueError: shapes differ, or the images are smaller than the window.
+        ValueError: The shapes differ, the images are smaller than the window, or the data range isn't
+            positive.
     """
-    _check_windows(predicted, target, data_range, mask)
-    frame = _frame(predicted, target, [mask], 1)
-    return _multi_scale(predicted, target, data_range, [mask], frame, 1)[0][0]
+    return _similarity(predicted, target, data_range, [mask], 1)[0][0]
 
 
 def ms_ssim(predicted: Tensor, target: Tensor, data_range: float, mask: Tensor | None = None) -> Tensor:
-    """Multi-scale structural similarity of each image (Wang et al. 2003, equation 7).
+    """Compute the multi-scale structural similarity of each image (Wang et al. 2003, equation 7).
 
-    The product over the scales of mean(contrast · structure) to the power of :data:`MS_SSIM_WEIGHTS`, at the
-    last scale of mean(SSIM); windows as in :func:`ssim`, each scale the 2 × 2 means of the one before, a mean
-    below 0 counted as 0. Images under 176 pixels have no room for five scales: they get as many as the
-    window fits into, their weights scaled to sum to 1.
+    The product over the scales of mean(contrast · structure), at the last scale of mean(SSIM), each to the
+    power of its weight in `pti.metrics.ssim.MS_SSIM_WEIGHTS`. Windows are those of :func:`ssim`; each scale
+    is the 2 × 2 means of the one before; a negative mean counts as 0. Images under 176 pixels have no room
+    for five scales: they get as many as the window fits into, with weights scaled to sum to 1.
 
     Args:
         predicted: (B, 1, H, W), at least 11 × 11 pixels.
         target: (B, 1, H, W).
-        data_range: of the data set, in the images' unit.
-        mask: (B, 1, H, W) bool: the windows whose centre lies in it count, at a coarser scale those of which
-            at least half lies in it; None for all.
+        data_range: data range of the data set, in the images' unit.
+        mask: (B, 1, H, W) bool, the centres of the windows to average over; at a coarser scale a centre
+            counts if at least half of it lies in the mask; None = all.
 
     Returns:
-        (B,) in [0, 1]; NaN where a mask is empty (at any scale).
+        (B,) in [0, 1]; NaN where the mask is empty at any scale.
 
     Raises:
-        ValueError: shapes differ, or the images are smaller than the window.
+        ValueError: As `ssim`.
     """
-    _check_windows(predicted, target, data_range, mask)
-    scales = scales_of(predicted.shape, len(MS_SSIM_WEIGHTS))
-    frame = _frame(predicted, target, [mask], scales)
-    return _multi_scale(predicted, target, data_range, [mask], frame, scales)[0][1]
+    return _similarity(predicted, target, data_range, [mask], scale_count(predicted.shape))[0][1]
 
 
 def image_metrics(
     predicted: Tensor, target: Tensor, data_range: float, bone: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """All of the above at once, over the whole image and within the bone; the costly parts are shared.
+    """Compute all metrics above, over the whole image and within the bone, and share the costly parts.
 
     Args:
         predicted: (B, 1, H, W).
         target: (B, 1, H, W).
-        data_range: of the data set, in the images' unit.
-        bone: (B, 1, H, W) bool; None leaves out what is measured within it.
+        data_range: data range of the data set, in the images' unit.
+        bone: (B, 1, H, W) bool; None leaves out the metrics within the bone.
 
     Returns:
-        ``mae``, ``psnr``, ``ssim``, ``ms_ssim``, and the same with ``bone_`` before; (B,) each.
+        ``mae``, ``psnr``, ``ssim``, ``ms_ssim``, and within the bone ``bone_mae`` …; (B,) each.
     """
-    _check_windows(predicted, target, data_range, bone)
     masks = {"": None} if bone is None else {"": None, "bone_": bone}
-    scales = scales_of(predicted.shape, len(MS_SSIM_WEIGHTS))
-    frame = _frame(predicted, target, list(masks.values()), scales)
-    similar = _multi_scale(predicted, target, data_range, list(masks.values()), frame, scales)
-    error = frame.crop(predicted).to(_precise(predicted)) - frame.crop(target)
+    scales = scale_count(predicted.shape)
+    similarities = _similarity(predicted, target, data_range, list(masks.values()), scales)
+    error = predicted.to(_precision(predicted)) - target
     absolute, squared = error.abs(), (error / data_range).square()
-    found = {}
-    for (prefix, mask), (single, multiple) in zip(masks.items(), similar, strict=True):
-        inside = None if mask is None else frame.crop(mask).to(error)
-        count = math.prod(frame.size) if inside is None else _total(inside)
-        found[f"{prefix}mae"] = _total(absolute, inside) / count
-        found[f"{prefix}psnr"] = -10 * torch.log10(_total(squared, inside) / count)
-        found[f"{prefix}ssim"], found[f"{prefix}ms_ssim"] = single, multiple
-    return found
+    metrics = {}
+    for (prefix, mask), (single, multiple) in zip(masks.items(), similarities, strict=True):
+        metrics[f"{prefix}mae"] = _mean(absolute, mask)
+        metrics[f"{prefix}psnr"] = -10 * torch.log10(_mean(squared, mask))
+        metrics[f"{prefix}ssim"], metrics[f"{prefix}ms_ssim"] = single, multiple
+    return metrics
 
 
 def reconstruction_metrics(
     raw_true: np.ndarray, raw_predicted: np.ndarray, pixel_mm: float, data_range: float
 ) -> dict[str, float]:
-    """All figures of one predicted image, whole image and bone.
+    """Compare a predicted raw image with the true one: image metrics and bone metrics.
 
     Args:
         raw_true: (H, W) raw image, background 0.
         raw_predicted: (H, W) in the same unit.
         pixel_mm: edge of a pixel, mm.
-        data_range: of the data set, in raw units.
+        data_range: data range of the data set, raw units.
 
     Returns:
-        ``mae`` (raw units), ``psnr`` (dB), ``ssim``, ``bone_dice``, ``bone_height_error_mm`` (absolute). A
-        bone that only one of the images has gives Dice 0 and the height error NaN; without any bone both are
-        NaN.
+        ``mae`` (raw units), ``psnr`` (dB), ``ssim``, ``bone_dice``, ``bone_height_error_mm`` (absolute). If
+        only one of the images has bone, the Dice is 0 and the height error NaN; if none has, both are NaN.
     """
     true, predicted = (
         torch.from_numpy(np.ascontiguousarray(raw, np.float32))[None, None]
@@ -165,83 +157,36 @@ def reconstruction_metrics(
     }
 
 
-def _multi_scale(
-    predicted: Tensor,
-    target: Tensor,
-    data_range: float,
-    masks: Sequence[Tensor | None],
-    frame: Frame,
-    scales: int,
+def _similarity(
+    predicted: Tensor, target: Tensor, data_range: float, masks: list[Tensor | None], scales: int
 ) -> list[tuple[Tensor, Tensor]]:
-    """For each mask: SSIM and MS-SSIM, (B,) each."""
-    x, y = (frame.crop(images).to(_precise(images)) / data_range for images in (predicted, target))
-    weights = MS_SSIM_WEIGHTS[:scales]
-    shares = [None if mask is None else frame.crop(mask).to(x) for mask in masks]  # of each pixel in the mask
-    single, product = [x.new_empty(0)] * len(masks), [x.new_ones(len(x))] * len(masks)
-    for scale, (luminance, structure) in enumerate(similarity_maps(x, y, frame, scales)):
-        if scale:
-            shares = [None if share is None else halved(share) for share in shares]
-            frame = frame.halved()
-        whole = luminance * structure if scale in (0, scales - 1) else structure
-        factors = structure if scale < scales - 1 else whole
-        weight = weights[scale] / sum(weights)
-        for index, share in enumerate(shares):
-            inside = None if share is None else (_inner(frame.with_windows(share)) >= 0.5).to(x)
-            if scale == 0:
-                single[index] = _mean_of_windows(whole, frame, inside)
-            product[index] = product[index] * _mean_of_windows(factors, frame, inside).clamp(min=0) ** weight
-    return list(zip(single, product, strict=True))
-
-
-def _frame(predicted: Tensor, target: Tensor, masks: Sequence[Tensor | None], scales: int) -> Frame:
-    """The part of the images where anything is, or a mask wants it."""
-    return find_frame([predicted, target, *(mask.to(target) for mask in masks if mask is not None)], scales)
-
-
-def _mean_of_windows(values: Tensor, frame: Frame, inside: Tensor | None) -> Tensor:
-    """(B,) of values on the frame's windows, 1 elsewhere; ``inside`` is 1 where a window counts, else 0."""
-    count = frame.windows if inside is None else _total(inside)
-    return 1 + _total(values - 1, inside) / count
-
-
-def _total(values: Tensor, inside: Tensor | None = None) -> Tensor:
-    """(B,) sums; ``inside`` is 1 where a value counts, else 0."""
-    return (values if inside is None else values * inside).sum(dim=(1, 2, 3))
+    """SSIM and MS-SSIM of each image for each mask, see `pti.metrics.ssim.similarity`."""
+    for mask in masks:
+        _check(predicted, target, mask, data_range)
+    if min(predicted.shape[-2:]) < WINDOW:
+        raise ValueError(f"SSIM needs at least 11 × 11 pixels, got {tuple(predicted.shape[-2:])}")
+    x, y = (images.to(_precision(images)) / data_range for images in (predicted, target))
+    return similarity(x, y, masks, scales)
 
 
 def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return values.mean(dim=(1, 2, 3))
-    return torch.where(mask, values, 0).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))
+    return (values * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))
 
 
-def _precise(images: Tensor) -> torch.dtype:
-    """float64 where the device has it: variances are small differences of large squares."""
+def _precision(images: Tensor) -> torch.dtype:
+    """Float64 where the device has it: variances are small differences of large squares."""
     return torch.float32 if images.device.type == "mps" else torch.float64
 
 
-def _check(predicted: Tensor, target: Tensor, mask: Tensor | None) -> None:
+def _check(predicted: Tensor, target: Tensor, mask: Tensor | None, data_range: float = 1.0) -> None:
     if predicted.ndim != 4 or predicted.shape[1] != 1:
-        raise ValueError(f"images of shape (B, 1, H, W) are expected, not {tuple(predicted.shape)}")
+        raise ValueError(f"expected images of shape (B, 1, H, W), got {tuple(predicted.shape)}")
     for name, other in (("target", target), ("mask", mask)):
         if other is not None and other.shape != predicted.shape:
             raise ValueError(
                 f"{name} has shape {tuple(other.shape)}, the prediction {tuple(predicted.shape)}"
             )
-
-
-def _check_windows(predicted: Tensor, target: Tensor, data_range: float, mask: Tensor | None) -> None:
-    _check(predicted, target, mask)
-    _check_range(data_range)
-    if min(predicted.shape[-2:]) < WINDOW:
-        raise ValueError(f"SSIM needs at least 11 × 11 pixels, got {tuple(predicted.shape[-2:])}")
-
-
-def _inner(mask: Tensor) -> Tensor:
-    """The windows' centres."""
-    return mask[..., RADIUS:-RADIUS, RADIUS:-RADIUS]
-
-
-def _check_range(data_range: float) -> None:
     if not (data_range > 0 and math.isfinite(data_range)):
         raise ValueError(f"data_range={data_range}: expected a positive number")

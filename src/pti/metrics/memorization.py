@@ -1,27 +1,27 @@
-"""Whether generated images are copies of training images, judged by how near real new images come to them."""
+"""Memorization audit: are generated images closer to training images than real held-out images are?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-QUANTILE = 0.05
-"""Share of real held-out images that counts as suspiciously near."""
+SUSPICIOUS_QUANTILE = 0.05
+"""Quantile of the real held-out images' distances below which a sample is flagged."""
 
-MOST_FLAGGED = 0.10
-"""A model is said to copy when more than this share of its samples is flagged."""
+MAX_FLAGGED = 0.10
+"""A model counts as copying if a larger proportion of its samples is flagged."""
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """For each of Q images the nearest of the training images.
+    """The nearest training image of each of Q images.
 
     Attributes:
-        index: (Q,) which one it is.
-        distance: (Q,) to it: root mean square difference, in the unit of the values.
-        closeness: (Q,) in [0, 1]: this distance divided by that to the nearest image of any other patient.
-            About 1 for somebody new, 0 for a copy; unlike the distance, it doesn't fall when an image is
-            merely smooth.
+        index: (Q,) index of the training image.
+        distance: (Q,) root mean square difference to it, in the unit of the values.
+        closeness: (Q,) in [0, 1]: this distance divided by that to the nearest training image of any other
+            patient. About 1 for a new patient, 0 for a copy. Unlike the distance, it doesn't fall for a
+            merely smooth image.
     """
 
     index: np.ndarray
@@ -31,13 +31,13 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Audit:
-    """The audit in one space.
+    """Result of the audit in one space.
 
     Attributes:
         space: ``pixels`` or ``latents``.
-        samples: (Q,) generated images against the training images.
-        real: the held-out real images against them.
-        flagged: (Q,) bool: nearer than all but :data:`QUANTILE` of the real images come, both in distance and
+        samples: (Q,) nearest training images of the generated images.
+        real: nearest training images of the real held-out images.
+        flagged: (Q,) bool: samples below :data:`SUSPICIOUS_QUANTILE` of the real images, both in distance and
             in closeness.
     """
 
@@ -47,14 +47,14 @@ class Audit:
     flagged: np.ndarray
 
     @property
-    def share(self) -> float:
-        """Of the samples, how many are flagged."""
+    def flagged_proportion(self) -> float:
+        """Proportion of flagged samples."""
         return float(self.flagged.mean())
 
     @property
     def copies(self) -> bool:
-        """Whether the model copies training images."""
-        return self.share > MOST_FLAGGED
+        """The model copies training images."""
+        return self.flagged_proportion > MAX_FLAGGED
 
 
 def audit(
@@ -63,25 +63,34 @@ def audit(
     """Compare generated and real held-out images with the training images.
 
     Args:
-        space: what the values are.
-        samples: (Q, D) generated.
-        real: (N, D) held out: of patients that training hasn't seen.
+        space: name of the space of the values.
+        samples: (Q, D), generated.
+        real: (N, D), held out: of patients outside the training split.
         training: (R, D).
-        patients: (R,) whose the training images are; at least two.
+        patients: (R,) the patient of each training image; at least two different ones.
     """
     generated, held_out = (nearest(images, training, patients) for images in (samples, real))
     near, close = (
-        getattr(generated, name) < np.quantile(getattr(held_out, name), QUANTILE)
+        getattr(generated, name) < np.quantile(getattr(held_out, name), SUSPICIOUS_QUANTILE)
         for name in ("distance", "closeness")
     )
     return Audit(space, generated, held_out, near & close)
 
 
 def nearest(images: np.ndarray, training: np.ndarray, patients: Sequence[str]) -> Nearest:
-    """Look for each image (Q, D) in the training images (R, D), whose patients (R,) are given."""
+    """Find the nearest of the training images (R, D) for each image (Q, D).
+
+    Args:
+        images: (Q, D).
+        training: (R, D).
+        patients: (R,) the patient of each training image.
+
+    Raises:
+        ValueError: The training images are of fewer than two patients.
+    """
     owner = np.asarray(patients, str)
     if len(np.unique(owner)) < 2:
-        raise ValueError("training images of at least two patients are expected")
+        raise ValueError("expected training images of at least two patients")
     index, distance, closeness = [], [], []
     for image in images:
         distances = np.sqrt(np.mean(np.square(training - image, dtype=np.float64), axis=1))

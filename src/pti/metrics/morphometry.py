@@ -1,4 +1,4 @@
-"""Bone in pixels and millimetres: the mask of a raw image, the size of the ridge, agreement of masks."""
+"""Bone morphometry: the mask of a raw image, the size of the ridge, agreement of two masks."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 FRACTIONS = {"quarter": 0.25, "half": 0.5, "three_quarters": 0.75}
-"""Shares of the bone's height at which its width is measured, from the base."""
+"""Fractions of the bone's height, from the base, at which its width is measured."""
 
 HEIGHTS_MM = (5, 10, 14, 18, 22)
 """Heights above the base at which the width is measured, mm."""
@@ -15,16 +15,16 @@ HEIGHTS_MM = (5, 10, 14, 18, 22)
 
 @dataclass(frozen=True)
 class Morphometry:
-    """The size of one bone. Lengths in pixels; :meth:`as_dict` adds millimetres. All NaN for an empty mask.
+    """Size of one bone. Lengths are in pixels; :meth:`as_dict` adds millimetres. All NaN for an empty mask.
 
     Attributes:
         pixel_mm: edge of a pixel, mm.
-        height: rows from the base to the crest, both included.
-        width_quarter, width_half, width_three_quarters: widths at these shares of the height, from the base.
+        height: number of rows from the base to the crest, both included.
+        width_quarter, width_half, width_three_quarters: widths at fractions of the height from the base.
         width_at_5mm … width_at_22mm: widths at fixed heights above the base; NaN above the crest.
-        area: pixels of the mask (holes are not bone).
-        base_row, crest_row: lowest and highest row of the bone, counted from the top of the image.
-        crest_column: centre of the bone in its highest row.
+        area: number of pixels of the mask (holes are not bone).
+        base_row, crest_row: indices of the lowest and the highest row of the bone, from the top of the image.
+        crest_column: centre of the bone in its highest row, column index.
     """
 
     pixel_mm: float
@@ -43,7 +43,7 @@ class Morphometry:
     crest_column: float
 
     def as_dict(self) -> dict[str, float]:
-        """Flat columns: ``height_px``, ``height_mm``, ``width_half_px`` …, ``area_px``, ``area_mm2`` …"""
+        """Return flat columns such as ``height_px``, ``height_mm``, ``width_half_px`` and ``area_mm2``."""
         columns: dict[str, float] = {}
         for name, value in vars(self).items():
             if name.startswith(("height", "width")):
@@ -55,18 +55,18 @@ class Morphometry:
 
 
 def bone_mask(raw: np.ndarray) -> np.ndarray:
-    """Bone (with the tooth, where there is one) in a raw image; one rule for truth and prediction.
+    """Segment the bone, including a tooth, in a raw image; the same rule for true and predicted images.
 
-    The threshold lies half-way between the background, 0, and the typical tissue: the median of all pixels
-    above a tenth of the 99.5th percentile of the positive ones (so that faint residue in the background
-    doesn't count). The largest connected component (4 neighbours) is kept; its holes stay holes. Multiplying
-    the image by a positive number changes nothing.
+    The threshold is half the typical tissue intensity: the median of all pixels above a tenth of the 99.5th
+    percentile of the positive ones (which excludes faint residue in the background). The mask is the largest
+    connected component (4 neighbours), holes not filled. It doesn't change when the image is multiplied by a
+    positive number.
 
     Args:
         raw: (H, W), background about 0, tissue positive, finite.
 
     Returns:
-        (H, W) bool; empty when nothing is positive.
+        (H, W) bool; empty if no pixel is positive.
     """
     positive = raw[raw > 0]
     if positive.size == 0:
@@ -85,11 +85,11 @@ def bone_mask(raw: np.ndarray) -> np.ndarray:
 def measure(mask: np.ndarray, pixel_mm: float) -> Morphometry:
     """Measure one bone.
 
-    A width is the distance between the outermost pixels of a row, both included, whatever holes lie between;
-    between the centres of two rows it is interpolated.
+    A width is the distance between the outermost pixels of a row, both included, across any holes; between
+    the centres of two rows it is interpolated linearly.
 
     Args:
-        mask: (H, W) bool, base of the bone down.
+        mask: (H, W) bool, the base of the bone at the bottom.
         pixel_mm: edge of a pixel, mm.
     """
     rows = np.flatnonzero(mask.any(axis=1))
@@ -109,7 +109,7 @@ def measure(mask: np.ndarray, pixel_mm: float) -> Morphometry:
     return Morphometry(
         pixel_mm,
         float(height),
-        *(width(share * height) for share in FRACTIONS.values()),
+        *(width(fraction * height) for fraction in FRACTIONS.values()),
         *(width(millimetres / pixel_mm) for millimetres in HEIGHTS_MM),
         area=float(part.sum()),
         base_row=float(base),
@@ -119,22 +119,22 @@ def measure(mask: np.ndarray, pixel_mm: float) -> Morphometry:
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """Dice coefficient 2|A∩B| / (|A|+|B|) of two bool masks; NaN when both are empty."""
+    """Compute the Dice coefficient 2|A∩B| / (|A|+|B|) of two bool masks, in [0, 1]; NaN if both are empty."""
     total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
     return 2 * int(np.count_nonzero(a & b)) / total if total else np.nan
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two bool masks; NaN when both are empty."""
+    """Compute the intersection over union of two bool masks, in [0, 1]; NaN if both are empty."""
     union = int(np.count_nonzero(a | b))
     return int(np.count_nonzero(a & b)) / union if union else np.nan
 
 
 def hausdorff95(a: np.ndarray, b: np.ndarray, pixel_mm: float = 1.0) -> float:
-    """95 % Hausdorff distance of two masks' border pixels, in the unit of ``pixel_mm``.
+    """Compute the 95 % Hausdorff distance of two masks' border pixels, in the unit of ``pixel_mm``.
 
-    The larger of the two directed 95th percentiles (Huttenlocher et al. 1993, with a percentile for the
-    maximum).
+    The larger of the two directed 95th percentiles (Huttenlocher et al. 1993, with a percentile instead of
+    the maximum).
 
     Args:
         a: (H, W) bool.
@@ -142,28 +142,28 @@ def hausdorff95(a: np.ndarray, b: np.ndarray, pixel_mm: float = 1.0) -> float:
         pixel_mm: edge of a pixel; 1 gives pixels.
 
     Returns:
-        the distance; NaN when a mask is empty.
+        The distance; NaN if a mask is empty.
     """
     border_a, border_b = _border(a), _border(b)
     if len(border_a) == 0 or len(border_b) == 0:
         return np.nan
-    there, _ = _tree(border_b).query(border_a)
-    back, _ = _tree(border_a).query(border_b)
-    return float(max(np.percentile(there, 95), np.percentile(back, 95))) * pixel_mm
+    to_b, _ = _tree(border_b).query(border_a)
+    to_a, _ = _tree(border_a).query(border_b)
+    return float(max(np.percentile(to_b, 95), np.percentile(to_a, 95))) * pixel_mm
 
 
 def _tree(points: np.ndarray) -> KDTree:
-    # Outlines of a thousand pixels: a plain tree is built faster than a balanced one saves in the search.
+    # For outlines of a thousand pixels, balancing costs more than it saves in the queries.
     return KDTree(points, balanced_tree=False, compact_nodes=False)
 
 
 def _border(mask: np.ndarray) -> np.ndarray:
-    """(n, 2) positions of the pixels of which one of the 4 neighbours lies outside the mask or the image."""
+    """Positions of the pixels that have one of their 4 neighbours outside the mask or the image, (n, 2)."""
     inner = mask.copy()
     inner[[0, -1]] = inner[:, [0, -1]] = False
     inner[1:] &= mask[:-1]
     inner[:-1] &= mask[1:]
     inner[:, 1:] &= mask[:, :-1]
     inner[:, :-1] &= mask[:, 1:]
-    # In one dimension: numpy finds the pixels of an image several times slower.
+    # Flattened, since np.nonzero is several times slower in two dimensions.
     return np.stack(np.divmod(np.flatnonzero(mask & ~inner), mask.shape[1]), axis=1)

@@ -1,88 +1,86 @@
-"""Sizes of the edente bone guessed from the dente image's alone: what any model has to beat."""
+"""Baselines that predict sizes of the edente bone from sizes of the dente bone alone."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import LeaveOneGroupOut
+from sklearn.preprocessing import StandardScaler
 
 Columns = Mapping[str, np.ndarray]
-"""Measure -> (N,) mm; NaN where a bone has none (a width above its crest)."""
+"""Measure -> (N,) mm; NaN where a bone doesn't have the measure (a width above its crest)."""
+
+RIDGE = 1e-3
+"""Ridge penalty of each slice on standardised inputs: the measures are nearly collinear."""
 
 
 @dataclass(frozen=True)
-class Training:
-    """Sizes that a baseline is fitted on: of the condition's bone, and of the target's on the same slices."""
+class TrainingSizes:
+    """Sizes to fit a baseline on: those of the condition's bone and of the target's, on the same slices."""
 
     conditions: Columns
     targets: Columns
 
 
-Baseline = Callable[[Training, Columns], dict[str, np.ndarray]]
+SizeBaseline = Callable[[TrainingSizes, Columns], dict[str, np.ndarray]]
 
 
-def minus_mean_loss(training: Training, conditions: Columns) -> dict[str, np.ndarray]:
-    """Each measure of the condition minus the mean difference (condition - target) in training.
+def minus_mean_loss(training: TrainingSizes, conditions: Columns) -> dict[str, np.ndarray]:
+    """Subtract the mean training difference (condition − target) from each measure of the condition.
 
     Returns:
-        measure -> (N,) mm.
+        Measure -> (N,) mm.
     """
-    found = {}
+    predicted = {}
     for measure, targets in training.targets.items():
         losses = training.conditions[measure] - targets
         losses = losses[~np.isnan(losses)]
-        found[measure] = conditions[measure] - (losses.mean() if losses.size else np.nan)
-    return found
+        predicted[measure] = conditions[measure] - (losses.mean() if losses.size else np.nan)
+    return predicted
 
 
-def linear_regression(training: Training, conditions: Columns) -> dict[str, np.ndarray]:
-    """Least squares of each target measure on all measures of the condition, with an intercept.
+def linear_regression(training: TrainingSizes, conditions: Columns) -> dict[str, np.ndarray]:
+    """Regress each target measure on all measures of the condition, with an intercept.
 
-    A width above the condition's crest counts as 0. The standardised inputs get a small ridge (1e-3 of their
-    variance), since the measures depend on each other.
+    A width above the condition's crest counts as 0. The inputs are standardised, the weights get a ridge
+    penalty of :data:`RIDGE`.
 
     Returns:
-        measure -> (N,) mm; NaN where fewer than two training slices have the measure.
+        Measure -> (N,) mm; NaN if fewer than two training slices have the measure.
     """
-    raw, asked = (_matrix(columns) for columns in (training.conditions, conditions))
-    centre, scale = raw.mean(axis=0), raw.std(axis=0)
-    inputs, wanted = ((matrix - centre) / np.where(scale > 0, scale, 1) for matrix in (raw, asked))
-    found = {}
+    scaler = StandardScaler()
+    x, asked = scaler.fit_transform(_matrix(training.conditions)), scaler.transform(_matrix(conditions))
+    predicted = {}
     for measure, targets in training.targets.items():
         known = ~np.isnan(targets)
-        if known.sum() < 2:
-            found[measure] = np.full(len(asked), np.nan)
-            continue
-        x, y = inputs[known], targets[known]
-        middle = x.mean(axis=0)
-        x = x - middle
-        ridge = 1e-3 * len(x) * np.eye(x.shape[1])
-        weights = np.linalg.solve(x.T @ x + ridge, x.T @ (y - y.mean()))
-        found[measure] = y.mean() + (wanted - middle) @ weights
-    return found
+        predicted[measure] = np.full(len(asked), np.nan)
+        if known.sum() > 1:
+            ridge = Ridge(RIDGE * known.sum()).fit(x[known], targets[known])
+            predicted[measure] = ridge.predict(asked)
+    return predicted
 
 
 def leave_one_patient_out(
-    baseline: Baseline, conditions: Columns, targets: Columns, patients: Sequence[str]
+    baseline: SizeBaseline, conditions: Columns, targets: Columns, patients: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Each patient's sizes, predicted by a baseline that was fitted on the other patients.
+    """Predict each patient's sizes with a baseline fitted on the other patients.
 
     Args:
-        baseline: what is fitted.
+        baseline: the baseline to fit.
         conditions: measure -> (N,) mm.
         targets: measure -> (N,) mm.
-        patients: (N,) whose they are; at least two different ones.
+        patients: (N,) the patient of each slice; at least two different ones.
 
     Returns:
-        measure -> (N,) mm.
+        Measure -> (N,) mm.
     """
-    owner = np.asarray(patients, str)
-    found = {measure: np.full(len(owner), np.nan) for measure in targets}
-    for patient in np.unique(owner):
-        own = owner == patient
-        training = Training(_rows(conditions, ~own), _rows(targets, ~own))
+    predicted = {measure: np.full(len(patients), np.nan) for measure in targets}
+    for others, own in LeaveOneGroupOut().split(patients, groups=np.asarray(patients, str)):
+        training = TrainingSizes(_rows(conditions, others), _rows(targets, others))
         for measure, values in baseline(training, _rows(conditions, own)).items():
-            found[measure][own] = values
-    return found
+            predicted[measure][own] = values
+    return predicted
 
 
 def _rows(columns: Columns, chosen: np.ndarray) -> dict[str, np.ndarray]:

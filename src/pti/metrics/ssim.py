@@ -1,138 +1,109 @@
-"""The two factors of SSIM in every window of two images, at one scale or at several."""
+"""SSIM and MS-SSIM of images with data range 1, over the whole image and under masks.
+
+torchmetrics and MONAI define the same windows but give either no map of contrast · structure, which MS-SSIM
+under a mask needs, or only float32 maps, in which small contrasts on a bright background cancel.
+"""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 SIGMA, RADIUS = 1.5, 5
 K1, K2 = 0.01, 0.03
 WINDOW = 2 * RADIUS + 1
 
-
-@dataclass(frozen=True)
-class Frame:
-    """The part of a batch's images outside which there is nothing: all are 0 there.
-
-    Attributes:
-        size: (H, W) of the images.
-        rows: the first, and the one behind the last.
-        columns: the same.
-    """
-
-    size: tuple[int, int]
-    rows: tuple[int, int]
-    columns: tuple[int, int]
-
-    @property
-    def windows(self) -> int:
-        """How many windows lie wholly in an image."""
-        return math.prod(side - 2 * RADIUS for side in self.size)
-
-    def crop(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, h, w)."""
-        return images[..., slice(*self.rows), slice(*self.columns)]
-
-    def halved(self) -> "Frame":
-        """Of the images at half the size, see :func:`halved`; rows and columns start at even numbers."""
-        height, width, *ends = (number // 2 for number in (*self.size, *self.rows, *self.columns))
-        return Frame((height, width), (ends[0], ends[1]), (ends[2], ends[3]))
-
-    def with_windows(self, part: Tensor) -> Tensor:
-        """(B, C, h, w) of the frame with as much of what lies around it as windows on the frame can see."""
-        (top, bottom), (left, right) = (
-            (min(2 * RADIUS, start), min(2 * RADIUS, side - stop))
-            for side, (start, stop) in zip(self.size, (self.rows, self.columns), strict=True)
-        )
-        return torch.nn.functional.pad(part, (left, right, top, bottom))
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Exponents of the scales, from full resolution to a sixteenth (Wang et al. 2003, section 3.2)."""
 
 
-def find_frame(images: Sequence[Tensor], scales: int = 1) -> Frame:
-    """The frame of images (B, 1, H, W), so aligned that it can be halved ``scales`` - 1 times."""
-    tissue = torch.cat(list(images), dim=1).abs_().sum(dim=(0, 1))
-    step, ends = 2 ** (scales - 1), []
-    for dim, side in enumerate(tissue.shape):
-        # Sums: on a CPU, torch's any() is several times slower.
-        found = tissue.sum(dim=1 - dim).nonzero()
-        first, last = (int(found[0]), int(found[-1])) if len(found) else (0, 0)
-        stop = min((last // step + 1) * step, side)
-        ends.append((min(first, stop - step) // step * step, stop))  # something is left when it is halved
-    return Frame((tissue.shape[0], tissue.shape[1]), *ends)
+def scale_count(shape: torch.Size) -> int:
+    """Return how many scales of MS-SSIM, each half as large as the one before, have room for a window."""
+    return sum(min(shape[-2:]) >> scale >= WINDOW for scale in range(len(MS_SSIM_WEIGHTS)))
 
 
-def similarity_maps(x: Tensor, y: Tensor, frame: Frame, scales: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
-    """SSIM's luminance and contrast · structure (Wang et al. 2004, with C3 = C2 / 2), from fine to coarse.
-
-    Gaussian window of sigma 1.5 and 11 × 11 pixels, K1 = 0.01, K2 = 0.03, population covariance, the windows
-    that lie wholly in the image. Each scale holds the 2 × 2 means of the one before.
+def similarity(
+    x: Tensor, y: Tensor, masks: Sequence[Tensor | None], scales: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Compute SSIM and MS-SSIM for each mask; the definitions are in `pti.metrics.image`.
 
     Args:
-        x: (B, 1, h, w), data range 1: what lies in the frame of images of at least 11 × 11 pixels at the last
-            scale.
-        y: the same.
-        frame: of both, for so many scales.
-        scales: how many.
+        x: (B, 1, H, W), data range 1, at least 11 × 11 pixels at the last scale.
+        y: (B, 1, H, W).
+        masks: (B, 1, H, W) bool each; None for the whole image.
+        scales: number of scales of MS-SSIM.
 
-    Yields:
-        two maps of the windows on the frame at that scale (:meth:`Frame.with_windows`, without its rim of 5
-        pixels); all other windows are empty in both images: exactly 1.
+    Returns:
+        For each mask SSIM in [-1, 1] and MS-SSIM in [0, 1], (B,) each; NaN where the mask is empty.
     """
-    both = torch.cat([x, y], dim=1)
+    both, coverages = torch.cat([x, y], dim=1), [None if mask is None else mask.to(x) for mask in masks]
+    single, product = [x.new_empty(0)] * len(masks), [x.new_ones(len(x))] * len(masks)
     for scale in range(scales):
         if scale:
-            both, frame = halved(both), frame.halved()
-        yield _maps(frame.with_windows(both))
+            both = avg_pool2d(both, 2)
+            coverages = [None if coverage is None else avg_pool2d(coverage, 2) for coverage in coverages]
+        # Windows without tissue are equal in both images: their similarity is exactly 1.
+        rows, columns = (_with_tissue(both, dim) for dim in (-2, -1))
+        luminance, structure = _maps(both[..., rows, columns])
+        ssim_map = luminance * structure
+        factors = ssim_map if scale == scales - 1 else structure
+        exponent = MS_SSIM_WEIGHTS[scale] / sum(MS_SSIM_WEIGHTS[:scales])
+        windows = math.prod(size - 2 * RADIUS for size in both.shape[-2:])
+        for index, coverage in enumerate(coverages):
+            inside, count = None, windows
+            if coverage is not None:
+                inside = coverage[..., RADIUS:-RADIUS, RADIUS:-RADIUS] >= 0.5
+                count = inside.sum(dim=(1, 2, 3))
+                inside = inside[..., _centres(rows), _centres(columns)]
+            if scale == 0:
+                single[index] = _mean(ssim_map, inside, count)
+            product[index] = product[index] * _mean(factors, inside, count).clamp(min=0) ** exponent
+    return list(zip(single, product, strict=True))
 
 
-def scales_of(shape: torch.Size, most: int) -> int:
-    """How many scales, halving each time, have room for a window."""
-    side = min(shape[-2:])
-    return sum(side >> scale >= WINDOW for scale in range(most))
+def _mean(values: Tensor, inside: Tensor | None, count: Tensor | int) -> Tensor:
+    """(B,) means over ``count`` windows, of which those not among ``values`` have the value 1."""
+    difference = values - 1 if inside is None else (values - 1) * inside
+    return 1 + difference.sum(dim=(1, 2, 3)) / count
 
 
-def halved(images: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, H // 2, W // 2): the means of 2 × 2 pixels."""
-    return torch.nn.functional.avg_pool2d(images, 2)
+def _centres(pixels: slice) -> slice:
+    """Convert a range of pixels to the range of the windows that lie wholly in it."""
+    return slice(pixels.start, pixels.stop - 2 * RADIUS)
+
+
+def _with_tissue(images: Tensor, dim: int) -> slice:
+    """Find the rows (or columns) of all windows that contain a value other than 0, at least one window."""
+    size, sums = images.shape[dim], images.abs().sum(dim=(0, 1, -3 - dim))
+    filled = sums.nonzero()  # sums, since any() is several times slower on a CPU
+    first, last = (int(filled[0]), int(filled[-1])) if len(filled) else (0, 0)
+    start = min(max(first - 2 * RADIUS, 0), size - WINDOW)
+    return slice(start, max(min(last + WINDOW, size), start + WINDOW))
 
 
 def _maps(both: Tensor) -> tuple[Tensor, Tensor]:
-    """Of two images in two channels."""
+    """Luminance and contrast · structure in each window, for two images in two channels (B, 2, h, w).
+
+    Equations 6 and 9 to 13 of Wang et al. 2004, with C3 = C2 / 2.
+    """
     x, y = both.split(1, dim=1)
-    mean_x, mean_y, squares, products = _blur(torch.cat([x, y, x * x + y * y, x * y], dim=1)).split(1, dim=1)
+    moments = torch.cat([x, y, x * x + y * y, x * y], dim=1)
+    # Products with a band matrix: on a CPU several times faster in float64 than a convolution.
+    down, across = (_band(size).to(moments) for size in moments.shape[-2:])
+    mean_x, mean_y, squares, products = (down @ moments @ across.T).split(1, dim=1)
     product, square = mean_x * mean_y, mean_x.square() + mean_y.square()
     c1, c2 = K1**2, K2**2
     return (2 * product + c1) / (square + c1), (2 * (products - product) + c2) / (squares - square + c2)
 
 
-def _blur(images: Tensor) -> Tensor:
-    """Gaussian window means (B, C, H-10, W-10) of (B, C, H, W)."""
-    # On a CPU, both are several times faster in float64 than a grouped convolution: products with a band
-    # matrix for small images, shifted sums for others.
-    if max(images.shape[-2:]) <= 96:
-        down, across = (_band(side).to(images) for side in images.shape[-2:])
-        return down @ images @ across.T
-    weights = _weights()
-    for dim in (-2, -1):
-        length = images.shape[dim] - 2 * RADIUS
-        total = torch.zeros_like(images.narrow(dim, 0, length))
-        for start, weight in enumerate(weights):
-            total.add_(images.narrow(dim, start, length), alpha=weight)
-        images = total
-    return images
-
-
-def _weights() -> list[float]:
-    weights = [math.exp(-0.5 * (offset / SIGMA) ** 2) for offset in range(-RADIUS, RADIUS + 1)]
-    return [weight / sum(weights) for weight in weights]
-
-
 @lru_cache(maxsize=256)
-def _band(side: int) -> Tensor:
-    """(side - 10, side) float64: the window's weights, one pixel further in each row."""
-    band = torch.zeros(side - 2 * RADIUS, side, dtype=torch.float64)
-    for start, weight in enumerate(_weights()):
-        band.diagonal(start).fill_(weight)
+def _band(size: int) -> Tensor:
+    """(size - 10, size) float64: the window's weights, one pixel further in each row."""
+    weights = [math.exp(-0.5 * (offset / SIGMA) ** 2) for offset in range(-RADIUS, RADIUS + 1)]
+    band = torch.zeros(size - 2 * RADIUS, size, dtype=torch.float64)
+    for start, weight in enumerate(weights):
+        band.diagonal(start).fill_(weight / sum(weights))
     return band

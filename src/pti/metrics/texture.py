@@ -1,22 +1,22 @@
-"""Fine structure inside the bone: how much of it there is, and whether it is the true one."""
+"""Texture inside the bone: amount of fine structure, and its correlation with the true one."""
 
 import numpy as np
 from scipy import ndimage
 
 DEPTH_MM = 2.5
-"""How far inside the bone its core begins: past the cortex, whose edges aren't texture."""
+"""Depth inside the bone at which its core begins: below the cortex, whose edges aren't texture."""
 
 SCALE_MM = 0.6
-"""Standard deviation of the Gaussian whose result counts as coarse: trabeculae stand 0.7 to 1 mm apart."""
+"""Standard deviation of the Gaussian that gives the coarse structure: trabeculae are 0.7 to 1 mm apart."""
 
 TEXTURE = ("texture_power_ratio", "texture_correlation")
 
 
 class Texture:
-    """The fine structure of a true image, with which others are compared.
+    """The fine structure of a true image, as the reference for others.
 
-    Of an image I and the bone's mask M it is I − (G∗MI)/(G∗M) with a Gaussian G of :data:`SCALE_MM`, on the
-    core of the bone: what lies more than :data:`DEPTH_MM` inside.
+    The fine structure of an image I with bone mask M is I − (G∗MI)/(G∗M) with a Gaussian G of
+    :data:`SCALE_MM`, on the core of the bone: the pixels more than :data:`DEPTH_MM` inside.
 
     Args:
         raw: (H, W), any unit.
@@ -35,23 +35,23 @@ class Texture:
         self._true = self._fine(raw)
 
     def compare(self, raw: np.ndarray) -> dict[str, float]:
-        """:data:`TEXTURE` of another image (H, W) of the same place and unit.
+        """Compare another image (H, W) of the same place and unit; return :data:`TEXTURE`.
 
         Returns:
-            ``texture_power_ratio``: mean square of its fine structure over the true one's: below 1 blurred,
-            above 1 noisy. ``texture_correlation``: Pearson's, of both: 1 when it is the true one. NaN where
-            the bone has no core, or no texture there.
+            ``texture_power_ratio``, 0 or more: mean square of its fine structure divided by the true one's;
+            below 1 blurred, above 1 noisy. ``texture_correlation``, in [-1, 1]: Pearson correlation of the
+            two. NaN if the bone has no core, or no texture in it.
         """
-        found = self._fine(raw)
-        power, true_power = (float((fine**2).sum()) for fine in (found, self._true))
+        fine = self._fine(raw)
+        power, true_power = (float((values**2).sum()) for values in (fine, self._true))
         if true_power == 0:
             return dict.fromkeys(TEXTURE, np.nan)
-        common = float((found * self._true).sum())
+        common = float((fine * self._true).sum())
         correlation = common / float(np.sqrt(power * true_power)) if power > 0 else 0.0
         return dict(zip(TEXTURE, (power / true_power, correlation), strict=True))
 
     def _fine(self, raw: np.ndarray) -> np.ndarray:
-        """(n,) on the core, mean 0."""
+        """Fine structure on the core, mean 0, (n,)."""
         image = raw[self._box].astype(np.float32) * self._mask
         fine = (image - self._coarse(image) / np.maximum(self._weight, 1e-6))[self._core]
         return fine - fine.mean() if fine.size else fine
@@ -61,6 +61,6 @@ class Texture:
 
 
 def _extent(filled: np.ndarray) -> slice:
-    """From the first to the last that is."""
-    found = np.flatnonzero(filled)
-    return slice(found[0], found[-1] + 1) if found.size else slice(0)
+    """Range from the first to the last True."""
+    indices = np.flatnonzero(filled)
+    return slice(indices[0], indices[-1] + 1) if indices.size else slice(0)

@@ -1,0 +1,139 @@
+"""Evaluate matched predictions: metrics, baselines, interval coverage and the error budget of the height."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from pti.data.input_images import InputImage, survey
+from pti.evaluate.baselines import FittedBaselines, image_baselines, with_size_baselines
+from pti.evaluate.known_heights import read_height_distribution
+from pti.evaluate.result import Evaluation
+from pti.evaluate.scores import Case, Scores, measure_cases
+from pti.inference.calibration_file import MEASURES, Corrections
+from pti.metrics.calibration import IntervalCoverage, interval_coverage
+from pti.metrics.error_budget import error_budget
+from pti.runs.summary import hash_config, package_versions
+
+PIXEL_MM = 0.15
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Settings that evaluations of folders and of checkpoints share.
+
+    Attributes:
+        num_samples: evaluate only the first slices by name; None = all.
+        pixel_mm: edge of a pixel in mm, for files without a resolution; None = the checkpoint's, or 0.15.
+        data_range: data range of the set, raw units; None = the checkpoint's, or from the targets.
+        distributions: also compare the images as sets, and audit memorization.
+        calibration: a ``calibration.json``; None = fit one on validation patients, if there are any.
+        seed: seed of the bootstrap.
+    """
+
+    num_samples: int | None = None
+    pixel_mm: float | None = None
+    data_range: float | None = None
+    distributions: bool = True
+    calibration: Path | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class EvaluationInput:
+    """Predictions to evaluate, and what is known about them.
+
+    Attributes:
+        cases: the slices with their predictions.
+        main: the method that the report is about.
+        data_root: folder in which a phantom has its ``truth.csv``.
+        data_range: data range of the set, raw units; None = from the targets.
+        pixel_mm: edge of a pixel in mm, for files without a resolution.
+        fitted: fit of the baselines on training pairs; None = fit on the other patients of the set.
+        corrections: corrections of the intervals; None = no corrections.
+        autoencoder: ``target``, ``condition`` -> (N,) mm, see `pti.metrics.error_budget.error_budget`.
+        seed: seed of the bootstrap.
+        notes: notes for the reader so far.
+    """
+
+    cases: Sequence[Case]
+    main: str
+    data_root: Path
+    data_range: float | None = None
+    pixel_mm: float = PIXEL_MM
+    fitted: FittedBaselines | None = None
+    corrections: Corrections | None = None
+    autoencoder: Mapping[str, np.ndarray] = field(default_factory=dict)
+    seed: int = 0
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class EvaluationOutcome:
+    """An evaluation, with the data fingerprint and the checkpoint for the summary."""
+
+    evaluation: Evaluation
+    fingerprint: str
+    checkpoint: Path | None = None
+
+
+def evaluate_predictions(given: EvaluationInput) -> Evaluation:
+    """Measure the predictions and the baselines; compute interval coverage and the error budget.
+
+    Raises:
+        DataError: A file can't be used, or a prediction's size differs from its target's.
+    """
+    notes = list(given.notes)
+    baselines = image_baselines(given.cases, given.fitted, notes)
+    data_range = given.data_range or data_range_of(given.cases)
+    measurements = measure_cases(given.cases, data_range, given.pixel_mm, baselines)
+    measurements = with_size_baselines(measurements, given.fitted)
+    scores = measurements.methods[given.main]
+    heights = read_height_distribution(given.data_root / "truth.csv", scores.names)
+    budget = ()
+    if heights is not None or given.autoencoder:
+        budget = error_budget(scores.error("height"), given.autoencoder, heights)
+    intervals = _intervals(scores, given.corrections)
+    return Evaluation(measurements, given.main, intervals, budget, heights, notes=notes, seed=given.seed)
+
+
+def _intervals(scores: Scores, corrections: Corrections | None) -> dict[str, list[IntervalCoverage]]:
+    if scores.samples < 2 and corrections is None:
+        return {}
+    return {
+        measure: interval_coverage(
+            measure,
+            scores.predicted[measure],
+            scores.true[measure],
+            scores.patients,
+            None if corrections is None else corrections.get(measure),
+        )
+        for measure in MEASURES
+    }
+
+
+def data_range_of(cases: Sequence[Case]) -> float:
+    """Return the range from 0, or darker tissue, to the top of the targets' tissue (99.5 %), raw units."""
+    low, high = survey(target_images(cases)).tissue
+    return high - min(low, 0.0)
+
+
+def target_images(cases: Sequence[Case]) -> list[InputImage]:
+    """Return the true images of the cases."""
+    return [InputImage(case.name, case.target, case.patient) for case in cases]
+
+
+def fingerprint(cases: Sequence[Case]) -> str:
+    """Hash the paths, sizes and times of the compared files."""
+    files = [file for case in cases for file in (case.target, *chain(*case.predictions.values()))]
+    states = {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
+    return hash_config(states)[:16]
+
+
+def provenance_of_run() -> dict[str, str]:
+    """Return the command line, and the versions of the packages that determine results."""
+    versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
+    return {"command": " ".join(["python -m pti.evaluate", *sys.argv[1:]]), "versions": versions}
