@@ -1,4 +1,4 @@
-"""Sweeps: where jobs go, what is skipped, resumed and run again, the table and the page at the end."""
+"""Sweeps: folders of jobs; skipped, resumed and repeated jobs; the table and the page at the end."""
 
 import csv
 import json
@@ -16,9 +16,10 @@ import pytest
 
 from pti.cli.command import command
 from pti.common.errors import DataError, UsageError
+from pti.runs.lock import exclusive
 from pti.runs.summary import write_summary
 from pti.sweep.page import SamePatients, write_report
-from pti.sweep.plan import exclusive, job_name, plan_sweep, plan_sweep_in
+from pti.sweep.plan import job_name, plan_sweep, plan_sweep_in
 from pti.sweep.record import JobResult, PlannedJob, Sweep, data_state, load_sweep
 
 SCRIPT = """
@@ -34,12 +35,12 @@ command.command("toy")(toy)()
 
 
 def toy(config, output_dir):
-    """The verb of these tests: fails, is interrupted or killed where the file ``broken`` says so."""
+    """Act as a verb that fails, is interrupted or killed if the file ``broken`` says so."""
     print(f"runs weight={config.weight} seed={config.seed} from {config.ckpt_path}")
     broken, last = Path("broken"), output_dir / "checkpoints" / "last.ckpt"
     if config.weight == 2 and broken.exists():
         if broken.read_text() == "bad":
-            raise DataError("file.tif: found nothing, expected an image. Mend it.")
+            raise DataError("file.tif: found nothing, expected an image. Restore it.")
         last.parent.mkdir()
         last.write_text("weights")
         if broken.read_text() == "ctrl-c":
@@ -113,7 +114,7 @@ def test_a_folder_for_each_job_a_table_and_a_page(run, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [("weight=1,2", "seed=7", "-m"), ("seed=7", "-m", "weight=1,2")])
-def test_the_switch_may_stand_anywhere(run, arguments):
+def test_the_switch_may_be_anywhere(run, arguments):
     done = run(*arguments)
     assert done.stdout.count("seed=7") == 2
 
@@ -153,7 +154,7 @@ def test_a_failed_job_is_shown_with_its_reason_and_run_again(run, tmp_path):
     assert [row["status"] for row in rows(folder)] == ["finished"] * 3
 
 
-def went_on(done: Done, tmp_path: Path) -> None:
+def assert_continued(done: Done, tmp_path: Path) -> None:
     (folder,) = sweeps(tmp_path)
     last = folder.relative_to(tmp_path) / "weight-2" / "checkpoints" / "last.ckpt"
     assert "runs weight=1" not in done.stdout
@@ -162,22 +163,22 @@ def went_on(done: Done, tmp_path: Path) -> None:
     assert [row["status"] for row in rows(folder)] == ["finished"] * 3
 
 
-def test_ctrl_c_ends_a_sweep_which_goes_on_from_the_checkpoint(run, tmp_path):
+def test_ctrl_c_ends_a_sweep_which_continues_from_the_checkpoint(run, tmp_path):
     (tmp_path / "broken").write_text("ctrl-c")
     done = run("weight=1,2,3", code=130)
     assert "runs weight=3" not in done.stdout
-    assert "1 of 3 jobs finished. The same command goes on" in done.stderr
+    assert "1 of 3 jobs finished. The same command continues it" in done.stderr
     (tmp_path / "broken").unlink()
-    went_on(run("weight=1,2,3"), tmp_path)
+    assert_continued(run("weight=1,2,3"), tmp_path)
 
 
-def test_a_killed_sweep_goes_on_from_the_checkpoint(run, tmp_path):
+def test_a_killed_sweep_continues_from_the_checkpoint(run, tmp_path):
     (tmp_path / "broken").write_text("kill")
     program = [sys.executable, "-c", SCRIPT, str(tmp_path / "conf"), str(Path(__file__).parents[1])]
     done = subprocess.run([*program, "-m", "weight=1,2,3"], cwd=tmp_path, check=False, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     (tmp_path / "broken").unlink()
-    went_on(run("weight=1,2,3"), tmp_path)
+    assert_continued(run("weight=1,2,3"), tmp_path)
 
 
 def test_changed_data_begin_a_new_sweep(run, tmp_path):
@@ -237,7 +238,7 @@ def finish(sweep: Sweep, name: str) -> None:
 def test_the_newest_sweep_that_fits_is_taken(tmp_path):
     first = plan_sweep("toy", planned("1", "2"), tmp_path)
     first.save()
-    second = plan_sweep("toy", planned("1", "2"), tmp_path, fresh=True)
+    second = plan_sweep("toy", planned("1", "2"), tmp_path, new=True)
     second.save()
     assert first.folder != second.folder
     assert plan_sweep("toy", planned("1", "2"), tmp_path).folder == second.folder
@@ -256,17 +257,18 @@ def test_results_and_status(tmp_path):
     loaded = load_sweep(sweep.folder)
     assert loaded is not None
     one, two, three = loaded.results()
-    assert (one.status, one.figures, one.label) == ("finished", {"x/y": 1}, "1")
+    assert (one.status, one.metrics, one.label) == ("finished", {"x/y": 1}, "1")
     assert (two.status, two.reason) == ("failed", "out of luck")
     assert three.status == "waiting"
     assert sweep.run("a-3", lambda: 143) == 143
     assert sweep.status("a-3") == "interrupted"
 
 
-def test_one_process_at_a_time(tmp_path):
-    sweep = plan_sweep("toy", planned("1"), tmp_path)
-    with exclusive(sweep), pytest.raises(UsageError, match="another process"), exclusive(sweep):
-        pass
+def test_one_process_at_a_time(run, tmp_path):
+    with exclusive(tmp_path / "mine", "held by the test"):
+        done = run("weight=1,2", "output_dir=mine", code=2)
+    assert "mine: this sweep is being run by another process" in done.stderr
+    assert "runs" not in done.stdout
 
 
 def test_data_state_sees_any_change(tmp_path):
@@ -279,7 +281,7 @@ def test_data_state_sees_any_change(tmp_path):
     assert data_state([str(tmp_path)]) != before
 
 
-def test_the_page_stands_alone(tmp_path):
+def test_the_page_is_self_contained(tmp_path):
     figures = {"best/val/l1": 0.1, "last/val/l1": 0.3, "best/val/kl": 50.0}
     results = [
         JobResult("a=<1>", {"a": "<1>"}, "finished", "", 60.0, figures, {}, tmp_path / "1"),

@@ -1,4 +1,4 @@
-"""What every command shares: quick checks first, one message for a mistake, exit codes."""
+"""Entry point of every command: quick checks first, one message for each mistake, exit codes."""
 
 import os
 import re
@@ -21,7 +21,7 @@ from pti.cli.options import options_first
 from pti.cli.overrides import check_command_line
 from pti.common import conf_dir
 from pti.common.errors import DataError, UsageError
-from pti.sweep.plan import exclusive
+from pti.runs.lock import exclusive
 from pti.sweep.record import Sweep
 
 Task = Callable[[DictConfig, Path], "int | None"]
@@ -33,19 +33,19 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 def command(name: str, preflight: Preflight | None = None) -> Callable[[Task], Callable[[], None]]:
     """Turn ``task(config, output_dir)`` into the command ``python -m pti.<name> key=value …``.
 
-    The command line is first checked against the configuration (unknown keys, types, options of a group),
-    then ``preflight`` looks at the composed configuration; both happen before the task imports anything
-    heavy. The task runs in Hydra, with ``conf/<name>.yaml`` as its configuration.
+    First the command line is checked against the configuration (unknown keys, types, options of a group),
+    then ``preflight`` checks the composed configuration, both before the task imports anything heavy. The task
+    runs in Hydra, with ``conf/<name>.yaml`` as its configuration.
 
     Args:
-        name: the verb; also the name of its configuration.
-        preflight: cheap checks of the composed configuration; raises :class:`UsageError` or
-            :class:`DataError`; may return further overrides (``["hydra.run.dir=…"]``) for the run.
+        name: The verb, which is also the name of its configuration.
+        preflight: Cheap checks of the composed configuration; raises `UsageError` or `DataError`; may return
+            further overrides (``["hydra.run.dir=…"]``) for the run.
 
     Returns:
-        A decorator. The decorated function takes no arguments, reads ``sys.argv`` and ends the process with
-        0 (done), 1 (failed, or the data can't be used), 2 (wrong command line or configuration),
-        130 (Ctrl-C), or with what the task returns.
+        A decorator. The decorated function takes no arguments, reads ``sys.argv`` and ends the process with 0
+        (done), 1 (failed, or the data cannot be used), 2 (wrong command line or configuration), 130 (Ctrl-C),
+        or the task's return value.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
@@ -72,7 +72,7 @@ def _run(name: str, task: Task, preflight: Preflight | None) -> int:
                 code = _guarded(lambda: task(config, output_dir))
             else:
                 code = _guarded(partial(run_job, sweep, config, output_dir, task))
-            if code >= EXIT_INTERRUPTED:  # a signal ends a sweep as well, not only its present job
+            if code >= EXIT_INTERRUPTED:  # a signal ends the whole sweep, not only its current job
                 if sweep is not None:
                     interrupted_sweep(sweep)
                 sys.exit(code)
@@ -85,12 +85,16 @@ def _run(name: str, task: Task, preflight: Preflight | None) -> int:
 
 
 def _prepare(name: str, preflight: Preflight | None, held: ExitStack) -> "tuple[list[str], Sweep | None]":
-    """Check the command line; of a sweep decide where it goes, and hold that folder."""
+    """Check the command line; for a sweep, choose its folder and lock it."""
     line = check_command_line(name, sys.argv[1:], preflight)
     if not line.jobs:
         return line.extra, None
     sweep = open_sweep(name, line)
-    held.enter_context(exclusive(sweep))
+    message = (
+        f"{sweep.folder}: this sweep is being run by another process. Wait for it, or begin a new one beside "
+        "it with new_sweep=true."
+    )
+    held.enter_context(exclusive(sweep.folder, message, UsageError))
     sweep.save()
     return sweep_overrides(sweep), sweep
 
@@ -99,7 +103,7 @@ def _run_hydra(name: str, job: Callable[[DictConfig], None], extra: list[str]) -
     arguments = sys.argv
     sys.argv = [arguments[0], *options_first(arguments[1:]), *extra]
     try:
-        # Named after the verb, as Hydra derives the job's name from the module of the function it runs.
+        # Hydra derives the job's name from the module of the function that it runs.
         job.__module__ = f"pti.{name}"
         hydra.main(version_base="1.3", config_path=str(conf_dir.CONF_DIR), config_name=name)(job)()
     finally:
@@ -107,7 +111,7 @@ def _run_hydra(name: str, job: Callable[[DictConfig], None], extra: list[str]) -
 
 
 def _guarded(work: Callable[[], Any]) -> int:
-    """Run ``work``; a user's mistake becomes one message, a bug a traceback; return the exit code."""
+    """Run ``work`` and return the exit code; print a message for a user's mistake, a traceback for a bug."""
     try:
         return work() or 0
     except (UsageError, DataError) as error:
@@ -118,17 +122,17 @@ def _guarded(work: Callable[[], Any]) -> int:
         print("Interrupted.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception as error:
-        cause = _users_mistake(error)
+        cause = _user_error(error)
         if cause is not None:
             return _report(cause, cause.exit_code)
         traceback.print_exc()
         return EXIT_FAILED
 
 
-def _users_mistake(error: BaseException | None) -> UsageError | DataError | None:
-    """The user's mistake behind an exception that a library wrapped around it (Hydra's instantiate does).
+def _user_error(error: BaseException | None) -> UsageError | DataError | None:
+    """Find the user's mistake inside an exception that a library raised from it, as Hydra's instantiate does.
 
-    A part that refuses its own number with a ValueError while it is built is a wrong configuration.
+    A constructor that refuses an argument with a ValueError also counts as a wrong configuration.
     """
     seen: list[BaseException] = []
     while error is not None and error not in seen:

@@ -1,4 +1,4 @@
-"""A sweep on the command line (``-m``): where it goes, which jobs have to run, the report at its end."""
+"""Sweeps on the command line (``-m``): their folder, the jobs to run, the report at the end."""
 
 import sys
 from collections.abc import Callable
@@ -13,43 +13,43 @@ from pti.runs.summary import hash_config
 from pti.sweep.plan import job_name, plan_sweep, plan_sweep_in
 from pti.sweep.record import FINISHED, WAITING, PlannedJob, Sweep
 
-_NO_PART_OF_THE_WORK = ("output_dir", "new_sweep")
+_IGNORED_KEYS = ("output_dir", "new_sweep")
 _FOLDER_RESOLVER = "pti_job_folder"
 
 
 def open_sweep(command: str, line: CommandLine) -> Sweep:
-    """Decide where the sweep goes and say so: on with an earlier one, or into a new folder.
+    """Continue an earlier sweep or begin a new one, and print which.
 
     Raises:
-        UsageError: the output folder holds another sweep, or each job is to have its own.
+        UsageError: The output folder holds another sweep, or differs between the jobs.
     """
     jobs = [_planned(job) for job in line.jobs]
     config = line.jobs[0].config
-    fresh = bool(config.get("new_sweep", False))
+    new = bool(config.get("new_sweep", False))
     if any(text.startswith("output_dir=") for job in jobs for text in job.overrides):
         raise UsageError(
             "output_dir: found several values, expected one folder, in which each job gets its own."
         )
     folder = Path(str(config.output_dir))
     if "output_dir" in line.overridden:
-        sweep = plan_sweep_in(folder, command, jobs, fresh)
+        sweep = plan_sweep_in(folder, command, jobs, new)
     else:
         several = any(text.startswith("experiment=") for job in jobs for text in job.overrides)
         parent = folder.parents[1] if several else folder.parent
-        sweep = plan_sweep(command, jobs, parent / "sweeps", fresh)
+        sweep = plan_sweep(command, jobs, parent / "sweeps", new)
     _register_folder_names(jobs)
     finished = sum(map(sweep.is_finished, sweep.jobs))
     begun = any(sweep.status(name) != WAITING for name in sweep.jobs)
-    how = f"going on, {finished} of {len(jobs)} jobs finished" if begun else f"{len(jobs)} jobs"
+    state = f"continued, {finished} of {len(jobs)} jobs finished" if begun else f"{len(jobs)} jobs"
     if finished == len(jobs):
-        how = f"all {len(jobs)} jobs were finished earlier; the report is written again"
-        how += ", new_sweep=true begins a new one" if "new_sweep" in config else ""
-    print(f"Sweep in {sweep.folder}: {how}.", flush=True)
+        state = f"all {len(jobs)} jobs were finished earlier; the report is written again"
+        state += ", new_sweep=true begins a new one" if "new_sweep" in config else ""
+    print(f"Sweep in {sweep.folder}: {state}.", flush=True)
     return sweep
 
 
 def sweep_overrides(sweep: Sweep) -> list[str]:
-    """What tells Hydra where the jobs go, and not to repeat each job's whole command line."""
+    """Return the overrides that give Hydra the jobs' folders and keep it from printing each command line."""
     return [
         "hydra/hydra_logging=none",
         f"hydra.sweep.dir='{sweep.folder.absolute()}'",
@@ -60,7 +60,7 @@ def sweep_overrides(sweep: Sweep) -> list[str]:
 def run_job(
     sweep: Sweep, config: DictConfig, folder: Path, task: Callable[[DictConfig, Path], "int | None"]
 ) -> int:
-    """Run one job: not at all when it is finished, on from its last checkpoint when it was begun."""
+    """Run one job, from its last checkpoint if it was interrupted; skip it if it is finished."""
     name = folder.name
     place = f"Job {list(sweep.jobs).index(name) + 1} of {len(sweep.jobs)}: {name}"
     if sweep.is_finished(name):
@@ -69,13 +69,13 @@ def run_job(
     checkpoint = sweep.checkpoint_of(name)
     if checkpoint is not None and "ckpt_path" in config:
         config.ckpt_path = str(checkpoint)
-        place += f", on from {checkpoint}"
+        place += f", resumed from {checkpoint}"
     print(f"\n{place}", flush=True)
     return sweep.run(name, lambda: task(config, folder))
 
 
 def finish_sweep(sweep: Sweep) -> None:
-    """Write the sweep's table and page and print the table; also where jobs failed."""
+    """Write the sweep's table and page and print the table, even if jobs failed."""
     results = sweep.results()
     if all(result.status != FINISHED for result in results):
         print(
@@ -91,23 +91,23 @@ def finish_sweep(sweep: Sweep) -> None:
 
         try:
             pictures = same_patients(results)
-        except (DataError, UsageError) as error:  # the figures are worth having without pictures
+        except (DataError, UsageError) as error:  # the metrics are useful without pictures
             print(f"The sweep's page has no pictures: {error}", file=sys.stderr)
-    title = f"{_owner(sweep)}: sweep of {', '.join(swept_keys(results)) or 'one job'}"
+    title = f"{_experiment(sweep)}: sweep of {', '.join(swept_keys(results)) or 'one job'}"
     print_report(results, write_report(sweep.folder, results, title, pictures))
 
 
 def interrupted_sweep(sweep: Sweep) -> None:
-    """Say how far it came and how it goes on."""
+    """Print how many jobs are finished and how to continue."""
     finished = sum(map(sweep.is_finished, sweep.jobs))
     print(
-        f"Sweep stopped, {finished} of {len(sweep.jobs)} jobs finished. The same command goes on with it.",
+        f"Sweep stopped, {finished} of {len(sweep.jobs)} jobs finished. The same command continues it.",
         file=sys.stderr,
     )
 
 
-def _owner(sweep: Sweep) -> str:
-    """The experiment, where the sweep's folder tells it, or else the command."""
+def _experiment(sweep: Sweep) -> str:
+    """Return the experiment that the sweep's folder belongs to, or else the command."""
     grandparent = sweep.folder.absolute().parents[1].name
     return (
         grandparent
@@ -119,24 +119,24 @@ def _owner(sweep: Sweep) -> str:
 def _planned(job: Job) -> PlannedJob:
     plain = OmegaConf.to_container(job.config, resolve=False)
     assert isinstance(plain, dict)
-    work = {str(key): value for key, value in plain.items() if key not in _NO_PART_OF_THE_WORK}
+    work = {str(key): value for key, value in plain.items() if key not in _IGNORED_KEYS}
     return PlannedJob(tuple(job.overrides), hash_config(work), _data_roots(job.config))
 
 
 def _data_roots(config: DictConfig) -> tuple[str, ...]:
-    found = []
+    roots = []
     for key in ("root", "val_root", "test_root"):
         try:
             root = OmegaConf.select(config, f"data.{key}", throw_on_missing=False)
         except OmegaConfBaseException:
             continue
         if root is not None:
-            found.append(str(root))
-    return tuple(found)
+            roots.append(str(root))
+    return tuple(roots)
 
 
 def _register_folder_names(jobs: list[PlannedJob]) -> None:
-    """Name a job's folder by what sets it apart alone; Hydra knows all its overrides only together."""
+    """Register a resolver that names a job's folder after the swept overrides alone, not all overrides."""
     keys = {override.split("=", 1)[0] for job in jobs for override in job.overrides}
 
     def folder(overrides: list[str]) -> str:

@@ -1,0 +1,1 @@
+"""Sweeps: their record on disk, their folders and the report at the end."""

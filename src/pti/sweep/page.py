@@ -1,7 +1,5 @@
-"""What a sweep found: ``sweep.csv``, and ``sweep.html`` with a plot and the same patients across jobs."""
+"""Report of a sweep: ``sweep.csv``, and ``sweep.html`` with a plot and the same patients across jobs."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +9,12 @@ import numpy as np
 
 from pti.common.files import write_text_atomically
 from pti.common.progress import format_duration
+from pti.common.tables import write_csv
 from pti.drawing.panels import DIVERGING_CSS, data_uri, diverging, grey, tissue_window
 from pti.sweep.record import FAILED, FINISHED, JobResult
 from pti.sweep.trade_off import is_number, plot_trade_off
 
-MAIN_FIGURES = {
+MAIN_METRICS = {
     "val/l1": "lower",
     "val/psnr": "higher",
     "val/ssim": "higher",
@@ -25,21 +24,21 @@ MAIN_FIGURES = {
     "val/kl": "",
     "val/active_units": "",
 }
-"""Figures that the page shows, and which end is the better one; the table in the CSV has all."""
+"""Metrics on the page, and which direction is better; the CSV has all metrics."""
 
 _PAGE_ONLY = ("val/perceptual", "val/bone_dice", "val/active_units")  # the terminal is narrower
-_MOST_COLUMNS = 8
+_MAX_COLUMNS = 8
 
 
 @dataclass(frozen=True)
 class SamePatients:
-    """The same held-out images through several jobs' models.
+    """The same held-out images, reconstructed by the models of several jobs.
 
     Attributes:
-        names: of the images.
-        originals: (H, W) raw, each.
-        reconstructions: job name -> (H, W) raw, each.
-        note: what the reader must know of the choice.
+        names: Names of the images.
+        originals: Raw images (H, W).
+        reconstructions: Job name -> raw images (H, W).
+        note: Note on the choice of the images, for the reader.
     """
 
     names: list[str]
@@ -51,26 +50,26 @@ class SamePatients:
 def write_report(
     folder: Path, results: Sequence[JobResult], title: str = "Sweep", pictures: SamePatients | None = None
 ) -> dict[str, Path]:
-    """Write ``sweep.csv`` and ``sweep.html`` into ``folder``; return them by name.
+    """Write ``sweep.csv`` and ``sweep.html`` into ``folder`` and return their paths by name.
 
     Args:
-        folder: the sweep's folder.
-        results: the jobs, in order.
-        title: heading of the page.
-        pictures: the same images through the jobs; None leaves them out.
+        folder: The sweep's folder.
+        results: The jobs, in order.
+        title: Heading of the page.
+        pictures: The same images reconstructed by the jobs; None leaves them out.
     """
     table, page = folder / "sweep.csv", folder / "sweep.html"
-    write_text_atomically(table, _csv(folder, results))
+    _write_csv(table, results)
     write_text_atomically(page, _html(results, title, pictures))
     return {"table": table, "page": page}
 
 
 def print_report(results: Sequence[JobResult], artefacts: Mapping[str, Path]) -> None:
-    """Print the jobs with their main figures, and where the page and the table are."""
+    """Print the jobs with their main metrics, and the paths of the page and the table."""
     from rich.console import Console
     from rich.table import Table
 
-    columns = [name for name in main_figures(results) if name not in _PAGE_ONLY]
+    columns = [name for name in main_metrics(results) if name not in _PAGE_ONLY]
     table = Table(title="Sweep", title_justify="left")
     for key in swept_keys(results):
         table.add_column(key.split(".")[-1], overflow="fold", min_width=9)
@@ -79,7 +78,7 @@ def print_report(results: Sequence[JobResult], artefacts: Mapping[str, Path]) ->
         table.add_column(name.removeprefix("val/").replace("_", " "), justify="right")
     for result in results:
         values = [result.values.get(key, "") for key in swept_keys(results)]
-        table.add_row(*values, result.status, *(show(result.figure(name)) for name in columns))
+        table.add_row(*values, result.status, *(show(result.metric(name)) for name in columns))
     console = Console()
     console.print(table)
     for result in results:
@@ -90,19 +89,19 @@ def print_report(results: Sequence[JobResult], artefacts: Mapping[str, Path]) ->
 
 
 def swept_keys(results: Sequence[JobResult]) -> list[str]:
-    """The keys in which the jobs differ."""
+    """Return the keys in which the jobs differ."""
     return list(dict.fromkeys(key for result in results for key in result.values))
 
 
-def main_figures(results: Sequence[JobResult]) -> list[str]:
-    """The figures worth a column: the known ones, or else the first few that the jobs have."""
-    main = [name for name in MAIN_FIGURES if any(result.figure(name) is not None for result in results)]
-    present = dict.fromkeys(name for result in results for name in result.figures)
-    return main or list(present)[:_MOST_COLUMNS]
+def main_metrics(results: Sequence[JobResult]) -> list[str]:
+    """Return the metrics that get a column: `MAIN_METRICS`, or else the first few that the jobs have."""
+    main = [name for name in MAIN_METRICS if any(result.metric(name) is not None for result in results)]
+    present = dict.fromkeys(name for result in results for name in result.metrics)
+    return main or list(present)[:_MAX_COLUMNS]
 
 
 def show(value: Any) -> str:
-    """A figure in four digits; – where there is none."""
+    """Format a metric with four digits; – if there is none."""
     if value is None:
         return "–"
     if not isinstance(value, float):
@@ -110,30 +109,37 @@ def show(value: Any) -> str:
     return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
-def _csv(folder: Path, results: Sequence[JobResult]) -> str:
-    figures = list(dict.fromkeys(name for result in results for name in result.figures))
-    keys, text = swept_keys(results), io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["job", *keys, "status", "reason", "seconds", *figures, "path"])
-    for result in results:
-        path = result.folder
-        shown = path.relative_to(folder) if path.is_relative_to(folder) else path
-        values = [result.values.get(key, "") for key in keys]
-        numbers = [result.figures.get(name, "") for name in figures]
-        writer.writerow([result.name, *values, result.status, result.reason, result.seconds, *numbers, shown])
-    return text.getvalue()
+def _write_csv(path: Path, results: Sequence[JobResult]) -> None:
+    metrics = list(dict.fromkeys(name for result in results for name in result.metrics))
+    keys = swept_keys(results)
+    columns = ["job", *keys, "status", "reason", "seconds", *metrics, "path"]
+    rows = [
+        [
+            result.name,
+            *map(result.values.get, keys),
+            *(result.status, result.reason, result.seconds),
+            *map(result.metrics.get, metrics),
+            _relative(result.folder, path.parent),
+        ]
+        for result in results
+    ]
+    write_csv(path, columns, rows)
+
+
+def _relative(path: Path, folder: Path) -> Path:
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
 def _html(results: Sequence[JobResult], title: str, pictures: SamePatients | None) -> str:
     from pti.drawing.page import render
 
-    columns = main_figures(results)
+    columns = main_metrics(results)
     best = {name: _best(results, name) for name in columns}
     rows = [
         {
             "result": result,
             "values": [result.values.get(key, "") for key in swept_keys(results)],
-            "figures": [(show(result.figure(name)), result.name in best[name]) for name in columns],
+            "metrics": [(show(result.metric(name)), result.name in best[name]) for name in columns],
             "time": format_duration(result.seconds) if result.seconds else "–",
         }
         for result in results
@@ -142,7 +148,7 @@ def _html(results: Sequence[JobResult], title: str, pictures: SamePatients | Non
         "sweep/templates/sweep.html",
         title=title,
         keys=swept_keys(results),
-        columns=[(name, MAIN_FIGURES.get(name, "")) for name in columns],
+        columns=[(name, MAIN_METRICS.get(name, "")) for name in columns],
         rows=rows,
         finished=sum(result.status == FINISHED for result in results),
         failed=[result for result in results if result.status == FAILED],
@@ -152,25 +158,25 @@ def _html(results: Sequence[JobResult], title: str, pictures: SamePatients | Non
 
 
 def _best(results: Sequence[JobResult], name: str) -> set[str]:
-    """The jobs that are best in a figure; none where no end is better or all are equal."""
-    better = MAIN_FIGURES.get(name)
-    found = {result.name: result.figure(name) for result in results if is_number(result.figure(name))}
-    if not better or len(set(found.values())) < 2:
+    """Return the jobs with the best value of a metric; none if no direction is better or all are equal."""
+    better = MAIN_METRICS.get(name)
+    values = {result.name: result.metric(name) for result in results if is_number(result.metric(name))}
+    if not better or len(set(values.values())) < 2:
         return set()
-    wanted = (max if better == "higher" else min)(found.values())
-    return {job for job, value in found.items() if value == wanted}
+    best = (max if better == "higher" else min)(values.values())
+    return {job for job, value in values.items() if value == best}
 
 
 def _plot(results: Sequence[JobResult]) -> dict[str, str] | None:
     for name in ("val/l1", "val/psnr"):
         svg = plot_trade_off(results, name, "val/kl")
         if svg is not None:
-            return {"svg": svg, "figure": name, "better": MAIN_FIGURES[name]}
+            return {"svg": svg, "metric": name, "better": MAIN_METRICS[name]}
     return None
 
 
 def _grid(results: Sequence[JobResult], pictures: SamePatients) -> dict[str, Any]:
-    """For each image: the original, then each job's reconstruction above its difference; common scales."""
+    """Draw each original, and each job's reconstruction above its difference, on common scales."""
     shown = [result for result in results if result.name in pictures.reconstructions]
     low, high = tissue_window(np.concatenate([original.ravel() for original in pictures.originals]))
     limit = 0.1 * (high - low)

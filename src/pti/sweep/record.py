@@ -1,4 +1,4 @@
-"""A sweep on disk: its jobs, what became of each, and which earlier sweep the same command goes on with."""
+"""Record of a sweep on disk: its jobs and the outcome of each."""
 
 import hashlib
 import json
@@ -15,12 +15,12 @@ from pti.common.files import write_text_atomically
 FINISHED, INTERRUPTED, FAILED, WAITING = "finished", "interrupted", "failed", "waiting"
 
 SWEEP_FILE, _JOB = "sweep.json", "job.json"
-_SIGNAL = 128  # exit codes above it: ended by a signal
+_SIGNAL = 128  # higher exit codes: ended by a signal
 
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """One job: the overrides that set it apart, a hash of its configuration, the folders of data it reads."""
+    """One job: the overrides that distinguish it, the hash of its configuration, its data folders."""
 
     overrides: tuple[str, ...]
     config_hash: str
@@ -29,17 +29,17 @@ class PlannedJob:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What became of a job.
+    """Outcome of a job.
 
     Attributes:
-        name: name of its folder.
-        values: the swept keys and this job's values, as typed.
-        status: finished, failed, interrupted or waiting.
-        reason: why it failed; empty otherwise.
-        seconds: how long it ran, over all its starts.
-        figures: what it reached, from its ``summary.json``; nested names joined by ``/``.
-        summary: the whole ``summary.json``; empty when there is none.
-        folder: where its files are.
+        name: Name of its folder.
+        values: Swept key -> this job's value, as typed.
+        status: ``finished``, ``failed``, ``interrupted`` or ``waiting``.
+        reason: Reason of a failure; empty otherwise.
+        seconds: Total running time of all its starts.
+        metrics: Metrics from its ``summary.json``; nested names joined by ``/``.
+        summary: The whole ``summary.json``; empty if there is none.
+        folder: Folder of its files.
     """
 
     name: str
@@ -47,32 +47,32 @@ class JobResult:
     status: str
     reason: str
     seconds: float
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
     summary: dict[str, Any]
     folder: Path
 
-    def figure(self, name: str) -> Any:
-        """A figure by name: at the best epoch, else at the last, else as it is; None when there is none."""
-        found = (self.figures.get(f"{when}{name}") for when in ("best/", "last/", ""))
-        return next((value for value in found if value is not None), None)
+    def metric(self, name: str) -> Any:
+        """Return a metric of the best epoch, else of the last, else without an epoch; None if absent."""
+        values = (self.metrics.get(f"{epoch}{name}") for epoch in ("best/", "last/", ""))
+        return next((value for value in values if value is not None), None)
 
     @property
     def label(self) -> str:
-        """The values alone, as a label in a picture: ``1e-6`` or ``1e-6, seed 2``."""
+        """Label in a picture: ``1e-6``, or ``1e-6, seed 2``."""
         first, *rest = self.values.items() or [("", self.name)]
         return ", ".join([first[1], *(f"{key.split('.')[-1]} {value}" for key, value in rest)])
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A folder with one folder a job. ``jobs`` maps their names to what they are to run."""
+    """A sweep: its folder, with one folder for each job; the verb; job name -> planned job."""
 
     folder: Path
     command: str
     jobs: dict[str, PlannedJob]
 
     def run(self, name: str, work: Callable[[], int | None]) -> int:
-        """Do a job's work and record what became of it; return its exit code, pass its exceptions on."""
+        """Run a job and record its outcome; return its exit code, re-raise its exceptions."""
         earlier = self._record(name).get("seconds", 0.0)
         start = time.monotonic()
 
@@ -81,7 +81,7 @@ class Sweep:
             seconds = round(earlier + time.monotonic() - start, 1)
             self._write(name, {"status": status, "reason": reason, "seconds": seconds, "data_state": state})
 
-        record(INTERRUPTED)  # until the contrary is recorded: a killed process records nothing
+        record(INTERRUPTED)  # a killed process records nothing later
         try:
             code = work() or 0
         except (KeyboardInterrupt, SystemExit):
@@ -95,33 +95,33 @@ class Sweep:
         return code
 
     def status(self, name: str) -> str:
-        """What was recorded last of a job: finished, failed or interrupted; waiting when it never began."""
+        """Return a job's last recorded status; ``waiting`` if it never began."""
         return self._record(name).get("status", WAITING)
 
     def is_finished(self, name: str) -> bool:
-        """Whether the job ended well, wrote its summary, and its data are what they were."""
+        """Tell whether a job finished, wrote its summary, and its data have not changed since."""
         summary = _read(self.folder / name / "summary.json")
         if self.status(name) != FINISHED or summary.get("status") != FINISHED:
             return False
         return self._record(name).get("data_state") == data_state(self.jobs[name].data_roots)
 
     def checkpoint_of(self, name: str) -> Path | None:
-        """The newest checkpoint of a job that was begun earlier and not finished."""
+        """Return the newest checkpoint of a job that began earlier and has not finished."""
         last = self.folder / name / "checkpoints" / "last.ckpt"
         return last if self._record(name) and last.is_file() else None
 
     def results(self) -> list[JobResult]:
-        """What became of each job, in the order in which they run."""
+        """Return the outcome of each job, in the order in which they run."""
         return [self._result(name) for name in self.jobs]
 
     def _result(self, name: str) -> JobResult:
         record, folder = self._record(name), self.folder / name
         summary = _read(folder / "summary.json")
         status = self.status(name)
-        figures = dict(_flatten(summary.get("figures", {}))) if status == FINISHED else {}
+        metrics = dict(_flatten(summary.get("figures", {}))) if status == FINISHED else {}
         values = dict(readable(override).split("=", 1) for override in self.jobs[name].overrides)
         reason, seconds = record.get("reason", ""), record.get("seconds", 0.0)
-        return JobResult(name, values, status, reason, seconds, figures, summary, folder)
+        return JobResult(name, values, status, reason, seconds, metrics, summary, folder)
 
     def _record(self, name: str) -> dict[str, Any]:
         return _read(self.folder / name / _JOB)
@@ -130,7 +130,7 @@ class Sweep:
         write_text_atomically(self.folder / name / _JOB, json.dumps(record, indent=2) + "\n")
 
     def save(self) -> None:
-        """Write ``sweep.json``: what it runs."""
+        """Write ``sweep.json`` with the planned jobs."""
         jobs = {
             name: {"overrides": job.overrides, "config_hash": job.config_hash, "data_roots": job.data_roots}
             for name, job in self.jobs.items()
@@ -140,7 +140,7 @@ class Sweep:
 
 
 def load_sweep(folder: Path) -> Sweep | None:
-    """The sweep whose folder this is; None when there is no readable ``sweep.json``."""
+    """Load the sweep of a folder; None if there is no readable ``sweep.json``."""
     content = _read(folder / SWEEP_FILE)
     try:
         jobs = {
@@ -153,12 +153,12 @@ def load_sweep(folder: Path) -> Sweep | None:
 
 
 def readable(override: str) -> str:
-    """``a=1e-7`` as the user typed it; Hydra hands out ``a=1e-07``."""
+    """Restore ``a=1e-7`` as the user typed it; Hydra returns ``a=1e-07``."""
     return re.sub(r"(?<=\de)([+-])0+(?=\d+$)", r"\1", override)
 
 
 def data_state(roots: Iterable[str]) -> str | None:
-    """Hash of the names, sizes and times of the images and tables below some folders; None without any."""
+    """Hash the names, sizes and times of all images and tables below folders; None if there are none."""
     digest, count = hashlib.sha256(), 0
     for root in sorted(roots):
         for folder, inner, files in os.walk(root):
@@ -171,8 +171,8 @@ def data_state(roots: Iterable[str]) -> str | None:
     return digest.hexdigest() if count else None
 
 
-def _flatten(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in figures.items():
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{key}/")
         else:

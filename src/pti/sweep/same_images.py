@@ -1,5 +1,6 @@
-"""The same held-out images through the models of a sweep's jobs."""
+"""Reconstructions of the same held-out images by the models of a sweep's jobs."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,37 +14,42 @@ from pti.data.input_images import InputImage
 from pti.inference.devices import choose_devices
 from pti.inference.held_out import images_of_split
 from pti.inference.reconstructions import reconstruct_images
-from pti.runs.checkpoint import load, read
+from pti.modules.protocols import Autoencoder
+from pti.runs.checkpoint import open_checkpoint
 from pti.sweep.page import SamePatients
 from pti.sweep.record import FINISHED, JobResult
 
 
 def same_patients(results: Sequence[JobResult], count: int = 4) -> SamePatients | None:
-    """Reconstruct some images with each finished job's best checkpoint.
+    """Reconstruct some images with the best checkpoint of each finished job.
 
     Args:
-        results: the jobs; those without a checkpoint that reconstructs are left out.
-        count: number of images, of different patients where there are as many.
+        results: Jobs; those without a checkpoint are left out.
+        count: Number of images, of different patients as far as possible.
+
+    Returns:
+        None if there is no checkpoint, or one of them is not an autoencoder's.
 
     Raises:
-        DataError: an image or a checkpoint can't be read.
+        DataError: An image or a checkpoint cannot be read.
     """
     paths = {result.name: path for result in results if (path := _checkpoint(result)) is not None}
     if not paths:
         return None
-    data = {name: read(path)["config"]["data"] for name, path in paths.items()}
+    checkpoints = {name: open_checkpoint(path) for name, path in paths.items()}
+    data = {name: checkpoint.config["data"] for name, checkpoint in checkpoints.items()}
     images, note = _held_out(data)
-    images = _different_patients(images)[:count]
+    images = _alternate_patients(images)[:count]
     originals = [tif.read(image.path).pixels for image in images]
     device = choose_devices(devices=1)[0]
-    found = {}
-    for name, path in track(paths.items(), "Comparing the jobs", total=len(paths)):
-        module = load(path).to(device)
-        if not (hasattr(module, "reconstruct") and hasattr(module, "normalization")):
+    reconstructions = {}
+    for name, checkpoint in track(checkpoints.items(), "Comparing the jobs", total=len(checkpoints)):
+        module = checkpoint.load_module(device)
+        if not isinstance(module, Autoencoder):
             return None
         with torch.inference_mode():
-            found[name] = reconstruct_images(module, originals, data[name]["image_size"])
-    return SamePatients([image.name for image in images], originals, found, note)
+            reconstructions[name] = reconstruct_images(module, originals, data[name]["image_size"])
+    return SamePatients([image.name for image in images], originals, reconstructions, note)
 
 
 def _checkpoint(result: JobResult) -> Path | None:
@@ -53,35 +59,32 @@ def _checkpoint(result: JobResult) -> Path | None:
 
 
 def _held_out(data: Mapping[str, Mapping[str, Any]]) -> tuple[list[InputImage], str]:
-    """Images on which no job was trained; where there are none, what the first job held out."""
-    sides = [{image.path: image for image in _untrained(config, name)} for name, config in data.items()]
-    common = [image for path, image in sides[0].items() if all(path in side for side in sides)]
+    """Return images that no job was trained on, or else those that the first job held out, and a note."""
+    held_out = [{image.path: image for image in _untrained(config, name)} for name, config in data.items()]
+    common = [image for path, image in held_out[0].items() if all(path in images for images in held_out)]
     if common:
         return common, "No job was trained on these."
-    return list(
-        sides[0].values()
-    ), "The first job was not trained on these; others, with another split, may have been."
+    note = "The first job was not trained on these; others, with another split, may have been."
+    return list(held_out[0].values()), note
 
 
 def _untrained(config: Mapping[str, Any], source: str) -> list[InputImage]:
-    found = []
-    for side in ("val", "test"):
+    images = []
+    for split in ("val", "test"):
         try:
-            found += images_of_split(config, side, source)
+            images += images_of_split(config, split, source)
         except DataError:
-            continue  # an empty side
-    if not found:
-        raise DataError(
-            f"{config['root']}: neither its val nor its test side holds an image to compare the jobs by."
-        )
-    return found
+            continue  # an empty split
+    if not images:
+        raise DataError(f"{config['root']}: neither val nor test holds an image to compare the jobs by.")
+    return images
 
 
-def _different_patients(images: Sequence[InputImage]) -> list[InputImage]:
-    """The first image of each patient, then their second ones, and so on."""
-    seen: dict[str, int] = {}
-    turns = []
+def _alternate_patients(images: Sequence[InputImage]) -> list[InputImage]:
+    """Order images as the first one of each patient, then the second ones, and so on."""
+    seen: Counter[str] = Counter()
+    rounds = []
     for image in images:
-        turns.append(seen.get(image.patient, 0))
-        seen[image.patient] = turns[-1] + 1
-    return [image for _, image in sorted(zip(turns, images, strict=True), key=lambda pair: pair[0])]
+        rounds.append(seen[image.patient])
+        seen[image.patient] += 1
+    return [images[index] for index in sorted(range(len(images)), key=rounds.__getitem__)]
