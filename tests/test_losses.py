@@ -104,5 +104,5 @@ def test_losses_are_computed_in_float32():
 
 
 def test_a_term_that_asks_for_something_unknown_is_refused():
-    with pytest.raises(ValueError, match="found picture"):
+    with pytest.raises(ValueError, match="unknown arguments of a loss: picture"):
         losses.Term(1.0, lambda picture: picture)

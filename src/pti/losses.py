@@ -1,7 +1,6 @@
-"""Loss functions, pure: tensors in, one scalar out (mean over the batch), in float32 or float64.
+"""Pure loss functions: tensors to one scalar, the mean over the batch, in float32 or float64.
 
-Images and reconstructions are (B, 1, H, W) in the normalised range (see the design's vocabulary), logits any
-shape.
+Images and reconstructions are (B, 1, H, W), normalised; logits have any shape.
 """
 
 from __future__ import annotations
@@ -16,53 +15,57 @@ import torch.nn.functional as F
 from torch import Tensor
 
 TERM_INPUTS = ("reconstruction", "image", "mean", "std", "fake_features", "real_features")
-"""What a named term may ask for, by the names of its arguments."""
+"""Names of the arguments that the function of a `Term` may have."""
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """float64 stays float64; everything else becomes float32."""
+    """Convert to float32, unless the tensor is float64."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def l1(reconstruction: Tensor, image: Tensor) -> Tensor:
-    """Mean absolute error per pixel."""
+    """Return the mean absolute error per pixel."""
     return F.l1_loss(at_least_float32(reconstruction), at_least_float32(image))
 
 
 def l2(reconstruction: Tensor, image: Tensor) -> Tensor:
-    """Mean squared error per pixel."""
+    """Return the mean squared error per pixel."""
     return F.mse_loss(at_least_float32(reconstruction), at_least_float32(image))
 
 
 def kl_divergence(mean: Tensor, std: Tensor) -> Tensor:
-    """KL(N(mean, std²) ‖ N(0, 1)) = ½·Σ(μ² + σ² − log σ² − 1), in nats.
+    """Return KL(N(mean, std²) ‖ N(0, 1)) = ½·Σ(μ² + σ² − log σ² − 1), in nats.
 
-    Summed over an image's latents, averaged over the batch. ``mean`` and ``std`` are (B, C, h, w); ``std`` is
-    a standard deviation > 0, not a log-variance. This is the reduction of the common latent-diffusion
-    recipes, in which ``kl_weight`` lies around 1e-6 (Kingma & Welling 2014, appendix B).
+    It is summed over an image's latents and averaged over the batch, as in common latent-diffusion recipes,
+    in which ``kl_weight`` is about 1e-6 (Kingma & Welling 2014, appendix B). ``mean`` and ``std`` are (B, C,
+    h, w); ``std`` is a standard deviation > 0, not a log-variance.
     """
     return kl_per_image(mean, std).mean()
 
 
 def kl_per_image(mean: Tensor, std: Tensor) -> Tensor:
-    """The same, (B,): one value per image, summed over its latents, in nats."""
+    """Return the KL of each image, (B,), summed over its latents, in nats."""
     variance = at_least_float32(std).square()
     return 0.5 * (at_least_float32(mean).square() + variance - variance.log() - 1).flatten(1).sum(1)
 
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """The two sides of a GAN objective, as functions of the discriminator's raw logits."""
+    """The losses of generator and discriminator, as functions of the discriminator's raw logits.
+
+    Attributes:
+        name: short name.
+        generator: fake logits -> loss of the generator.
+        discriminator: (real logits, fake logits) -> loss of the discriminator.
+    """
 
     name: str
     generator: Callable[[Tensor], Tensor]
-    """fake logits -> loss of the generator"""
     discriminator: Callable[[Tensor, Tensor], Tensor]
-    """(real logits, fake logits) -> loss of the discriminator"""
 
 
 def lsgan() -> AdversarialLoss:
-    """Least squares on the raw logits, real 1 and fake 0 (Mao et al. 2017, eq. 9)."""
+    """Return least-squares losses of the raw logits, real 1 and fake 0 (Mao et al. 2017, eq. 9)."""
 
     def generator(fake: Tensor) -> Tensor:
         return (at_least_float32(fake) - 1).square().mean()
@@ -74,7 +77,7 @@ def lsgan() -> AdversarialLoss:
 
 
 def hinge() -> AdversarialLoss:
-    """Hinge loss on the raw logits, margin 1; the generator's side is linear (Lim & Ye 2017)."""
+    """Return hinge losses of the raw logits, margin 1; the generator's is linear (Lim & Ye 2017)."""
 
     def generator(fake: Tensor) -> Tensor:
         return -at_least_float32(fake).mean()
@@ -86,16 +89,16 @@ def hinge() -> AdversarialLoss:
 
 
 def gradient(reconstruction: Tensor, image: Tensor) -> Tensor:
-    """Mean absolute error of the horizontal and vertical finite differences: sharp edges."""
+    """Return the mean absolute error of horizontal and vertical finite differences, for sharp edges."""
     difference = at_least_float32(reconstruction) - at_least_float32(image)
     return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
 
 
 def focal_frequency(reconstruction: Tensor, image: Tensor, alpha: float = 1.0) -> Tensor:
-    """Squared error of the orthonormal 2-D spectrum, weighted by its own size to the power ``alpha``.
+    """Return the squared error of the orthonormal 2-D spectrum, weighted by its size to the power ``alpha``.
 
     Focal frequency loss (Jiang et al. 2021, eq. 8–9). The weight, scaled to a maximum of 1 in each image,
-    lets the frequencies that are hard to match count most: texture.
+    emphasises the frequencies that are hard to match: texture.
     """
     error = torch.fft.fft2(at_least_float32(reconstruction) - at_least_float32(image), norm="ortho").abs()
     weight = error.detach() ** alpha
@@ -104,7 +107,7 @@ def focal_frequency(reconstruction: Tensor, image: Tensor, alpha: float = 1.0) -
 
 
 def feature_matching(fake_features: Sequence[Tensor], real_features: Sequence[Tensor]) -> Tensor:
-    """Mean absolute difference of the discriminator's features, over all layers (Wang et al. 2018, eq. 4)."""
+    """Return the mean absolute difference of discriminator features (Wang et al. 2018, eq. 4)."""
     pairs = zip(fake_features, real_features, strict=True)
     return torch.stack(
         [F.l1_loss(at_least_float32(fake), at_least_float32(real.detach())) for fake, real in pairs]
@@ -114,26 +117,31 @@ def feature_matching(fake_features: Sequence[Tensor], real_features: Sequence[Te
 class Term:
     """A further loss with its weight.
 
-    The arguments of ``function`` are those of ``TERM_INPUTS`` that it needs, by name. Raises ``ValueError``
-    for a function that asks for anything else without a default.
+    Args:
+        weight: factor of the loss.
+        function: its arguments are named after the `TERM_INPUTS` that it needs. A function that requires
+            another argument raises ``ValueError``.
     """
 
     def __init__(self, weight: float, function: Callable[..., Tensor]) -> None:
-        # What a partial has already set by keyword, it no longer asks for.
+        # Arguments that a partial has already set by keyword are no longer required.
         preset = getattr(function, "keywords", {})
         parameters = inspect.signature(function).parameters
         required = [name for name, p in parameters.items() if p.default is p.empty and name not in preset]
         unknown = sorted(set(required) - set(TERM_INPUTS))
         if unknown:
-            raise ValueError(f"a loss term may ask for {', '.join(TERM_INPUTS)}; found {', '.join(unknown)}")
+            raise ValueError(
+                f"unknown arguments of a loss: {', '.join(unknown)}; expected some of {', '.join(TERM_INPUTS)}"
+            )
         self.weight = weight
         self.function = function
         self.inputs = tuple(required)
 
     @property
     def needs_discriminator(self) -> bool:
-        """Whether it compares discriminator features, and so waits until the discriminator trains."""
+        """True when it compares discriminator features, which exist once the discriminator trains."""
         return "fake_features" in self.inputs or "real_features" in self.inputs
 
     def __call__(self, available: Mapping[str, Any]) -> Tensor:
+        """Return the unweighted loss of the available inputs, by name."""
         return self.function(**{name: available[name] for name in self.inputs})

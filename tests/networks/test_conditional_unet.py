@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pti.networks.conditional_unet import ConditionalUNet
-from pti.networks.conditioning import ConditionTokens, position_code
+from pti.networks.conditional_unet import ConditionalUNet, ConditionTokens, position_code
 from pti.networks.ema import Ema
 
 

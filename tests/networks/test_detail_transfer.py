@@ -62,5 +62,5 @@ def test_background_that_stays_comes_back_as_exactly_0():
 
 @pytest.mark.parametrize("options", [{"tolerance": 0.0}, {"sigma": -1.0}])
 def test_impossible_settings_are_refused(options: dict[str, Any]):
-    with pytest.raises(ValueError, match="above 0"):
+    with pytest.raises(ValueError, match="greater than 0"):
         DetailTransfer(**options)

@@ -50,5 +50,5 @@ def test_the_statistics_travel_in_the_state_dict():
 def test_a_channel_that_does_not_vary_is_refused(channel: Tensor):
     values = latents()
     values[:, 1] = channel
-    with pytest.raises(ValueError, match="doesn't vary"):
+    with pytest.raises(ValueError, match="does not vary"):
         fitted(values)

@@ -34,8 +34,7 @@ def noise(seed: int, size: int = 64) -> torch.Tensor:
 @pytest.mark.parametrize(("photo", "classes"), [("chelsea", {281, 282, 285}), ("coffee", {967})])
 def test_the_weights_recognise_photographs(photo: str, classes: set[int]):
     """Cats (tabby, tiger cat, Egyptian cat) and an espresso, in ImageNet's numbering."""
-    network = EfficientNetLite0()
-    network.load_state_dict(torch.load(perceptual._lite0_weights(), weights_only=True))
+    network = Lite0Perceptual(fuse=False).network
     image = getattr(skimage.data, photo)()
     side = min(image.shape[:2])
     top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2

@@ -1,7 +1,8 @@
-"""MONAI's diffusion UNet, conditioned on an image's latents."""
+"""MONAI's diffusion UNet, conditioned on the latents of an image."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal
@@ -11,30 +12,29 @@ from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from torch.utils.checkpoint import checkpoint
-
-from pti.networks.conditioning import ConditionTokens
+from typing_extensions import override
 
 
 class ConditionalUNet(nn.Module):
-    """(x (B, C, h, w), timesteps (B,), condition (B, C, h, w)) -> output (B, C, h, w).
+    """A UNet (x (B, C, h, w), timesteps (B,), condition (B, C, h, w)) -> output (B, C, h, w).
 
     Args:
         latent_channels: C.
-        conditioning: ``concat``: the condition's channels are put beside those of x, so that position meets
-            position in the first convolution (Saharia et al. 2022, Palette); ``cross_attention``: its tokens
-            are attended to at ``attention_levels`` (Rombach et al. 2022, 3.3); ``both``; ``none``: x is the
-            condition already.
+        conditioning: ``concat`` concatenates the condition's channels with those of x, so that equal
+            positions meet in the first convolution (Saharia et al. 2022, Palette); ``cross_attention``
+            attends to its tokens at ``attention_levels`` (Rombach et al. 2022, 3.3); ``both``; ``none``,
+            when x already is the condition.
         position: of the tokens, ``sincos`` or ``none``; see `ConditionTokens`.
         cross_attention_dim: of a token.
-        patch_size: latents enter and leave as patches of so many by so many, put into channels (as in Peebles
-            and Xie 2023, DiT): every level then works on patch_size² times fewer places.
-        channels: of each level; each level after the first halves the sides.
-        attention_levels: where there is attention, for each level.
-        num_res_blocks: residual blocks a level.
+        patch_size: edge of the square patches that enter and leave as channels (as in Peebles and Xie 2023,
+            DiT): every level then works on patch_size² times fewer positions.
+        channels: of each level; each level after the first halves height and width.
+        attention_levels: whether each level has attention.
+        num_res_blocks: residual blocks of each level.
         num_head_channels: channels of an attention head.
         norm_num_groups: groups of GroupNorm; divides every entry of ``channels``.
-        use_flash_attention: the same attention without the matrix of all pairs in memory.
-        use_checkpoint: compute each level's activations anew in the backward pass instead of keeping them.
+        use_flash_attention: compute the same attention without storing the matrix of all pairs.
+        use_checkpoint: recompute each level's activations in the backward pass instead of storing them.
     """
 
     def __init__(
@@ -74,13 +74,14 @@ class ConditionalUNet(nn.Module):
             use_flash_attention=use_flash_attention,
         )
         self.downsampling = patch_size * 2 ** (len(channels) - 1)
-        """What the sides of x must be multiples of."""
+        """Height and width of x must be multiples of this."""
         if use_checkpoint:
             for block in (*self.unet.down_blocks, self.unet.middle_block, *self.unet.up_blocks):
                 block.__class__ = _checkpointed(type(block))
 
+    @override
     def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
-        """The network's answer, in the paths' words its output."""
+        """Predict the path's regression target from x_t, (B, C, h, w)."""
         tokens = None if self.tokens is None else self.tokens(condition)
         if self.concatenates:
             x = torch.cat([x, condition], dim=1)
@@ -90,8 +91,11 @@ class ConditionalUNet(nn.Module):
 
 @lru_cache
 def _checkpointed(block: type[nn.Module]) -> type[nn.Module]:
-    """The same class, its forward wrapped. A changed class, unlike a wrapped module or method, leaves the
-    names in the ``state_dict`` and copies of the network (the average) as they are."""
+    """Return a subclass whose forward pass is checkpointed.
+
+    Unlike a wrapped module or method, a changed class preserves the names in the ``state_dict`` and copies
+    of the network (the average).
+    """
 
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if not (self.training and torch.is_grad_enabled()):
@@ -99,3 +103,46 @@ def _checkpointed(block: type[nn.Module]) -> type[nn.Module]:
         return checkpoint(block.forward, self, *args, use_reentrant=False, **kwargs)
 
     return type(f"Checkpointed{block.__name__}", (block,), {"forward": forward})
+
+
+class ConditionTokens(nn.Module):
+    """Tokens (B, h·w, dim) for cross-attention from condition latents (B, C, h, w), one for each position.
+
+    Args:
+        latent_channels: C.
+        dim: of a token; a multiple of 4 with ``sincos``.
+        position: ``sincos`` adds a fixed 2-D position code, sines and cosines of row and column (Vaswani et
+            al. 2017, 3.5, half of the channels for each); ``none`` leaves it out, as is common: attention
+            then ignores the order of the tokens. Other values raise ``ValueError``.
+    """
+
+    def __init__(self, latent_channels: int, dim: int = 512, position: str = "sincos") -> None:
+        super().__init__()
+        if position not in ("sincos", "none"):
+            raise ValueError(f"position={position}: expected sincos or none")
+        if position == "sincos" and dim % 4:
+            raise ValueError(f"cross_attention_dim={dim}: a 2-D position code needs a multiple of 4")
+        self.dim = dim
+        self.position = position
+        self.projection = nn.Linear(latent_channels, dim)
+
+    @override
+    def forward(self, condition: Tensor) -> Tensor:
+        """Return the tokens, row by row."""
+        tokens = self.projection(condition.flatten(2).mT)
+        if self.position == "none":
+            return tokens
+        rows, columns = condition.shape[-2:]
+        return tokens + position_code(rows, columns, self.dim, condition.device).to(tokens)
+
+
+def position_code(rows: int, columns: int, dim: int, device: torch.device) -> Tensor:
+    """Return (rows · columns, dim) float32: sines and cosines of the row, then of the column.
+
+    Each has ``dim`` // 4 channels. Wavelengths rise from 2π to 2π·10,000 positions.
+    """
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(dim // 4, device=device) / (dim // 4))
+    down = torch.arange(rows, device=device).repeat_interleave(columns)
+    across = torch.arange(columns, device=device).repeat(rows)
+    angles = [place[:, None] * frequencies for place in (down, across)]
+    return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)

@@ -1,4 +1,4 @@
-"""Puts back what an autoencoder loses, where a translation leaves the image as it was."""
+"""Transfer of detail that the autoencoder lost, where a translation leaves the image unchanged."""
 
 from __future__ import annotations
 
@@ -7,36 +7,41 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
+from typing_extensions import override
 
 
 class DetailTransfer(nn.Module):
-    """output = found + gate · (condition − known), gate = exp(−(change / tolerance)²).
+    """The map output = translation + gate · (condition − reconstruction), gate = exp(−(change / tolerance)²).
 
-    ``found`` is the decoded translation, ``known`` the condition's own reconstruction, ``change`` their
-    difference's root mean square in a Gaussian window. Where the two agree, what the autoencoder has lost of
-    the condition (fine trabeculae, the rim of a canal) it has lost of the target too, and it is known: it
-    stands in the condition. Where they differ, the output is the decoder's. All images are normalised,
-    (B, 1, H, W), range 2. Nothing here is learnt.
+    ``translation`` is decoded, ``reconstruction`` is that of the condition, and ``change`` is the root mean
+    square of their difference in a Gaussian window. Where the two agree, the autoencoder has lost the same
+    detail of condition and target (fine trabeculae, the rim of a canal), and the condition shows that
+    detail. Where they differ, the output is the decoder's. All images are normalised, (B, 1, H, W), range 2.
+    Nothing is learned.
 
     Args:
         tolerance: of the change, in units of normalised images; 0.05 to 0.4.
-        sigma: of the window, pixels; about the size of what the decoder places as one, 1 to 4.
+        sigma: of the window, in pixels; about the size of the smallest structure that the decoder places, 1
+            to 4.
     """
 
     def __init__(self, tolerance: float = 0.2, sigma: float = 2.0) -> None:
         super().__init__()
         if tolerance <= 0 or sigma <= 0:
-            raise ValueError(f"tolerance={tolerance}, sigma={sigma}: expected numbers above 0")
+            raise ValueError(f"tolerance={tolerance}, sigma={sigma}: expected numbers greater than 0")
         self.tolerance = tolerance
         self.sigma = sigma
 
-    def forward(self, found: Tensor, condition: Tensor, known: Tensor, zoom: float = 1.0) -> Tensor:
-        """The translation with the condition's detail; ``zoom``: pixels for one of ``sigma``."""
-        return found + self.gate(found, known, zoom) * (condition - known)
+    @override
+    def forward(
+        self, translation: Tensor, condition: Tensor, reconstruction: Tensor, zoom: float = 1.0
+    ) -> Tensor:
+        """Return the translation with the condition's detail; ``zoom`` multiplies ``sigma``."""
+        return translation + self.gate(translation, reconstruction, zoom) * (condition - reconstruction)
 
-    def gate(self, found: Tensor, known: Tensor, zoom: float = 1.0) -> Tensor:
-        """(B, 1, H, W) in (0, 1]: 1 where nothing has changed."""
-        change = _blur((found - known).square(), self.sigma * zoom)
+    def gate(self, translation: Tensor, reconstruction: Tensor, zoom: float = 1.0) -> Tensor:
+        """Return (B, 1, H, W) in (0, 1]: 1 where nothing has changed."""
+        change = _blur((translation - reconstruction).square(), self.sigma * zoom)
         return torch.exp(-change / self.tolerance**2)
 
 

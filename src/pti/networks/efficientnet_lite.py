@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
+from typing_extensions import override
 
 # Kernel size, stride, expansion, output channels, repeats (Tan & Le 2019, table 1, width and depth 1).
 _STAGES = [
@@ -20,7 +21,7 @@ _STAGES = [
     (3, 1, 6, 320, 1),
 ]
 _BATCH_NORM_EPS = 1e-3
-# Each convolution's attribute and that of its batch normalisation.
+# The attribute of each convolution, and of its batch normalisation.
 _NORMALISED = [
     ("_conv_stem", "_bn0"),
     ("_expand_conv", "_bn0"),
@@ -31,16 +32,17 @@ _NORMALISED = [
 
 
 class SamePadConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow's "SAME": an odd padding has its extra pixel right and below."""
+    """A convolution with TensorFlow's "SAME" padding, whose extra pixel is at the right and bottom."""
 
+    @override
     def forward(self, input: Tensor) -> Tensor:
         padding = []
-        for side in (1, 0):
-            size, kernel, stride = input.shape[-2 + side], self.kernel_size[side], self.stride[side]
+        for axis in (1, 0):
+            size, kernel, stride = input.shape[-2 + axis], self.kernel_size[axis], self.stride[axis]
             total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
             padding += [total // 2, total - total // 2]
         left, right, above, below = padding
-        if left == right and above == below:  # then the convolution pads by itself, without a copy
+        if left == right and above == below:  # the convolution pads by itself, without a copy
             even = (above, left)
             return F.conv2d(input, self.weight, self.bias, self.stride, even, self.dilation, self.groups)
         return super().forward(F.pad(input, padding))
@@ -83,7 +85,7 @@ class _InvertedResidual(nn.Module):
 class EfficientNetLite0(nn.Module):
     """The 1000-class ImageNet network: B0 without squeeze-and-excitation, with ReLU6 (4.7 M parameters).
 
-    Input (B, 3, H, W), RGB, (value − 127) / 128 for values 0…255; H and W of at least 32.
+    The input is (B, 3, H, W), RGB, (value − 127) / 128 for values 0…255; H and W are at least 32.
     """
 
     def __init__(self) -> None:
@@ -103,9 +105,9 @@ class EfficientNetLite0(nn.Module):
         self._fc = nn.Linear(1280, 1000)
 
     def fuse(self) -> EfficientNetLite0:
-        """Fold each batch normalisation into the convolution before it, in place, for a network in eval mode.
+        """Fold each batch normalisation into the convolution before it, in place, in evaluation mode.
 
-        The same function to rounding, in less time; it can't be trained or loaded into any more.
+        The function is the same up to rounding, and faster; the network can no longer be trained or loaded.
         """
         for module in list(self.modules()):
             for convolution, norm in _NORMALISED:
@@ -116,7 +118,7 @@ class EfficientNetLite0(nn.Module):
         return self
 
     def features(self, x: Tensor, after: tuple[int, ...]) -> list[Tensor]:
-        """The outputs of the blocks with the ascending indices ``after``; later ones are not computed."""
+        """Return the outputs of the blocks of ascending indices ``after``; later blocks are not computed."""
         taps = []
         x = F.relu6(self._bn0(self._conv_stem(x)))
         for index, block in enumerate(self._blocks[: max(after) + 1]):
@@ -125,8 +127,9 @@ class EfficientNetLite0(nn.Module):
                 taps.append(x)
         return taps
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """Class logits (B, 1000)."""
+        """Return class logits (B, 1000)."""
         (x,) = self.features(x, (len(self._blocks) - 1,))
         x = F.relu6(self._bn1(self._conv_head(x)))
         return self._fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))

@@ -9,42 +9,45 @@ from torch import Tensor, nn
 
 
 class Ema(nn.Module):
-    """``model``: a frozen copy whose float parameters follow those of ``network``; all else is copied.
+    """A frozen copy, ``model``, whose floating-point parameters follow those of a network.
 
-    The copy is used as it stands (validation, inference): weights are never swapped, so nothing can mix them
-    up. ``decay`` is per step in (0, 1); with ``update_every`` n, the average moves every n-th step by decayⁿ,
-    the same pace. Early on the decay is min(decay, (1 + s) / (10 + s)) after s steps, so that the initial
-    weights are soon forgotten.
+    Integers and buffers are copied. Validation and inference use the copy itself: weights are never swapped.
+    After s steps the decay is at most (1 + s) / (10 + s), so that the initial weights are soon forgotten.
+
+    Args:
+        network: the network to average.
+        decay: per step, in (0, 1).
+        update_every: steps between updates; n steps move the average by decayⁿ, at the same pace.
     """
 
     def __init__(self, network: nn.Module, decay: float, update_every: int = 1) -> None:
         super().__init__()
         if not 0 < decay < 1:
-            raise ValueError(f"the decay of an average must lie between 0 and 1; found {decay}")
+            raise ValueError(f"ema_decay={decay}: expected a number between 0 and 1, both excluded")
         if update_every < 1:
-            raise ValueError(f"update_every must be at least 1; found {update_every}")
+            raise ValueError(f"ema_update_every={update_every}: expected a number of 1 or more")
         self.decay = decay
         self.update_every = update_every
         self.model = copy.deepcopy(network).requires_grad_(False).eval()
         self.steps = 0
 
-    # A buffer would live on the device, and reading it would wait for the device at every step.
+    # A buffer would be on the device, and reading it would wait for the device at every step.
     def get_extra_state(self) -> Tensor:
-        """The number of steps seen, for the checkpoint."""
+        """Return the number of steps, for the checkpoint."""
         return torch.tensor(self.steps)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Takes the number of steps from a checkpoint."""
+        """Restore the number of steps from a checkpoint."""
         self.steps = int(state)
 
     def train(self, mode: bool = True) -> Ema:
-        """Stays in evaluation mode."""
+        """Stay in evaluation mode, whatever ``mode`` is."""
         del mode
         return super().train(False)
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Call after every step of the optimizer."""
+        """Update the average; call after every step of the optimizer."""
         self.steps += 1
         if self.steps % self.update_every:
             return

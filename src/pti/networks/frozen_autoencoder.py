@@ -1,4 +1,4 @@
-"""A trained autoencoder as the second stage needs it: frozen, with the normalisation it was trained with."""
+"""A trained autoencoder, frozen, with the normalisation that it was trained with."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 
 
 _AT_ONCE = 16
-"""Images that pass the autoencoder together: it takes far more memory than the networks on its latents."""
+"""Images that are encoded or decoded together: an autoencoder needs far more memory than a denoiser."""
 
 
 class FrozenAutoencoder(nn.Module):
     """Raw images to latents and back; always in evaluation mode, without gradients, in full precision.
 
-    Full precision, because bfloat16 keeps three digits of a latent, whatever is trained on it; and because
-    latents are then the same with and without a cache.
+    bfloat16 would keep three digits of a latent, and latents would differ with and without a cache.
+
+    Args:
+        autoencoder: the trained network.
+        normalization: of its images.
     """
 
     def __init__(self, autoencoder: AutoencoderKL, normalization: Normalization) -> None:
@@ -35,45 +38,45 @@ class FrozenAutoencoder(nn.Module):
 
     @property
     def latent_channels(self) -> int:
-        """C of the latents."""
+        """Channels C of the latents."""
         return self.autoencoder.latent_channels
 
     @property
     def downsampling(self) -> int:
-        """Pixels of an image's side for one of the latents'."""
+        """Ratio of the image's width to the latents' width."""
         return 2 ** (len(cast(Sequence[int], self.autoencoder.encoder.channels)) - 1)
 
     def train(self, mode: bool = True) -> FrozenAutoencoder:
-        """Stays in evaluation mode."""
+        """Stay in evaluation mode, whatever ``mode`` is."""
         del mode
         return super().train(False)
 
     @torch.no_grad()
     def encode(self, raw: Tensor, statistics: Tensor | None = None) -> Posterior:
-        """Raw images (B, 1, H, W), background exactly 0 -> posterior over latents (B, C, h, w), float32.
+        """Encode raw images (B, 1, H, W), background exactly 0, as posteriors over latents (B, C, h, w).
 
-        ``statistics`` (B, K), of ``normalization``, are the images' own unless given.
+        ``statistics`` (B, K) of ``normalization`` are those of the images unless given. Latents are float32.
         """
         with torch.autocast(raw.device.type, enabled=False):
             statistics = self.normalization.statistics(raw) if statistics is None else statistics
             image = self.normalization.normalize(raw, statistics).float()
             parts = [self.autoencoder.encode(part) for part in image.split(_AT_ONCE)]
-            mean, std = (torch.cat(side) for side in zip(*parts, strict=True))
+            mean, std = (torch.cat(column) for column in zip(*parts, strict=True))
             return Posterior(mean, std)
 
     @torch.no_grad()
     def decode(self, latents: Tensor, statistics: Tensor) -> Tensor:
-        """Latents (B, C, h, w) -> raw images (B, 1, H, W), background exactly 0."""
+        """Decode latents (B, C, h, w) to raw images (B, 1, H, W), background exactly 0."""
         return self.normalization.denormalize(self.decode_normalized(latents), statistics)
 
     @torch.no_grad()
     def decode_normalized(self, latents: Tensor) -> Tensor:
-        """Latents (B, C, h, w) -> normalised images (B, 1, H, W)."""
+        """Decode latents (B, C, h, w) to normalised images (B, 1, H, W)."""
         with torch.autocast(latents.device.type, enabled=False):
             return torch.cat([self.autoencoder.decode(part) for part in latents.float().split(_AT_ONCE)])
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change with any layer, weight or statistic."""
+        """Return 16 hexadecimal digits that change with any layer, weight or statistic."""
         digest = hashlib.sha256(repr(self).encode())
         for name, value in self.state_dict().items():
             digest.update(name.encode())
@@ -81,9 +84,9 @@ class FrozenAutoencoder(nn.Module):
         return digest.hexdigest()[:16]
 
     def _apply(self, fn, recurse=True):
-        # Another precision is meant for what is trained.
+        # Only trained networks change their precision.
         def moved(tensor: Tensor) -> Tensor:
-            found = fn(tensor)
-            return found if found.dtype == tensor.dtype else tensor.to(found.device)
+            changed = fn(tensor)
+            return changed if changed.dtype == tensor.dtype else tensor.to(changed.device)
 
         return super()._apply(moved, recurse)

