@@ -131,7 +131,7 @@ class Term:
         unknown = sorted(set(required) - set(TERM_INPUTS))
         if unknown:
             raise ValueError(
-                f"unknown arguments of a loss: {', '.join(unknown)}; expected some of {', '.join(TERM_INPUTS)}"
+                f"unknown arguments of a loss: {', '.join(unknown)}; known are {', '.join(TERM_INPUTS)}"
             )
         self.weight = weight
         self.function = function
