@@ -78,6 +78,16 @@ def test_two_processes_validate_like_one(root, tmp_path):  # fault 32
             assert one[name] == pytest.approx(two[name], rel=1e-5, abs=1e-6), name
 
 
+def test_one_process_under_ddp_trains_like_one_without(root, tmp_path):
+    for trainer in ("cpu", "ddp_cpu"):
+        (tmp_path / trainer).mkdir()
+        settings = (f"trainer={trainer}", "trainer.devices=1", "trainer.max_epochs=1", "output_dir=run")
+        code, output = run(tmp_path / trainer, *arguments(root, *settings))
+        assert code == 0, output
+    one, other = weights(tmp_path / "cpu"), weights(tmp_path / "ddp_cpu")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_nan_on_one_rank_stops_all(root, tmp_path):  # fault 33
     poison = trouble("on_train_batch_start", "poison", call=8, rank=1)
     settings = ("trainer.devices=2", "data.batch_size=2", "output_dir=run")

@@ -1,24 +1,19 @@
 """Outputs of a training run, refused settings, and repeatability."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from lightning import Trainer
 
-from helpers.training_setup import arguments, configuration, environment, trouble
-from pti.cli.overrides import check_command_line
+from helpers.training_setup import configuration, trouble
 from pti.common.errors import DataError, UsageError
 from pti.modules.adversarial_vae import AdversarialVAE
 from pti.runs.checkpoint import load, read
 from pti.runs.lock import exclusive
-from pti.train.__main__ import preflight
 from pti.train.callbacks.loop_state import batches_done
 from pti.train.callbacks.metrics_csv import read_metrics
-from pti.train.failures import to_user_error
 from pti.train.run import train
 
 
@@ -214,97 +209,8 @@ def test_resuming_a_finished_run_changes_no_weight(run, root, capsys):
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
-def check(root: Path, *overrides: str) -> list[str]:
-    return check_command_line("train", arguments(root, *overrides), preflight).extra
-
-
-@pytest.mark.parametrize("key", ["gradient_clip_val", "accumulate_grad_batches"])
-@pytest.mark.parametrize("plus", ["", "+"])
-def test_trainer_keys_that_belong_to_the_model(root, key, plus):  # fault 36
-    with pytest.raises(UsageError, match=rf"model\.{key}"):
-        check(root, f"{plus}trainer.{key}=2")
-
-
-@pytest.mark.parametrize("name", ["nowhere.ckpt", "last", "best", "last:vae_demo"])
-def test_a_checkpoint_that_is_not_there_is_an_error(root, tmp_path, monkeypatch, name):  # fault 37
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=name):
-        check(root, f"ckpt_path={name}")
-
-
-def test_last_resumes_in_its_folder_and_others_branch(run, root, monkeypatch):
-    monkeypatch.chdir(run)
-    extra = check(root, f"ckpt_path='{run}/checkpoints/last.ckpt'")
-    assert f"output_dir='{run}'" in extra
-    assert any(text.startswith("hydra.output_subdir=.hydra/resumed_") for text in extra)
-    assert check(root, f"ckpt_path='{run}/checkpoints/best.ckpt'") == [
-        f"ckpt_path='{run}/checkpoints/best.ckpt'"
-    ]
-
-
-def _wrapped(inner: Exception, outer: Exception) -> Exception:
-    try:
-        try:
-            raise inner
-        except Exception as caught:
-            raise outer from caught
-    except Exception as raised:
-        return raised
-
-
-def test_the_death_of_a_loader_process_is_reported_through_wrappers():  # fault 24
-    """Torch raises it in a signal handler, so that any code may catch and wrap it."""
-    death = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
-    error = to_user_error(_wrapped(death, TypeError("unsupported callable")))
-    assert isinstance(error, DataError)
-    assert "process that loads images was killed" in str(error)
-    assert "data.num_workers" in str(error)
-
-
-@pytest.mark.parametrize("outer", [ValueError("outer"), DataError("outer")])
-def test_other_errors_are_unchanged(outer):
-    assert to_user_error(_wrapped(KeyError("inner"), outer)) is outer
-
-
-def test_a_logger_without_its_package(root):
-    for logger, package in (("mlflow", "mlflow"), ("wandb", "wandb")):
-        if subprocess.run([sys.executable, "-c", f"import {package}"], capture_output=True).returncode:
-            with pytest.raises(UsageError, match=f"pip install {package}"):
-                check(root, f"logger={logger}")
-
-
-def test_processes_started_from_outside_share_a_folder(root, monkeypatch):
-    for name, value in {"LOCAL_RANK": "1", "RANK": "1", "TORCHELASTIC_RUN_ID": "run7"}.items():
-        monkeypatch.setenv(name, value)
-    assert check(root)[0].endswith("/job_run7'")
-    assert "hydra.output_subdir=null" in check(root)
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    with pytest.raises(UsageError, match="output_dir"):
-        check(root)
-    assert check(root, "output_dir=run") == ["hydra.output_subdir=null"]
-
-
 def test_a_run_is_not_overwritten(run, root):
     for more in ((), (f"ckpt_path='{run}/checkpoints/best.ckpt'",)):
         with pytest.raises(UsageError, match="another run"):
             train(configuration(root, run, *more), run)
     assert json.loads((run / "summary.json").read_text())["status"] == "finished"
-
-
-def test_a_missing_data_root(root):
-    with pytest.raises(UsageError, match=r"data\.root"):
-        check(root, "data.root=/nowhere")
-
-
-def test_the_preflight_imports_nothing_heavy(root, tmp_path):
-    program = (
-        "import sys\nsys.argv = ['train', *sys.argv[1:]]\n"
-        "import pti.train.__main__\nfrom pti.cli.overrides import check_command_line\n"
-        "check_command_line('train', sys.argv[1:], pti.train.__main__.preflight)\n"
-        "heavy = {'torch', 'numpy', 'lightning', 'monai'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments(root)], env=environment(), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr

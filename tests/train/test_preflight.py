@@ -1,0 +1,88 @@
+"""Checks of the command line of ``train``, and overrides that place a run in its folder."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from lightning.pytorch.strategies import DDPStrategy
+
+from helpers.training_setup import arguments, configuration, environment
+from pti.cli.overrides import check_command_line
+from pti.common.errors import UsageError
+from pti.train.__main__ import preflight
+
+
+def check(root: Path, *overrides: str) -> list[str]:
+    return check_command_line("train", arguments(root, *overrides), preflight).extra
+
+
+@pytest.mark.parametrize("key", ["gradient_clip_val", "accumulate_grad_batches"])
+@pytest.mark.parametrize("plus", ["", "+"])
+def test_trainer_keys_that_belong_to_the_model(root, key, plus):  # fault 36
+    with pytest.raises(UsageError, match=rf"model\.{key}"):
+        check(root, f"{plus}trainer.{key}=2")
+
+
+@pytest.mark.parametrize("name", ["nowhere.ckpt", "last", "best", "last:vae_demo"])
+def test_a_checkpoint_that_is_not_there_is_an_error(root, tmp_path, monkeypatch, name):  # fault 37
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=name):
+        check(root, f"ckpt_path={name}")
+
+
+def test_last_resumes_in_its_folder_and_others_branch(root, tmp_path):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    for name in ("last.ckpt", "best.ckpt"):
+        (run / "checkpoints" / name).touch()
+    extra = check(root, f"ckpt_path='{run}/checkpoints/last.ckpt'")
+    assert f"output_dir='{run}'" in extra
+    assert any(text.startswith("hydra.output_subdir=.hydra/resumed_") for text in extra)
+    assert check(root, f"ckpt_path='{run}/checkpoints/best.ckpt'") == [
+        f"ckpt_path='{run}/checkpoints/best.ckpt'"
+    ]
+
+
+def test_a_logger_without_its_package(root):
+    for logger, package in (("mlflow", "mlflow"), ("wandb", "wandb")):
+        if subprocess.run([sys.executable, "-c", f"import {package}"], capture_output=True).returncode:
+            with pytest.raises(UsageError, match=f"pip install {package}"):
+                check(root, f"logger={logger}")
+
+
+def test_processes_started_from_outside_share_a_folder(root, monkeypatch):
+    for name, value in {"LOCAL_RANK": "1", "RANK": "1", "TORCHELASTIC_RUN_ID": "run7"}.items():
+        monkeypatch.setenv(name, value)
+    assert check(root)[0].endswith("/job_run7'")
+    assert "hydra.output_subdir=null" in check(root)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with pytest.raises(UsageError, match="output_dir"):
+        check(root)
+    assert check(root, "output_dir=run") == ["hydra.output_subdir=null"]
+
+
+def test_a_missing_data_root(root):
+    with pytest.raises(UsageError, match=r"data\.root"):
+        check(root, "data.root=/nowhere")
+
+
+def test_the_preflight_imports_nothing_heavy(root, tmp_path):
+    program = (
+        "import sys\nsys.argv = ['train', *sys.argv[1:]]\n"
+        "import pti.train.__main__\nfrom pti.cli.overrides import check_command_line\n"
+        "check_command_line('train', sys.argv[1:], pti.train.__main__.preflight)\n"
+        "heavy = {'torch', 'numpy', 'lightning', 'monai'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments(root)], env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_ddp_trainers_carry_their_strategy(root, tmp_path):
+    strategy = configuration(root, tmp_path, "trainer=ddp_cpu").trainer.strategy
+    assert isinstance(instantiate(strategy), DDPStrategy)
+    assert strategy == configuration(root, tmp_path, "trainer=ddp").trainer.strategy
