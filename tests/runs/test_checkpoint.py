@@ -1,12 +1,8 @@
-"""Writing and opening of checkpoints."""
+"""Opening of checkpoints."""
 
 import hashlib
-import multiprocessing
 import os
 import pickle
-import resource
-import signal
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,89 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from pti.common.errors import DataError, UsageError
+from pti.common.errors import UsageError
 from pti.runs.checkpoint import CheckpointError, open_checkpoint, open_intact, read
 from pti.runs.renamed import FORMAT
-from pti.train.callbacks.checkpoint_io import AtomicCheckpointIO, require_plain, require_writable
+from pti.train.callbacks.checkpoint_io import AtomicCheckpointIO
 
 
 @pytest.fixture
 def io() -> AtomicCheckpointIO:
     return AtomicCheckpointIO()
-
-
-def test_what_was_saved_is_read(io, tmp_path):
-    content = {"weights": torch.arange(3), "nested": [1, (2.5, None), {"a": True}]}
-    io.save_checkpoint(content, tmp_path / "a.ckpt")
-    found = read(tmp_path / "a.ckpt")
-    assert torch.equal(found.pop("weights"), content.pop("weights"))
-    assert found == content
-    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
-
-
-def test_the_replaced_file_is_kept(io, tmp_path):
-    for step in range(3):
-        io.save_checkpoint({"step": step}, tmp_path / "last.ckpt", {"previous": tmp_path / "last-1.ckpt"})
-    assert read(tmp_path / "last.ckpt")["step"] == 2
-    assert read(tmp_path / "last-1.ckpt")["step"] == 1
-
-
-@pytest.mark.parametrize("value", [Path("x"), object(), torch.nn.Linear(1, 1)])
-def test_what_is_not_plain_is_named(value):
-    with pytest.raises(TypeError, match=r"checkpoint\['a'\]\[1\]"):
-        require_plain({"a": [0, value]}, "checkpoint")
-
-
-def _save_forever(folder: Path) -> None:
-    weights, step = torch.zeros(300_000), 0
-    while True:
-        step += 1
-        content = {"weights": weights + step, "step": step}
-        AtomicCheckpointIO().save_checkpoint(
-            content, folder / "last.ckpt", {"previous": folder / "last-1.ckpt"}
-        )
-
-
-def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):  # fault 15
-    context = multiprocessing.get_context("spawn")
-    for kill in range(6):
-        process = context.Process(target=_save_forever, args=(tmp_path,))
-        process.start()
-        while not (tmp_path / "last-1.ckpt").exists():
-            time.sleep(0.01)
-        time.sleep(0.05 + 0.0137 * kill)
-        os.kill(process.pid or 0, signal.SIGKILL)
-        process.join()
-        for name in ("last.ckpt", "last-1.ckpt"):
-            content = read(tmp_path / name)
-            assert bool((content["weights"] == content["step"]).all())
-    require_writable(tmp_path)
-    assert not list(tmp_path.glob(".*"))
-
-
-def _fill_disk(folder: Path) -> None:
-    io = AtomicCheckpointIO()
-    io.save_checkpoint({"step": 1}, folder / "last.ckpt")
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-    with pytest.raises(DataError, match=r"could not be written.*whole"):
-        io.save_checkpoint({"weights": torch.zeros(100_000)}, folder / "last.ckpt")
-    os._exit(7)
-
-
-def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):  # fault 16
-    process = multiprocessing.get_context("spawn").Process(target=_fill_disk, args=(tmp_path,))
-    process.start()
-    process.join()
-    assert process.exitcode == 7
-    assert read(tmp_path / "last.ckpt") == {"step": 1}
-    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
-
-
-def test_an_unwritable_folder_is_noticed(tmp_path):  # fault 17
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"can't be written.*output_dir"):
-        require_writable(tmp_path / "file" / "checkpoints")
 
 
 def damage(path: Path) -> None:
@@ -188,10 +110,10 @@ def test_a_newer_format_is_refused(io, tmp_path, number):
 def test_an_earlier_checkpoint_replaces_a_damaged_one(io, tmp_path):  # fault 23
     last, previous = save(io, tmp_path / "last.ckpt"), save(io, tmp_path / "last-1.ckpt")
     assert open_intact(last)[0].path == last
-    damage(last)
+    last.write_bytes(b"damaged")
     checkpoint, error = open_intact(last)
     assert checkpoint.path == previous
     assert "last.ckpt" in str(error)
-    damage(previous)
+    previous.write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match=r"last\.ckpt"):
         open_intact(last)

@@ -34,8 +34,8 @@ def command(name: str, preflight: Preflight | None = None) -> Callable[[Task], C
     """Turn ``task(config, output_dir)`` into the command ``python -m pti.<name> key=value …``.
 
     First the command line is checked against the configuration (unknown keys, types, options of a group),
-    then ``preflight`` checks the composed configuration, both before the task imports anything heavy. The task
-    runs in Hydra, with ``conf/<name>.yaml`` as its configuration.
+    then ``preflight`` checks the composed configuration, both before the task imports anything heavy. The
+    task runs in Hydra, with ``conf/<name>.yaml`` as its configuration.
 
     Args:
         name: The verb, which is also the name of its configuration.

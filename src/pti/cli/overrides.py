@@ -88,12 +88,17 @@ def _parse(arguments: Sequence[str]) -> list[Override]:
             hint = f"; did you mean --{argument.lstrip('-')}?" if argument in ("help", "-help") else ""
             raise UsageError(f"'{argument}' is not a setting: expected key=value{hint}")
     try:
-        return OverridesParser.create().parse_overrides(list(arguments))
+        overrides = OverridesParser.create().parse_overrides(list(arguments))
     except OverrideParseException as error:
         raise UsageError(
             f"'{error.override}' could not be read: {str(error).splitlines()[0]}. "
             "Quote values with spaces, commas, brackets or '=': 'key=\"value\"'."
         ) from error
+    for override in overrides:
+        key = override.key_or_group
+        if is_group(key) and override.value() is None and not override.is_delete():
+            raise UsageError(f"{key}=null: expected an option of this group. Omit {key} to keep its default.")
+    return overrides
 
 
 def _jobs(overrides: list[Override]) -> Iterator[list[str]]:

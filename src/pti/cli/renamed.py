@@ -8,6 +8,7 @@ from pti.common.errors import UsageError
 
 KEYS = {
     "allow_changes": "allow_config_changes",
+    "data.allow_changed_resume": "data.allow_config_changes",
     "data/normalization": "model/normalization",
     "fresh_sweep": "new_sweep",
     "model.changed_weight": "model.change_loss_weight",

@@ -39,7 +39,8 @@ def usable_cpus() -> int:
 def follow_parent() -> None:
     """Make this worker process ignore Ctrl-C and end with its parent.
 
-    Ctrl-C reaches all processes of a terminal; the parent alone handles it. A killed parent cannot notify its workers, which would wait for their next job forever.
+    Ctrl-C reaches all processes of a terminal; only the parent handles it. A killed parent cannot notify its
+    workers, which would wait for their next job forever.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -10,7 +10,6 @@ from typing import Any
 
 from pti.common.files import write_text_atomically
 
-
 Row = Mapping[str, Any] | Sequence[Any]
 """Cells by column, or in the columns' order."""
 

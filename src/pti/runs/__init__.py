@@ -1,0 +1,1 @@
+"""Contents of the output folders: checkpoints, manifests, summaries and locks."""

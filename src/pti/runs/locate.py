@@ -1,4 +1,4 @@
-"""Finds runs and their checkpoints by name, without importing anything heavy."""
+"""Search for runs and their checkpoints by name, without heavy imports."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d_")
 
 
 def resolve(name: str, outputs_dir: Path = OUTPUTS, experiment: str | None = None) -> Path:
-    """The checkpoint that ``name`` stands for, as an absolute path.
+    """Return the absolute path of the checkpoint that ``name`` stands for.
 
     Args:
-        name: a path; ``last`` or ``best``: of the newest run; ``last:EXPERIMENT``, ``best:EXPERIMENT``: of
-            that experiment's newest run. The newest run is the one that wrote that checkpoint last; jobs of
-            sweeps don't count and are given by path.
-        outputs_dir: the folder that holds the experiments' folders.
-        experiment: the experiment meant by ``last`` and ``best``; None = any.
+        name: A path; ``last`` or ``best`` of the newest run; ``last:EXPERIMENT`` or ``best:EXPERIMENT`` of
+            that experiment's newest run, which is the one that wrote this checkpoint last. Jobs of sweeps
+            are not searched; name them by path.
+        outputs_dir: Folder of the experiments' folders.
+        experiment: Experiment of ``last`` and ``best``; None = any.
 
     Raises:
-        UsageError: there is no such checkpoint.
+        UsageError: There is no such checkpoint.
     """
-    word, _, chosen = name.partition(":")
+    word, _, named = name.partition(":")
     if word in _NAMES:
-        return _newest(name, _NAMES[word], Path(outputs_dir), chosen or experiment)
+        return _newest(name, _NAMES[word], Path(outputs_dir), named or experiment)
     path = Path(name).expanduser().absolute()
     if path.is_file():
         return path
@@ -42,14 +42,14 @@ def resolve(name: str, outputs_dir: Path = OUTPUTS, experiment: str | None = Non
 
 
 def run_dir_of(checkpoint: Path) -> Path | None:
-    """The run's folder when training on from ``checkpoint`` goes on in it (last.ckpt); None = a new run."""
+    """Return the folder of the run that ``checkpoint`` continues (last.ckpt); None if it starts a new run."""
     if checkpoint.name in (LAST, PREVIOUS) and checkpoint.parent.name == "checkpoints":
         return checkpoint.parent.parent
     return None
 
 
 def fallbacks(checkpoint: Path) -> list[Path]:
-    """What can stand in for a damaged last.ckpt: the save before it, then the best, as far as they exist."""
+    """List existing replacements of a damaged last.ckpt: the previous save, then the best checkpoint."""
     if checkpoint.name != LAST:
         return []
     return [path for path in (checkpoint.with_name(name) for name in (PREVIOUS, BEST)) if path.is_file()]
@@ -63,21 +63,21 @@ def _newest(name: str, file: str, outputs_dir: Path, experiment: str | None) -> 
         raise UsageError(
             f"{name}: nothing was trained in {folder}, so there is no {file}; train first.{listed}"
         )
-    found = list(outputs_dir.glob(f"{experiment or '*'}/*/checkpoints/{file}"))
-    if found:
-        return max(found, key=lambda path: path.stat().st_mtime_ns).absolute()
+    paths = list(outputs_dir.glob(f"{experiment or '*'}/*/checkpoints/{file}"))
+    if paths:
+        return max(paths, key=lambda path: path.stat().st_mtime_ns).absolute()
     jobs = sorted(outputs_dir.glob(f"{experiment or '*'}/sweeps/*/*/checkpoints/{file}"))
     hint = f" Give the path of a sweep's job, for example {jobs[-1]}." if jobs else ""
     raise UsageError(f"{name}: no run in {folder} has saved a {file} yet; train first.{hint}")
 
 
 def _hint(folder: Path) -> str:
-    found = sorted(folder.glob("**/*.ckpt"))[:3]
-    return f"give one of {', '.join(map(str, found))}" if found else "it holds none"
+    paths = sorted(folder.glob("**/*.ckpt"))[:3]
+    return f"give one of {', '.join(map(str, paths))}" if paths else "it holds none"
 
 
 def checkpoint_names(paths: Sequence[Path]) -> list[str]:
-    """A short name for each checkpoint: its experiment's, with run and file where these tell them apart."""
+    """Name each checkpoint after its experiment, with run and file if needed to distinguish them."""
     names = [_parts(path) for path in paths]
     for count in (1, 2, 3):
         short = ["/".join(parts[:count]) for parts in names]
@@ -87,9 +87,10 @@ def checkpoint_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _parts(path: Path) -> list[str]:
-    """What a checkpoint may be called by, the most telling first: ``[ldm_demo, 2026-11-22_15-40, best]``."""
+    """List the parts of a checkpoint's name, most important first: ``[ldm_demo, 2026-11-22_15-40, best]``."""
     run = path.parent.parent
     if path.parent.name != "checkpoints" or not run.name:
         return [path.stem, path.parent.name]
-    named_by_date = _DATE.match(run.name) is not None  # as in outputs/EXPERIMENT/DATE_TIME
-    return [run.parent.name, run.name, path.stem] if named_by_date else [run.name, run.parent.name, path.stem]
+    if _DATE.match(run.name):  # outputs/EXPERIMENT/DATE_TIME
+        return [run.parent.name, run.name, path.stem]
+    return [run.name, run.parent.name, path.stem]

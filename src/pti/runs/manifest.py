@@ -1,4 +1,4 @@
-"""``manifest.jsonl``: what a command has written, with what settings: so it can go on where it stopped."""
+"""Manifest of a command's outputs and settings (``manifest.jsonl``), so that it can resume."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,18 @@ FILE = "manifest.jsonl"
 
 
 class Manifest:
-    """The first line holds the settings, each further line one input, its figures and its files.
+    """A file whose first line holds the settings and each further line one input, its metrics and its files.
 
-    A line is written after the files it names; of a process that was killed, a torn last line is dropped.
+    A line is written after the files that it names. An incomplete last line, left by a killed process, is
+    dropped.
 
     Args:
-        output_dir: where the command writes.
-        settings: what makes the outputs what they are; plain values.
-        artefacts: names below ``output_dir`` that the command writes.
+        output_dir: Output folder of the command.
+        settings: Plain values that determine the outputs.
+        artefacts: Names below ``output_dir`` that the command writes.
 
     Raises:
-        UsageError: ``output_dir`` holds the results of other settings, or something else under these names.
+        UsageError: ``output_dir`` holds results of other settings, or other files of these names.
     """
 
     def __init__(self, output_dir: Path, settings: Mapping[str, Any], artefacts: Sequence[str]) -> None:
@@ -32,7 +33,7 @@ class Manifest:
         lines = _lines(path)
         settings = json.loads(json.dumps(settings))
         if not lines:
-            _refuse_others_files(output_dir, self._written())
+            _refuse_foreign_files(output_dir, self._written())
         elif lines[0] != settings:
             _refuse_other_settings(output_dir, lines[0], settings)
         self.rows: dict[str, dict[str, Any]] = {row["name"]: row for row in lines[1:]}
@@ -52,20 +53,20 @@ class Manifest:
     ) -> None:
         self._file.close()
         if error is not None and not self.rows and not self._written():
-            # Nothing came of it, so other settings may take the folder.
+            # It holds no results, so other settings may use the folder.
             (self.output_dir / FILE).unlink(missing_ok=True)
 
     def is_done(self, name: str, path: Path) -> bool:
-        """Whether the outputs for the input ``path`` are there and the input hasn't changed since."""
+        """Tell whether the outputs for the input ``path`` exist and the input has not changed since."""
         row = self.rows.get(name)
         if row is None or row["input"] != _state(path):
             return False
         return all((self.output_dir / file).is_file() for file in row["files"])
 
-    def add(self, name: str, path: Path, files: Sequence[Path], figures: Mapping[str, Any]) -> None:
-        """Note that the outputs of an input are written."""
+    def add(self, name: str, path: Path, files: Sequence[Path], metrics: Mapping[str, Any]) -> None:
+        """Record the outputs and metrics of an input."""
         relative = [file.relative_to(self.output_dir).as_posix() for file in files]
-        row = {"name": name, "input": _state(path), "files": relative, "figures": dict(figures)}
+        row = {"name": name, "input": _state(path), "files": relative, "figures": dict(metrics)}
         self._append(row)
         self.rows[name] = row
 
@@ -89,18 +90,18 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except ValueError:
-        raise UsageError(f"{path}: this is no manifest of pti. Choose another output_dir.") from None
+        raise UsageError(f"{path}: this is not a manifest of pti. Choose another output_dir.") from None
 
 
 def _whole_lines(path: Path) -> int:
-    """Length in bytes of the lines that end with a line break."""
+    """Count the bytes of the lines that end with a line break."""
     return path.read_bytes().rfind(b"\n") + 1
 
 
-def _refuse_others_files(output_dir: Path, found: list[str]) -> None:
-    if found:
+def _refuse_foreign_files(output_dir: Path, names: list[str]) -> None:
+    if names:
         raise UsageError(
-            f"output_dir={output_dir}: found {', '.join(found)} there, which this command didn't write, "
+            f"output_dir={output_dir}: found {', '.join(names)} there, which this command didn't write, "
             "expected a new folder or this command's own. Choose another output_dir."
         )
 

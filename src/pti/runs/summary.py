@@ -1,4 +1,6 @@
-"""``summary.json``: what a command did, with what, what it reached, where it wrote; the same as a table."""
+"""Summary of a command's run: settings, metrics and output files, as ``summary.json`` and as a table."""
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -9,9 +11,12 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pti.common.files import hash_file, write_text_atomically
+
+if TYPE_CHECKING:
+    from pti.runs.checkpoint import Checkpoint
 
 _PACKAGES = ("pti", "torch", "lightning", "monai", "hydra-core", "numpy", "tifffile")
 
@@ -24,21 +29,21 @@ def write_summary(
     artefacts: Mapping[str, Path | str],
     config: Mapping[str, Any] | None = None,
     data_fingerprint: str | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Checkpoint | Path | None = None,
     seed: int | None = None,
     status: str = "finished",
 ) -> Path:
-    """Write ``output_dir/summary.json`` (beside, then renamed into place) and return its path.
+    """Write ``output_dir/summary.json`` atomically and return its path.
 
     Args:
-        output_dir: the command's output folder; made when missing.
-        command: the verb.
-        figures: what was reached; numbers that are not finite are written as null.
-        artefacts: name -> what was written; paths below ``output_dir`` are stored relative to it.
-        config: the resolved configuration as plain containers; only its hash is stored.
-        data_fingerprint: hash of the data that was used.
-        checkpoint: the checkpoint that was used; its path and SHA-256 are stored.
-        seed: the seed of everything random.
+        output_dir: The command's output folder; created if it does not exist.
+        command: The verb.
+        figures: Metrics and other results; numbers that are not finite are written as null.
+        artefacts: Name -> path of each output; paths below ``output_dir`` are stored relative to it.
+        config: The resolved configuration as plain containers; only its hash is stored.
+        data_fingerprint: Hash of the data that was used.
+        checkpoint: Checkpoint that was used, or its path; its path and SHA-256 are stored.
+        seed: Seed of everything random.
         status: ``finished``, ``interrupted`` or ``failed``.
     """
     summary = {
@@ -49,11 +54,9 @@ def write_summary(
         "seed": seed,
         "config_hash": None if config is None else hash_config(config),
         "data_fingerprint": data_fingerprint,
-        "checkpoint": None
-        if checkpoint is None
-        else {"path": str(checkpoint), "sha256": hash_file(checkpoint)},
+        "checkpoint": None if checkpoint is None else _identity(checkpoint),
         "versions": {"python": platform.python_version(), **package_versions()},
-        "figures": _plain(figures),
+        "figures": to_builtin(figures),
         "artefacts": {name: _relative(path, output_dir) for name, path in artefacts.items()},
     }
     path = output_dir / "summary.json"
@@ -62,7 +65,7 @@ def write_summary(
 
 
 def hash_config(config: Mapping[str, Any]) -> str:
-    """SHA-256 of a plain configuration, independent of the order of its keys."""
+    """Hash a plain configuration with SHA-256, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -72,7 +75,7 @@ def print_summary(
     artefacts: Mapping[str, Path | str],
     next_command: str | None = None,
 ) -> None:
-    """Print the figures and the paths of what was written as a short table, then the command to type next."""
+    """Print the metrics and the paths of the outputs as a table, then the command to run next."""
     from rich.console import Console
     from rich.table import Table
 
@@ -92,27 +95,34 @@ def print_summary(
 
 
 def package_versions() -> dict[str, str]:
-    """Installed versions of the packages that decide about results."""
-    found = {}
+    """Return the installed versions of the packages that determine the results."""
+    versions = {}
     for package in _PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
-def _plain(value: Any) -> Any:
+def to_builtin(value: Any) -> Any:
+    """Convert nested values to what JSON can hold: numbers to int or float, non-finite ones to None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): to_builtin(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [to_builtin(item) for item in value]
     if isinstance(value, (bool, int, str)) or value is None:
         return value
     if isinstance(value, Path):
         return str(value)
     number = float(value)
     return number if math.isfinite(number) else None
+
+
+def _identity(checkpoint: Checkpoint | Path) -> dict[str, str]:
+    if isinstance(checkpoint, Path):
+        return {"path": str(checkpoint), "sha256": hash_file(checkpoint)}
+    return {"path": str(checkpoint.path), "sha256": checkpoint.sha256}
 
 
 def _relative(path: Path | str, folder: Path) -> str:
