@@ -1,4 +1,4 @@
-"""The notebooks run from beginning to end on a trained model, and are kept without results."""
+"""The notebooks run on a trained model, and are committed without outputs."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def test_there_are_notebooks():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_kept_without_results(path):
+def test_is_committed_without_outputs(path):
     cells = nbformat.read(path, as_version=4).cells
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
 

@@ -1,12 +1,13 @@
 """Checkpoints of both stages with tiny networks, as `train` writes them."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pti.data import tif
 from pti.data.input_images import find_images
-from pti.runs.checkpoint import build
+from pti.runs.constructors import build
 
 SIZE = 32
 LAYOUT = {"_target_": "pti.data.layouts.paired_folders", "_partial_": True}
@@ -64,19 +65,27 @@ TRANSLATOR = {
 }
 
 
-def save(path: Path, module: torch.nn.Module, model: dict, data: Path) -> Path:
-    """A checkpoint as `train` writes it."""
+def save(path: Path, module: torch.nn.Module, model: dict, data: Path, **more: Any) -> Path:
+    """Write a checkpoint as `train` does.
+
+    Args:
+        path: The file.
+        module: The module with its weights.
+        model: The configuration that builds the module.
+        data: Root of the training data.
+        more: Further keys of the configuration's ``data``.
+    """
     settings = {"root": str(data), "layout": LAYOUT, "fractions": [0.5, 0.25, 0.25], "split_seed": 3}
-    settings |= {"image_size": SIZE, "pixel_mm": 0.15, "val_root": None, "test_root": None}
+    settings |= {"image_size": SIZE, "pixel_mm": 0.15, "val_root": None, "test_root": None, **more}
     torch.save({"config": {"model": model, "data": settings}, "state_dict": module.state_dict()}, path)
     return path
 
 
 def save_translator(path: Path, data: Path) -> Path:
-    """One with random weights, made such that what comes out is mostly tissue; ``data``: root of pairs."""
+    """Write a second stage with random weights, whose outputs are mostly tissue; ``data``: root of pairs."""
     torch.manual_seed(0)
     module = build(TRANSLATOR, "the test")
-    module.normalization.fit([tif.read(image.path).pixels for image in find_images(data / "edente")])  # pyright: ignore
+    module.normalization.fit([tif.read(image.path).pixels for image in find_images(data / "edente")])
     with torch.no_grad():
-        module.first_stage.autoencoder.decoder.blocks[-1].conv.bias.fill_(0.5)  # pyright: ignore
+        module.first_stage.autoencoder.decoder.blocks[-1].conv.bias.fill_(0.5)
     return save(path, module, TRANSLATOR, data)

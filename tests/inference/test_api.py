@@ -1,4 +1,4 @@
-"""`pti.load`: a checkpoint for arrays."""
+"""`pti.load`: a trained model for arrays."""
 
 import subprocess
 import sys
@@ -30,10 +30,10 @@ def model(checkpoint):
 
 
 def images(count: int, size: int = 24) -> np.ndarray:
-    random = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     inside = np.zeros((size, size), bool)
     inside[size // 4 : -size // 4, size // 4 : -size // 4] = True
-    return np.where(inside, random.uniform(300, 900, (count, size, size)), 0).astype(np.float32)
+    return np.where(inside, rng.uniform(300, 900, (count, size, size)), 0).astype(np.float32)
 
 
 def test_import_stays_light():
@@ -41,11 +41,11 @@ def test_import_stays_light():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-def test_shapes_come_back_as_they_went_in(model):
+def test_reconstructions_have_the_shape_of_the_input(model):
     assert model.reconstruct(images(1)[0]).shape == (24, 24)
     assert model.reconstruct(images(3)).shape == (3, 24, 24)
-    found = model.reconstruct([images(1, 24)[0], images(1, 32)[0]])
-    assert [image.shape for image in found] == [(24, 24), (32, 32)]
+    reconstructions = model.reconstruct([images(1, 24)[0], images(1, 32)[0]])
+    assert [image.shape for image in reconstructions] == [(24, 24), (32, 32)]
 
 
 def test_reconstruction_is_encoding_and_decoding(model):

@@ -146,7 +146,7 @@ def test_another_seed_gives_other_samples(tmp_path, result):
     assert all(theirs[name] != ours[name] for name in theirs if name.startswith("samples/"))
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -155,14 +155,14 @@ class Stopping(TinyTranslator):
 
     def translate(self, raw, generators, **settings):
         if len(self.calls) == 2:
-            raise Stopped
+            raise StoppedError
         return super().translate(raw, generators, **settings)
 
 
 def test_an_interrupted_run_resumes_where_it_stopped(tmp_path, result, capsys):
     run, rows = result
     stopped = Run(tmp_path / "out", run.images, targets=run.targets, module=Stopping())
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         stopped(2)
     there = stopped.files()
     assert sum(name.startswith("samples/") for name in there) == 4

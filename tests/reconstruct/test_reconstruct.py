@@ -15,17 +15,15 @@ import torch
 from PIL import Image
 
 from helpers.in_process import Done, rows, run_command
-from helpers.tiny_checkpoints import VAE
+from helpers.tiny_checkpoints import AUTOENCODER, LAYOUT, VAE, save
 from pti.common.errors import UsageError
 from pti.data import tif
 from pti.data.input_images import find_images
 from pti.data.phantom import make_phantom
 from pti.data.splits import open_folders
 from pti.reconstruct.__main__ import main
-from pti.runs.checkpoint import build
+from pti.runs.constructors import build
 from pti.runs.manifest import Manifest
-
-SIZE = 32
 
 
 @pytest.fixture(scope="module")
@@ -39,20 +37,8 @@ def data(tmp_path_factory) -> Path:
 def checkpoint(tmp_path_factory, data) -> Path:
     torch.manual_seed(0)
     module = build(VAE, "the test")
-    images = [tif.read(image.path).pixels for image in find_images(data / "edente")]
-    module.get_submodule("normalization").fit(images)  # pyright: ignore[reportCallIssue]
-    layout = {"_target_": "pti.data.layouts.paired_folders", "_partial_": True}
-    settings = {"root": str(data), "layout": layout, "fractions": [0.5, 0.25, 0.25], "split_seed": 3}
-    settings |= {
-        "sources": "target",
-        "image_size": SIZE,
-        "pixel_mm": 0.15,
-        "val_root": None,
-        "test_root": None,
-    }
-    path = tmp_path_factory.mktemp("run") / "best.ckpt"
-    torch.save({"config": {"model": VAE, "data": settings}, "state_dict": module.state_dict()}, path)
-    return path
+    module.normalization.fit([tif.read(image.path).pixels for image in find_images(data / "edente")])
+    return save(tmp_path_factory.mktemp("run") / "best.ckpt", module, VAE, data, sources="target")
 
 
 def command(*arguments: str) -> list[str]:
@@ -151,8 +137,7 @@ def test_nothing_of_the_users_is_overwritten(tmp_path, checkpoint, folder):
 
 def test_the_split_is_the_one_of_training(tmp_path, checkpoint, data):
     run(tmp_path, f"ckpt={checkpoint}", "split=val", "output_dir=out")
-    layout = build({"_target_": "pti.data.layouts.paired_folders", "_partial_": True}, "the test")
-    expected = open_folders(data, layout, (0.5, 0.25, 0.25), 3, {})[0].numbered("val")  # pyright: ignore
+    expected = open_folders(data, build(LAYOUT, "the test"), (0.5, 0.25, 0.25), 3, {})[0].numbered("val")
     assert [row["name"] for row in rows(tmp_path / "out" / "metrics.csv")] == [
         pair.name for _, pair in expected
     ]
@@ -227,17 +212,7 @@ def test_mistakes(tmp_path, checkpoint, arguments, named):
 
 
 def test_a_checkpoint_of_another_kind_is_named(tmp_path):
-    model = {
-        "_target_": "monai.networks.nets.AutoencoderKL",
-        "spatial_dims": 2,
-        "in_channels": 1,
-        "out_channels": 1,
-        "channels": [8],
-        "norm_num_groups": 4,
-    }
-    model |= {"attention_levels": [False], "num_res_blocks": 1}
-    state = build(model, "the test").state_dict()
-    torch.save({"config": {"model": model, "data": {}}, "state_dict": state}, tmp_path / "other.ckpt")
+    save(tmp_path / "other.ckpt", build(AUTOENCODER, "the test"), AUTOENCODER, tmp_path)
     (tmp_path / "images").mkdir()
     done = run(tmp_path, "ckpt=other.ckpt", "input_dir=images", code=2)
     assert "found a checkpoint of AutoencoderKL" in done.stderr

@@ -19,7 +19,7 @@ from pti.data.input_images import find_images
 from pti.data.phantom import make_phantom
 from pti.data.splits import open_folders
 from pti.inference.calibration_file import MEASURES
-from pti.runs.checkpoint import build
+from pti.runs.constructors import build
 from pti.runs.summary import hash_file
 from pti.translate.__main__ import main
 
@@ -58,7 +58,7 @@ def result(tmp_path_factory, checkpoint) -> tuple[Path, Done]:
 
 def test_a_split_is_translated_and_measured_against_its_targets(result, data):
     output, done = result
-    expected = open_folders(data, build(LAYOUT, "the test"), (0.5, 0.25, 0.25), 3, {})[0].numbered("train")  # pyright: ignore
+    expected = open_folders(data, build(LAYOUT, "the test"), (0.5, 0.25, 0.25), 3, {})[0].numbered("train")
     names = [pair.name for _, pair in expected]
     images = rows(output / "images.csv")
     assert [row["name"] for row in images] == names
@@ -225,7 +225,7 @@ def test_a_regression_has_one_sample_and_no_sampler(tmp_path, data):
         "optimizer": TRANSLATOR["optimizer"],
     }
     module = build(model, "the test")
-    module.normalization.fit([tif.read(image.path).pixels for image in find_images(data)])  # pyright: ignore
+    module.normalization.fit([tif.read(image.path).pixels for image in find_images(data)])
     save(tmp_path / "regression.ckpt", module, model, data)
     settings = ("ckpt=regression.ckpt", "samples=3", "num_samples=1", "output_dir=out")
     done = run(tmp_path, *settings)
