@@ -90,6 +90,7 @@ def test_runs_with_the_given_values(run, tmp_path):
         ("size=1000", "expected at most 100"),
         ("model.weight=[1", "could not be read"),
         ("data=other", "no such choice. It has data.root"),
+        ("model=null", "expected an option"),
     ],
 )
 def test_a_mistake_gets_one_message_and_exit_code_2(run, argument, named):
