@@ -67,11 +67,8 @@ def find_images(
     skipped = os.path.realpath(skip) if skip else None
     images: dict[str, InputImage] = {}
     for here, subfolders, _ in os.walk(folder):
-        subfolders[:] = sorted(
-            name
-            for name in subfolders
-            if not name.startswith(".") and os.path.realpath(Path(here, name)) != skipped
-        )
+        visible = sorted(name for name in subfolders if not name.startswith("."))
+        subfolders[:] = [name for name in visible if os.path.realpath(Path(here, name)) != skipped]
         for path in tif_files(here):
             name = path.relative_to(folder).with_suffix("").as_posix()
             if name in images:
@@ -79,9 +76,7 @@ def find_images(
             match = re.search(patient_pattern, path.stem)
             images[name] = InputImage(name, path, match["patient"] if match else "")
     if not images:
-        raise DataError(
-            f"{folder}: contains no .tif or .tiff file. Set input_dir to the folder of the images."
-        )
+        raise DataError(f"{folder}: contains no .tif or .tiff file. Set input_dir to the images' folder.")
     return [images[name] for name in sorted(images)]
 
 

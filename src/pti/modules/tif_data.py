@@ -4,7 +4,6 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +136,9 @@ class TifDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Return the loader of the training split, or of its latents."""
-        rank, world_size = self.rank_and_world_size()
-        dataset = self.latents or self.training_set()
-        plan = partial(
-            training_batches, len(dataset), self.batch_size, self.seed, rank=rank, world_size=world_size
-        )
-        return self._loader(dataset, plan, self._position)
+        dataset, place = self.latents or self.training_set(), self.rank_and_world_size()
+        settings = (len(dataset), self.batch_size, self.seed)
+        return self._loader(dataset, lambda epoch: training_batches(*settings, epoch, *place), self._position)
 
     def val_dataloader(self) -> BatchLoader | list:
         """Return the loader of the validation split; an empty list if there is none."""
