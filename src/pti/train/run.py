@@ -170,16 +170,12 @@ class Training:
             print_result(status, metrics, artefacts, isinstance(self.module, Autoencoder))
 
     def _build_trainer(self, world_size: int, resumed: Checkpoint | None) -> Trainer:
-        self.checkpointer = instantiate(self.config.callbacks.checkpointer)
-        assert self.checkpointer is not None
-        self.checkpointer.signals = self.signals
-        self.checkpointer.provenance = {
-            "format": FORMAT,
-            "config": self.plain,
-            "versions": package_versions(),
-        }
+        checkpointer: Checkpointer = instantiate(self.config.callbacks.checkpointer)
+        checkpointer.signals = self.signals
+        checkpointer.provenance = {"format": FORMAT, "config": self.plain, "versions": package_versions()}
+        self.checkpointer = checkpointer
         others = [instantiate(node) for name, node in self._nodes("callbacks") if name != "checkpointer"]
-        callbacks: list[Callback] = [Randomness(self.config.seed), *others, self.checkpointer]
+        callbacks: list[Callback] = [Randomness(self.config.seed), *others, checkpointer]
         plugins: list[Any] = [AtomicCheckpointIO(None if resumed is None else resumed.content)]
         if started_by_launcher():
             plugins.append(LightningEnvironment())
