@@ -1,4 +1,4 @@
-"""The benchmark command: every suite runs, interleaved, and writes what it measured."""
+"""The benchmark command: every suite runs interleaved and writes its measurements."""
 
 import json
 import subprocess

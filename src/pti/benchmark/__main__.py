@@ -1,26 +1,25 @@
-"""``python -m pti.benchmark suite=…``: the speed of this machine, against the plain way of doing a thing.
+"""``python -m pti.benchmark suite=…``: the speed of this machine, compared with baseline implementations.
 
-A suite is a function ``(config, scratch folder) -> comparisons`` in `SUITES`. A comparison holds ways of
-doing the same work; their runs are interleaved in one process, so that a busy moment meets all of them.
+A suite is a function ``SuiteSettings -> comparisons`` in `SUITES`. A comparison holds several ways to do the
+same work; their runs are interleaved in one process, so that a busy moment affects all of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pti.benchmark.comparison import Comparison, measure
 from pti.benchmark.suites.data import data_suite
 from pti.benchmark.suites.ldm import ldm_suite
 from pti.benchmark.suites.metrics import metrics_suite
 from pti.benchmark.suites.vae import vae_suite
+from pti.benchmark.training import Experiment, SuiteSettings
 from pti.cli.command import command
-from pti.common.errors import UsageError
+from pti.cli.preflight import require_in_range, require_one_of
 
-Suite = Callable[[DictConfig, Path], list[Comparison]]
-
-SUITES: dict[str, Suite] = {
+SUITES: dict[str, Callable[[SuiteSettings], list[Comparison]]] = {
     "data": data_suite,
     "vae": vae_suite,
     "ldm": ldm_suite,
@@ -29,36 +28,49 @@ SUITES: dict[str, Suite] = {
 
 
 def preflight(config: DictConfig) -> None:
-    """Refuse an unknown suite and numbers that make no measurement."""
-    if config.suite not in SUITES:
-        raise UsageError(f"suite={config.suite}: unknown. There is: {', '.join(SUITES)}.")
-    if config.repeats < 1 or config.images < 8:
-        raise UsageError(f"repeats={config.repeats}, images={config.images}: expected 1 and 8 at least.")
+    """Refuse an unknown suite and numbers that are too small to measure."""
+    require_one_of(config, {"suite": SUITES})
+    require_in_range(config, {"repeats": (1, None), "images": (8, None)})
 
 
 @command("benchmark", preflight=preflight)
 def main(config: DictConfig, output_dir: Path) -> None:
-    """Measure a suite, write ``benchmark.json`` and print a table."""
+    """Run a suite, write ``benchmark.json`` and print a table."""
     import json
     import tempfile
-
-    from omegaconf import OmegaConf
 
     from pti.common.files import write_text_atomically
     from pti.common.progress import track
     from pti.runs.summary import package_versions, print_summary, write_summary
 
     with tempfile.TemporaryDirectory(prefix="pti-benchmark-") as scratch:
-        comparisons = SUITES[config.suite](config, Path(scratch))
+        settings = SuiteSettings(config.images, config.image_size, Path(scratch), _build)
+        comparisons = SUITES[config.suite](settings)
         rows = [row for each in track(comparisons, "Measuring") for row in measure(each, config.repeats)]
     artefacts = {"benchmark.json": output_dir / "benchmark.json"}
     report = {"suite": config.suite, "machine": _machine(), "versions": package_versions(), "results": rows}
     write_text_atomically(artefacts["benchmark.json"], json.dumps(report, indent=2) + "\n")
-    figures = {f"{row['what']}: {row['way']} [{row['unit']}]": row["median"] for row in rows}
+    metrics = {f"{row['what']}: {row['way']} [{row['unit']}]": row["median"] for row in rows}
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    write_summary(output_dir, command="benchmark", figures=figures, artefacts=artefacts, config=plain)
+    write_summary(output_dir, command="benchmark", figures=metrics, artefacts=artefacts, config=plain)
     _print_table(rows)
     print_summary(f"Benchmark {config.suite}", {}, artefacts)
+
+
+def _build(experiment: str, overrides: Sequence[str]) -> Experiment:
+    """Build an experiment as `train` does."""
+    from hydra import compose
+    from hydra.utils import instantiate
+
+    from pti.runs.first_stage import embed_first_stage_config, load_first_stage_weights
+
+    composed = compose("train", [f"experiment={experiment}", "output_dir=.", *overrides])
+    config: Any = OmegaConf.to_container(composed, resolve=True)
+    weights = embed_first_stage_config(config)
+    data, module = instantiate(config["data"]), instantiate(config["model"])
+    if weights is not None:
+        load_first_stage_weights(module, weights)
+    return Experiment(config, data, module)
 
 
 def _machine() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Ways of doing the same work, and how fast each is."""
+"""Comparison of the speed of different ways to do the same work."""
 
 import statistics
 import time
@@ -9,14 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ways of doing the same work.
+    """Different ways to do the same work.
 
     Attributes:
-        title: what is done.
-        unit: of a speed, such as ``images/s``.
-        amount: how many of them a run does.
-        ways: name -> a run; the first is the plain way that others are compared with. A run that returns a
-            float says for itself how many seconds count.
+        title: Description of the work.
+        unit: Unit of the speed, such as ``images/s``.
+        amount: Amount of work in a run, such as the number of images.
+        ways: Name -> run; the first is the baseline of the others. A run that returns a float returns its own
+            duration in seconds.
     """
 
     title: str
@@ -26,21 +26,21 @@ class Comparison:
 
 
 def measure(comparison: Comparison, repeats: int) -> list[dict[str, Any]]:
-    """Run every way ``repeats`` times, interleaved, after a run that isn't counted.
+    """Run every way ``repeats`` times, interleaved, after a warm-up run.
 
     Returns:
-        For each way its median speed, the quartiles, and the median of the ratios to the plain way's
+        For each way the median speed, the quartiles, and the median of its ratios to the baseline's
         neighbouring run.
     """
     speeds: dict[str, list[float]] = {name: [] for name in comparison.ways}
     for repeat in range(repeats + 1):
         for name, run in comparison.ways.items():
             start = time.perf_counter()
-            counted = run()
-            seconds = counted if isinstance(counted, float) else time.perf_counter() - start
+            duration = run()
+            seconds = duration if isinstance(duration, float) else time.perf_counter() - start
             if repeat:
                 speeds[name].append(comparison.amount / seconds)
-    plain = speeds[next(iter(speeds))]
+    baseline = speeds[next(iter(speeds))]
     return [
         {
             "what": comparison.title,
@@ -48,14 +48,16 @@ def measure(comparison: Comparison, repeats: int) -> list[dict[str, Any]]:
             "unit": comparison.unit,
             "median": statistics.median(values),
             "quartiles": statistics.quantiles(values, n=4)[::2] if repeats > 1 else [values[0]] * 2,
-            "times_plain": statistics.median(one / other for one, other in zip(values, plain, strict=True)),
+            "times_plain": statistics.median(
+                one / other for one, other in zip(values, baseline, strict=True)
+            ),
         }
         for name, values in speeds.items()
     ]
 
 
 def on_one_thread(work: Callable[[], object]) -> Callable[[], None]:
-    """The same with one of torch's threads: what one process of several gets done."""
+    """Limit work to one of torch's threads, as in one of several processes."""
     import torch
 
     def run() -> None:

@@ -1,1 +1,1 @@
-"""The suites of ``python -m pti.benchmark``."""
+"""Suites of ``python -m pti.benchmark``."""

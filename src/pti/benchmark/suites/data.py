@@ -1,14 +1,11 @@
-"""The suite ``data``: files, cache and loader."""
-
-from pathlib import Path
-
-from omegaconf import DictConfig
+"""Suite ``data``: files, cache and loader."""
 
 from pti.benchmark.comparison import Comparison, on_one_thread
+from pti.benchmark.training import SuiteSettings
 
 
-def data_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
-    """Files, cache and loader, on drawn images of ``image_size`` in uncompressed float32 files."""
+def data_suite(settings: SuiteSettings) -> list[Comparison]:
+    """Compare reading, cache and loader on random images in uncompressed float32 files."""
     import numpy as np
     import tifffile
     import torch
@@ -19,10 +16,10 @@ def data_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
     from pti.modules.tif_data import TifDataModule
 
     generator = np.random.default_rng(0)
-    size, paths = config.image_size, []
+    scratch, size, paths = settings.scratch, settings.image_size, []
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     (scratch / "images").mkdir()
-    for number in range(config.images):
+    for number in range(settings.images):
         paths.append(scratch / "images" / f"0_HA_2021_02_{number}.tif")
         tif.write(paths[-1], (np.hypot(2 * x, y) < 0.8) * generator.uniform(500, 3000, (size, size)), 0.15)
     options = {"fractions": (1, 0, 0), "sources": "target", "image_size": size, "num_workers": 0}

@@ -1,17 +1,14 @@
-"""The suite ``metrics``: what `evaluate` measures of a predicted image, on one thread."""
-
-from pathlib import Path
-
-from omegaconf import DictConfig
+"""Suite ``metrics``: the metrics that `evaluate` computes for a predicted image, on one thread."""
 
 from pti.benchmark.comparison import Comparison, on_one_thread
+from pti.benchmark.training import SuiteSettings
 
-_DRAWN = 40  # pairs, of patients of their own
-_LEAST_SIZE = 64  # of a phantom
+_MAX_PAIRS = 40  # of different patients
+_MIN_SIZE = 64  # of a phantom, pixels
 
 
-def metrics_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
-    """Phantoms: every other prediction is its dente image, the rest are another patient's edente image."""
+def metrics_suite(settings: SuiteSettings) -> list[Comparison]:
+    """Compare metrics on phantoms; predictions are dente images and other patients' edente images in turn."""
     import numpy as np
     import torch
 
@@ -20,7 +17,7 @@ def metrics_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
     from pti.metrics.image import mae, ms_ssim, psnr, ssim
     from pti.metrics.morphometry import dice, hausdorff95, iou
 
-    size, count = max(_LEAST_SIZE, config.image_size), min(_DRAWN, config.images)
+    size, count = max(_MIN_SIZE, settings.image_size), min(_MAX_PAIRS, settings.images)
     pairs = [next(iter(draw_pairs(0, patient, 1, size, 0.15))) for patient in range(count)]
     edge = 0.15 * 256 / size
     truths = [find_bone(pair.edente, edge) for pair in pairs]
@@ -28,11 +25,11 @@ def metrics_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
         pairs[(index + 1) % count].edente if index % 2 else pair.dente for index, pair in enumerate(pairs)
     ]
     data_range = float(max(pair.edente.max() for pair in pairs))
-    order = [index % count for index in range(config.images)]
+    order = [index % count for index in range(settings.images)]
 
     def one_by_one() -> None:
         for index in order:
-            true, found = truths[index], find_bone(predictions[index], edge)
+            true, predicted = truths[index], find_bone(predictions[index], edge)
             image, target, mask = (
                 torch.from_numpy(np.ascontiguousarray(array))[None, None]
                 for array in (predictions[index], true.raw, true.mask)
@@ -42,9 +39,9 @@ def metrics_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
                 for metric in (psnr, ssim, ms_ssim):
                     metric(image, target, data_range, inside)
             for agreement in (dice, iou, hausdorff95):
-                agreement(true.mask, found.mask)
+                agreement(true.mask, predicted.mask)
 
-    everything = {
+    all_metrics = {
         "one metric after the other": on_one_thread(one_by_one),
         "pti.metrics.bone_agreement.compare_images": on_one_thread(
             lambda: [compare_images(truths[index], predictions[index], data_range) for index in order]
@@ -56,6 +53,6 @@ def metrics_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
         )
     }
     return [
-        Comparison("all metrics of an image", "images/s", len(order), everything),
+        Comparison("all metrics of an image", "images/s", len(order), all_metrics),
         Comparison("morphometry alone", "images/s", len(order), morphometry),
     ]

@@ -1,14 +1,11 @@
-"""The suite ``vae``: what the first stage's choices cost in time."""
+"""Suite ``vae``: training speed of the first stage with different settings."""
 
 from collections.abc import Callable
-from pathlib import Path
-
-from omegaconf import DictConfig
 
 from pti.benchmark.comparison import Comparison
-from pti.benchmark.training import phantom, timed_epoch
+from pti.benchmark.training import SuiteSettings, timed_epoch
 
-_SIZE = 128  # of vae_demo's images, pixels
+_SIZE = 128  # of the images of vae_demo, pixels
 
 _SWITCHES = {
     "as it is": (),
@@ -19,28 +16,31 @@ _SWITCHES = {
 }
 
 
-def vae_suite(config: DictConfig, scratch: Path) -> list[Comparison]:
-    """Epochs of ``vae_demo`` on phantoms, discriminator included; the perceptual distance."""
-    size, patients = min(_SIZE, config.image_size), max(2, config.images // 4)
-    shared = [*phantom(scratch, patients, size), "data.num_workers=0", "model.disc_start=0"]
-    epochs = {name: timed_epoch("vae_demo", [*shared, *given])[1] for name, given in _SWITCHES.items()}
+def vae_suite(settings: SuiteSettings) -> list[Comparison]:
+    """Compare epochs of ``vae_demo`` on phantoms, with discriminator, and the perceptual distance."""
+    size, patients = min(_SIZE, settings.image_size), max(2, settings.images // 4)
+    shared = [*settings.phantom(patients, size), "model.disc_start=0"]
+    epochs = {
+        name: timed_epoch(settings.build("vae_demo", [*shared, *overrides]))
+        for name, overrides in _SWITCHES.items()
+    }
     return [
         Comparison(f"training epoch of vae_demo, {size} × {size} pixels", "images/s", 4 * patients, epochs),
-        _perceptual(config.image_size),
+        _perceptual(settings.image_size),
     ]
 
 
 def _perceptual(size: int) -> Comparison:
-    """The default perceptual distance with its gradient, for a batch of two."""
+    """Compare the default perceptual distance with its gradient, for a batch of two."""
     import torch
 
     from pti.networks.perceptual import Lite0Perceptual
 
-    image, found = torch.rand(2, 2, 1, size, size, generator=torch.Generator().manual_seed(0))
-    found.requires_grad_()
+    image, target = torch.rand(2, 2, 1, size, size, generator=torch.Generator().manual_seed(0))
+    target.requires_grad_()
 
-    def gradient(ruler: Lite0Perceptual) -> Callable[[], None]:
-        return lambda: ruler(found, image).backward()
+    def gradient(perceptual: Lite0Perceptual) -> Callable[[], None]:
+        return lambda: perceptual(target, image).backward()
 
     ways = {
         "as published": gradient(Lite0Perceptual(fuse=False)),
