@@ -1,9 +1,12 @@
-"""The console script: lists the verbs without loading anything heavy, names the nearest one."""
+"""The console script lists the verbs without heavy imports and suggests the nearest one."""
 
 import subprocess
 import sys
 from importlib.metadata import version
 
+import pytest
+
+import pti
 from pti.__main__ import VERBS
 
 
@@ -32,8 +35,14 @@ def test_passes_on_to_the_verb():
     assert "Did you mean data.root?" in done.stderr
 
 
-def test_tells_its_version():
+def test_prints_its_version():
     done = run("--version")
     assert done.returncode == 0
     assert done.stdout.startswith(f"pti {version('pti')}\n")
     assert done.stdout.strip().endswith("False")
+
+
+def test_the_package_knows_its_version():
+    assert pti.__version__ == version("pti")
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        pti.nothing  # noqa: B018

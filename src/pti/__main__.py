@@ -1,4 +1,4 @@
-"""The console script ``pti VERB key=value …``: the same commands as ``python -m pti.VERB``."""
+"""Console script ``pti VERB key=value …``, equivalent to ``python -m pti.VERB key=value …``."""
 
 import difflib
 import importlib
@@ -6,24 +6,21 @@ import sys
 from importlib import metadata
 
 VERBS = {
-    "demo": "the whole story on the phantom, or on your own pairs, told on one page (15 to 30 minutes)",
+    "demo": "run every step on the phantom, or on your own pairs, and write one page (15 to 30 minutes)",
     "make_phantom": "write the phantom data set: paired jaw cross-sections with known bone",
-    "check": "examine a data set and write a report; exit 1 when it can't be trained on",
-    "train": "train what the experiment picks",
-    "reconstruct": "send images through a trained VAE",
-    "translate": "sample the edente images of dente images",
-    "evaluate": "measure a checkpoint, or anybody's images, against the truth, and write a report",
-    "analyze": "draw a VAE's latent space and measure it: pictures, tables, one page",
-    "explore": "walk through a VAE's latent space in the browser",
-    "benchmark": "measure this machine, stage by stage, against the plain way of doing it",
+    "check": "check a data set and write a report; exit with 1 if it cannot be used for training",
+    "train": "train the model of an experiment",
+    "reconstruct": "reconstruct images with a trained VAE",
+    "translate": "generate edente images from dente images",
+    "evaluate": "compare predictions of a checkpoint, or any images, with the true images, and write a report",
+    "analyze": "draw and measure a VAE's latent space: pictures, tables, one page",
+    "explore": "explore a VAE's latent space in the browser",
+    "benchmark": "measure the speed of this machine, compared with baseline implementations",
 }
 
 
 def main() -> None:
-    """Run one verb, or list them all.
-
-    Ends the process with the verb's exit code; 2 when there is no such verb.
-    """
+    """Run one verb, or list all verbs, and end the process with the verb's exit code; 2 for an unknown verb."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview())
@@ -43,7 +40,7 @@ def main() -> None:
 
 def _overview() -> str:
     width = max(map(len, VERBS))
-    lines = [f"  {verb:{width}}  {what}" for verb, what in VERBS.items()]
+    lines = [f"  {verb:{width}}  {description}" for verb, description in VERBS.items()]
     usage = "Usage: pti VERB key=value …   (pti VERB --help lists the keys; pti --version)"
     return "\n".join([usage, "", *lines])
 
