@@ -29,7 +29,7 @@ def load(ckpt: str | Path, device: str = "auto") -> Model:
     """Load the model of a checkpoint, ready for arrays in raw units.
 
     Args:
-        ckpt: Path; or ``best``, ``last``, ``best:EXPERIMENT``, ``last:EXPERIMENT``, searched below ``outputs``.
+        ckpt: Path; or ``best``, ``last``, ``best:EXPERIMENT``, ``last:EXPERIMENT`` below ``outputs``.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` takes the best available one.
 
     Raises:

@@ -12,7 +12,7 @@ VERBS = {
     "train": "train the model of an experiment",
     "reconstruct": "reconstruct images with a trained VAE",
     "translate": "generate edente images from dente images",
-    "evaluate": "compare predictions of a checkpoint, or any images, with the true images, and write a report",
+    "evaluate": "compare a checkpoint's predictions, or any images, with the true images; write a report",
     "analyze": "draw and measure a VAE's latent space: pictures, tables, one page",
     "explore": "explore a VAE's latent space in the browser",
     "benchmark": "measure the speed of this machine, compared with baseline implementations",
@@ -20,7 +20,7 @@ VERBS = {
 
 
 def main() -> None:
-    """Run one verb, or list all verbs, and end the process with the verb's exit code; 2 for an unknown verb."""
+    """Run one verb or list all verbs; end with the verb's exit code, or with 2 for an unknown verb."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview())
