@@ -1,4 +1,4 @@
-"""What the README tells people is right: every setting, link and name in it exists."""
+"""The README is correct: every setting, link and name in it exists."""
 
 import functools
 import re
@@ -21,7 +21,7 @@ LINKS = [link for link in re.findall(r"\]\(([^)\s]+)\)", README) if not link.sta
 MAKE = sorted({line.split()[1] for line in commands(README) if line.startswith("make ")})
 
 
-def test_there_is_something_to_check():
+def test_the_patterns_find_settings_options_links_and_targets():
     assert len(SETTINGS) >= 20
     assert len(OPTIONS) >= 3
     assert len(LINKS) >= 4
@@ -30,7 +30,7 @@ def test_there_is_something_to_check():
 
 @functools.cache
 def keys_of(verb: str) -> list[str]:
-    """The keys and groups at the top of a verb's configuration."""
+    """List the top-level keys and groups of a verb's configuration."""
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         return list(compose(verb, ["model=adversarial_vae"] if verb == "train" else []))
 
@@ -66,14 +66,14 @@ def test_the_keys_that_the_table_of_commands_names(verb, keys):
     assert check_command_line(verb, typed).overridden == named
 
 
-def test_the_tables_of_commands_and_experiments_are_whole():
+def test_the_tables_of_commands_and_experiments_are_complete():
     experiments = {path.stem for path in (REPOSITORY / "conf" / "experiment").glob("*.yaml")}
     for head, names in (("command", set(VERBS)), ("experiment", experiments)):
         assert sorted(row[0] for row in table(head)) == sorted(f"`{name}`" for name in names)
 
 
 @pytest.mark.parametrize("link", LINKS)
-def test_links_and_pictures_are_there(link):
+def test_links_and_pictures_exist(link):
     assert (REPOSITORY / link.split("#")[0]).exists()
 
 

@@ -1,4 +1,4 @@
-"""Every command in the README works: typed as it stands there, in its order, on a small phantom."""
+"""Every command in the README works: as written, in its order, on a small phantom."""
 
 import copy
 import functools
@@ -23,15 +23,15 @@ from pti.data.phantom import make_phantom
 from pti.demo.chapters import Chapter
 
 NOT_RUN = {
-    'python -m pip install --editable ".[dev]"': ".ci/run installs by it",
-    'pip install "pti[explore]"': "a part of that",
-    "make demo": "python -m pti.demo, which is run, in an environment of its own",
+    'python -m pip install --editable ".[dev]"': ".ci/run installs with it",
+    'pip install "pti[explore]"': "contained in the former",
+    "make demo": "python -m pti.demo, which is run here, in a new environment",
     "python -m pytest": ".ci/run runs it",
     "python -m pytest -m slow": "runs this test",
-    "make test": "python -m pytest in an environment of its own",
+    "make test": "python -m pytest in a new environment",
     ".ci/run": "runs this test",
-    "python -m pti.VERB key=value …": "stands for any command",
-    "pti VERB key=value …": "stands for any command: test_the_console_script_takes_them_too",
+    "python -m pti.VERB key=value …": "a placeholder for any command",
+    "pti VERB key=value …": "a placeholder for any command: test_the_console_script_accepts_them_too",
 }
 
 NETWORK = [
@@ -41,7 +41,7 @@ NETWORK = [
     "model.network.norm_num_groups=2",
     "model.validation_images=2",
 ]
-SMALLER = {  # what is appended to a command that begins so
+SMALLER = {  # beginning of a command -> settings appended to it
     "demo": ["minutes=1", "samples=2", "data.root=DATA"],
     "train": [
         "data.image_size=64",
@@ -87,12 +87,12 @@ PROMISED = [
 
 # Each command once, in the README's order: (as typed, verb, arguments).
 LINES = [line for line in dict.fromkeys(commands(README)) if line not in NOT_RUN]
-TYPED = [(line, *found) for line in LINES if (found := verb_and_arguments(line))]
+TYPED = [(line, *parsed) for line in LINES if (parsed := verb_and_arguments(line))]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where the commands are typed: with DATA, and PREDICTIONS that aren't quite right."""
+    """Create the working directory, with DATA and PREDICTIONS that differ slightly from the targets."""
     make_phantom(tmp_path / "DATA", patients=12, slices=1, image_size=64)
     (tmp_path / "PREDICTIONS").mkdir()
     for path in (tmp_path / "DATA" / "edente").glob("*.tif"):
@@ -101,9 +101,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_no_command_is_overlooked():
+def test_every_command_is_run_or_exempt():
     unknown = [line for line in LINES if verb_and_arguments(line) is None]
-    assert unknown == [], "neither run by this test nor in NOT_RUN"
+    assert unknown == [], "neither a pti command nor in NOT_RUN"
     assert set(NOT_RUN) <= set(commands(README))
     for program in ("python -m pti.", "python -m pytest", "pip install"):
         assert README.count(program) == sum(program in line for line in commands(README))
@@ -126,25 +126,25 @@ def test_every_command_works_in_order(folder, monkeypatch):
 
 
 def run(verb: str, arguments: list[str], folder: Path) -> None:
-    """One command, made smaller; it has to end well and to write below outputs."""
+    """Run one command, made smaller; it must succeed and write a summary to outputs."""
     begins = f"{verb} {' '.join(arguments)} "
     smaller = [text for start, more in SMALLER.items() if begins.startswith(f"{start} ") for text in more]
     before = set(folder.glob("outputs/**/summary.json"))
     if verb == "explore":
-        with served(folder, *arguments, *smaller) as (address, _), urlopen(address, timeout=20) as answer:
-            assert answer.status == 200
+        with served(folder, *arguments, *smaller) as (address, _), urlopen(address, timeout=20) as response:
+            assert response.status == 200
     else:
         run_command(program(verb), folder, *arguments, *smaller)
-    assert set(folder.glob("outputs/**/summary.json")) - before, "no summary.json below outputs"
+    assert set(folder.glob("outputs/**/summary.json")) - before, "no new summary.json in outputs"
 
 
 def program(verb: str) -> Callable:
-    """``python -m pti.VERB``."""
+    """Return the function that runs ``python -m pti.VERB``."""
     return functools.partial(runpy.run_module, f"pti.{verb}", run_name="__main__")
 
 
 def run_chapter(chapter: Chapter, folder: Path, log: Path, show: Callable) -> int:
-    """In place of the demo's own, which starts a process for each command (tests/test_running.py)."""
+    """Replace the demo's function, which starts a process for each command."""
     outer = copy.deepcopy(Singleton.get_state())  # Hydra runs one command at a time
     GlobalHydra.instance().clear()
     run_command(program(chapter.verb), Path.cwd(), *chapter.command(folder)[3:])
@@ -153,7 +153,7 @@ def run_chapter(chapter: Chapter, folder: Path, log: Path, show: Callable) -> in
 
 
 def check_python(folder: Path) -> None:
-    """The Python that the README shows, where ``dente`` is an image."""
+    """Run the README's Python block, in which ``dente`` is an image."""
     (block,) = blocks(README, "python")
     dente = tif.read(next((folder / "DATA" / "dente").glob("*.tif"))).pixels
     names: dict[str, Any] = {"dente": dente}
@@ -170,7 +170,7 @@ def check_python(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("line", "verb", "arguments"), TYPED)
-def test_the_console_script_takes_them_too(tmp_path, line, verb, arguments):
+def test_the_console_script_accepts_them_too(tmp_path, line, verb, arguments):
     done = run_command(console_script, tmp_path, verb, *arguments, "--cfg", "job")
     assert "output_dir:" in done.stdout
 
@@ -178,7 +178,7 @@ def test_the_console_script_takes_them_too(tmp_path, line, verb, arguments):
 @pytest.mark.parametrize(
     ("line", "verb", "arguments"), [row for row in TYPED if row[1] in ("check", "train")]
 )
-def test_check_and_train_make_the_phantom_instead(tmp_path, line, verb, arguments):
+def test_check_and_train_generate_the_phantom_instead(tmp_path, line, verb, arguments):
     assert "data.root=DATA" in arguments
     instead = [text.replace("data.root=DATA", "data=phantom") for text in arguments]
     done = run_command(console_script, tmp_path, verb, *instead, "--cfg", "job")
