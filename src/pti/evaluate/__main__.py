@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pti.evaluate.evaluation import EvaluationOutcome, EvaluationSettings
 
 ARTEFACTS = ("report.html", "summary.csv", "per_slice.csv")
+_SETTINGS = ("num_samples", "pixel_mm", "data_range", "distributions", "seed", "patient_pattern")
+_PATHS = ("calibration", "condition_dir", "training_dir")
 _SHARED_KEYS = ("num_samples", "seed")
 _CHECKPOINT_KEYS = ("split", "data", "samples", "sampler", "steps", "guidance_scale", *_SHARED_KEYS)
 _FOLDER_KEYS = ("target_dir", "condition_dir", "training_dir", *_SHARED_KEYS)
@@ -57,16 +59,20 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     """Gather predictions and true images, measure them, write the tables and the page."""
     prepare_workers("pti.evaluate.scores", "pti.metrics.image")
     from pti.evaluate.evaluation import EvaluationSettings
+    from pti.evaluate.of_folders import evaluate_folders
     from pti.evaluate.report import summary_values, write_report
     from pti.runs.manifest import Manifest
     from pti.runs.summary import print_summary, write_summary
 
-    keys = ("num_samples", "pixel_mm", "data_range", "distributions", "seed")
-    calibration = optional_path(cfg.calibration)
-    settings = EvaluationSettings(**{key: cfg[key] for key in keys}, calibration=calibration)
-    evaluate = of_checkpoints if listed(cfg.ckpt) else of_folders
+    values: dict[str, Any] = {key: cfg[key] for key in _SETTINGS}
+    values |= {key: optional_path(cfg[key]) for key in _PATHS}
+    settings = EvaluationSettings(**values)
     with Manifest(output_dir, manifest_settings(cfg), ARTEFACTS):
-        outcome = evaluate(cfg, settings, output_dir)
+        if listed(cfg.ckpt):
+            outcome = of_checkpoints(cfg, settings, output_dir)
+        else:
+            folders = [Path(name).expanduser() for name in listed(cfg.prediction_dir)]
+            outcome = evaluate_folders(folders, Path(str(cfg.target_dir)).expanduser(), settings)
         evaluation = outcome.evaluation
         artefacts, values = write_report(evaluation, output_dir), summary_values(evaluation)
         write_summary(
@@ -101,16 +107,6 @@ def of_checkpoints(cfg: DictConfig, settings: "EvaluationSettings", output_dir: 
         translators, data, cfg.split, sampling, output_dir, devices, cfg.batch_size, cfg.num_samples
     )
     return evaluate_checkpoints(predictions, settings)
-
-
-def of_folders(cfg: DictConfig, settings: "EvaluationSettings", output_dir: Path) -> "EvaluationOutcome":
-    """Evaluate the folders of the configuration."""
-    from pti.evaluate.of_folders import Folders, evaluate_folders
-
-    paths = [Path(name).expanduser() for name in listed(cfg.prediction_dir)]
-    target, condition, training = map(optional_path, (cfg.target_dir, cfg.condition_dir, cfg.training_dir))
-    assert target is not None  # see preflight
-    return evaluate_folders(Folders(paths, target, condition, training, cfg.patient_pattern), settings)
 
 
 def manifest_settings(cfg: DictConfig) -> dict[str, Any]:

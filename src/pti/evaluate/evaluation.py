@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pti.data.input_images import InputImage, survey
+from pti.data.layouts import PATIENT_PATTERN
 from pti.evaluate.baselines import FittedBaselines, image_baselines, with_size_baselines
 from pti.evaluate.known_heights import read_height_distribution
 from pti.evaluate.result import Evaluation
@@ -23,7 +24,7 @@ PIXEL_MM = 0.15
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """Settings that evaluations of folders and of checkpoints share.
+    """Settings of an evaluation of folders or checkpoints.
 
     Attributes:
         num_samples: evaluate only the first slices by name; None = all.
@@ -32,6 +33,9 @@ class EvaluationSettings:
         distributions: also compare the images as sets, and audit memorization.
         calibration: a ``calibration.json``; None = fit one on validation patients, if there are any.
         seed: seed of the bootstrap.
+        condition_dir: folder of the images that the predicted ones were made from; None = unknown.
+        training_dir: folder of the true images that a model was trained on; None = unknown.
+        patient_pattern: regular expression for a name in the folders, with a group ``patient``.
     """
 
     num_samples: int | None = None
@@ -40,6 +44,9 @@ class EvaluationSettings:
     distributions: bool = True
     calibration: Path | None = None
     seed: int = 0
+    condition_dir: Path | None = None
+    training_dir: Path | None = None
+    patient_pattern: str = PATIENT_PATTERN
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ def _case(evaluation: Evaluation, index: int) -> dict[str, Any]:
     }
 
 
-def closest_pairs(audited: AuditedImages) -> dict[str, Any]:
-    """Return an audit with pictures of the samples closest to a training image, beside that image."""
+def closest_pairs(audited: AuditedImages) -> list[dict[str, Any]]:
+    """Return pictures of the samples closest to a training image, beside that image."""
     audit = audited.audit
     pairs = []
     for index in np.argsort(audit.samples.closeness, kind="stable")[:_PAIRS]:
@@ -107,14 +107,4 @@ def closest_pairs(audited: AuditedImages) -> dict[str, Any]:
                 "flagged": bool(audit.flagged[index]),
             }
         )
-    return {
-        "space": audit.space,
-        "copies": audit.copies,
-        "flagged": int(audit.flagged.sum()),
-        "count": len(audit.flagged),
-        "sample_closeness": float(np.median(audit.samples.closeness)),
-        "real_closeness": float(np.median(audit.real.closeness)),
-        "sample_distance": float(np.median(audit.samples.distance)),
-        "real_distance": float(np.median(audit.real.distance)),
-        "pairs": pairs,
-    }
+    return pairs

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pti.common.files import write_text_atomically
+from pti.data.input_images import InputImage
 from pti.evaluate.baselines import fit_baselines
 from pti.evaluate.calibration_fit import calibration_text, fit_corrections
 from pti.evaluate.checkpoint_predictions import CheckpointPredictions
@@ -54,7 +55,8 @@ def evaluate_checkpoints(
         )
     )
     if settings.distributions:
-        training = TrainingImages.of_pairs([] if predictions.split == "train" else pairs)
+        targets = [InputImage(pair.name, pair.files["target"], pair.patient) for pair in pairs]
+        training = TrainingImages.of_images([] if predictions.split == "train" else targets)
         evaluation = with_set_comparison(evaluation, predictions.devices[0], training, extractor, encoded)
     provenance = _provenance(predictions) | {"calibration": origin} | provenance_of_run()
     evaluation = replace(evaluation, provenance=provenance)

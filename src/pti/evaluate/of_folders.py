@@ -1,11 +1,10 @@
 """Evaluate folders of predicted images against a folder of true images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pti.data.input_images import find_images
-from pti.data.layouts import PATIENT_PATTERN
 from pti.evaluate.evaluation import (
     PIXEL_MM,
     EvaluationInput,
@@ -19,35 +18,23 @@ from pti.evaluate.predictions import match_folders, method_names
 from pti.inference.calibration_file import missing_calibration, read_calibration
 
 
-@dataclass(frozen=True)
-class Folders:
-    """Folders of images, matched by name.
-
-    Attributes:
-        predictions: a folder for each method; the report is about the first.
-        target: the true images.
-        condition: the images that the predictions were made from; None = unknown.
-        training: the true images that a model was trained on; None = unknown.
-        patient_pattern: regular expression for a name, with a group ``patient``.
-    """
-
-    predictions: Sequence[Path]
-    target: Path
-    condition: Path | None = None
-    training: Path | None = None
-    patient_pattern: str = PATIENT_PATTERN
-
-
-def evaluate_folders(folders: Folders, settings: EvaluationSettings) -> EvaluationOutcome:
+def evaluate_folders(
+    prediction_dirs: Sequence[Path], target_dir: Path, settings: EvaluationSettings
+) -> EvaluationOutcome:
     """Evaluate folders of predictions.
+
+    Args:
+        prediction_dirs: a folder for each method; the report is about the first.
+        target_dir: the true images.
+        settings: settings of the evaluation.
 
     Raises:
         DataError: No names match, or a file can't be used.
     """
-    methods = method_names(folders.predictions)
-    matched = match_folders(methods, folders.target, folders.condition, folders.patient_pattern)
+    methods, condition_dir = method_names(prediction_dirs), settings.condition_dir
+    matched = match_folders(methods, target_dir, condition_dir, settings.patient_pattern)
     cases, main = matched.cases[: settings.num_samples], next(iter(methods))
-    corrections, provenance, notes = None, {"truths": str(folders.target.absolute())}, list(matched.notes)
+    corrections, provenance, notes = None, {"truths": str(target_dir.absolute())}, list(matched.notes)
     if settings.calibration is not None:
         samples = len(cases[0].predictions[main])
         corrections, provenance["calibration"] = read_calibration(settings.calibration, samples)
@@ -56,7 +43,7 @@ def evaluate_folders(folders: Folders, settings: EvaluationSettings) -> Evaluati
         EvaluationInput(
             cases,
             main,
-            folders.target.absolute().parent,
+            target_dir.absolute().parent,
             settings.data_range,
             settings.pixel_mm or PIXEL_MM,
             corrections=corrections,
@@ -65,21 +52,15 @@ def evaluate_folders(folders: Folders, settings: EvaluationSettings) -> Evaluati
         )
     )
     if settings.distributions:
-        # Imported here because torch takes seconds, while worker processes measure.
+        # Imported here because torch takes seconds, in which worker processes measure already.
         from pti.evaluate.set_distances import TrainingImages, with_set_comparison
         from pti.inference.devices import choose_devices
 
         training = None
-        if folders.training is not None:
-            images = find_images(folders.training, folders.patient_pattern)
-            training = TrainingImages(
-                [image.name for image in images],
-                [image.path for image in images],
-                [image.patient or image.name for image in images],
-            )
+        if settings.training_dir is not None:
+            training = TrainingImages.of_images(find_images(settings.training_dir, settings.patient_pattern))
         evaluation = with_set_comparison(evaluation, choose_devices("auto", 1)[0], training)
     provenance |= {f"predictions, {name}": str(folder.absolute()) for name, folder in methods.items()}
-    condition = folders.condition
-    provenance["conditions"] = "not given" if condition is None else str(condition.absolute())
+    provenance["conditions"] = "not given" if condition_dir is None else str(condition_dir.absolute())
     evaluation = replace(evaluation, provenance=provenance | provenance_of_run())
     return EvaluationOutcome(evaluation, fingerprint(cases))

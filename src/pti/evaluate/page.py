@@ -8,15 +8,8 @@ from typing import Any
 import numpy as np
 
 from pti.drawing.page import render
+from pti.evaluate import plots
 from pti.evaluate.gallery import closest_pairs, gallery
-from pti.evaluate.plots import (
-    agreement_plot,
-    calibration_plot,
-    distribution_plot,
-    forest_plot,
-    label_of,
-    ratio_plot,
-)
 from pti.evaluate.result import Evaluation
 from pti.evaluate.scores import Scores, mean_image
 from pti.evaluate.summaries import HIGHER_IS_BETTER, Difference
@@ -61,7 +54,7 @@ def page(evaluation: Evaluation, summaries: Summaries, differences: Sequence[Dif
     """Return the HTML of the page."""
     scores, measurements, own = evaluation.scores, evaluation.measurements, summaries[evaluation.main]
     heights = {name: metrics["height_abs_error_mm"] for name, metrics in summaries.items()}
-    agreements = [agreement_plot(scores, measure) for measure in LENGTHS[:4]]
+    agreements = [plots.agreement_plot(scores, measure) for measure in LENGTHS[:4]]
     return render(
         "evaluate/templates/evaluation.html",
         evaluation=evaluation,
@@ -70,23 +63,24 @@ def page(evaluation: Evaluation, summaries: Summaries, differences: Sequence[Dif
         verdict=_verdict(evaluation, own, differences),
         tiles=_tiles(evaluation, own),
         tables=[_table(summaries, columns) for columns in (BONE, IMAGES)],
-        forest=forest_plot(heights, "mean absolute error of the bone height, mm") if len(heights) > 1 else "",
+        forest=plots.forest_plot(heights, "mean absolute error of the bone height, mm"),
         differences=[_difference(row) for row in differences if row.metric in COLUMNS],
         agreements=[plot for plot in agreements if plot is not None],
-        calibration=calibration_plot(scores, "height", evaluation.intervals.get("height", ())),
+        calibration=plots.calibration_plot(scores, "height", evaluation.intervals.get("height", ())),
         spread=_spread(evaluation, own),
         intervals=[row for rows in evaluation.intervals.values() for row in rows],
         sets=_sets(evaluation, differences),
-        distribution=distribution_plot(measurements, evaluation.main, _PLOTTED),
-        ratios=ratio_plot(measurements, evaluation.main, _PLOTTED),
+        distribution=plots.distribution_plot(measurements, evaluation.main, _PLOTTED),
+        ratios=plots.ratio_plot(measurements, evaluation.main, _PLOTTED),
         within=[_within(scores, measure) for measure in LENGTHS],
         within_columns=[f"≤ {px} px" for px in WITHIN_PX] + [f"ratio > {ratio:.2f}" for ratio in RATIOS],
         cases=gallery(evaluation),
-        audits=[closest_pairs(audited) for audited in evaluation.audits],
+        audits=[(audited.audit, closest_pairs(audited)) for audited in evaluation.audits],
         quantile=SUSPICIOUS_QUANTILE,
         max_flagged=MAX_FLAGGED,
-        label_of=label_of,
+        label_of=plots.label_of,
         number=number,
+        median=np.median,
         interval=_interval,
     )
 
@@ -231,7 +225,7 @@ def _within(scores: Scores, measure: str) -> dict[str, Any]:
     rows = [ratio_columns(float(true), float(predicted), float(edge)) for true, predicted, edge in pairs]
     known = [row for row in rows if not np.isnan(row["ratio"])]
     return {
-        "measure": label_of(measure),
+        "measure": plots.label_of(measure),
         "slices": len(known),
         "ratio": number(float(np.mean([row["ratio"] for row in known])), 3) if known else "–",
         "counts": [int(sum(row[name] for row in known)) for name in rows[0] if name != "ratio"],

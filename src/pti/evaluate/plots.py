@@ -67,13 +67,15 @@ def _bland_altman(axes: Axes, true: np.ndarray, predicted: np.ndarray) -> None:
     axes.set(xlabel="mean of true and predicted, mm", ylabel="predicted − true, mm", title="Bland–Altman")
 
 
-def forest_plot(means: Mapping[str, Mean], label: str) -> Markup:
-    """Plot the mean of each method with its interval, the lowest on top.
+def forest_plot(means: Mapping[str, Mean], label: str) -> Markup | None:
+    """Plot the mean of each method with its interval, the lowest on top; None for a single method.
 
     Args:
         means: method -> mean.
         label: label of the axis.
     """
+    if len(means) < 2:
+        return None
     order = sorted(means, key=lambda method: means[method].value, reverse=True)
     with drawing(7.2, 0.75 + 0.34 * len(order), label) as canvas:
         axes = canvas.figure.subplots()
@@ -131,8 +133,7 @@ def distribution_plot(measurements: Measurements, method: str, measures: Sequenc
             if measurements.conditions is not None:
                 values["condition"] = measurements.conditions[measure]
             values = {name: column[~np.isnan(column)] for name, column in values.items()}
-            everything = np.concatenate(list(values.values()))
-            bins = np.histogram_bin_edges(everything, bins=24) if everything.size else 10
+            bins = np.histogram_bin_edges(np.concatenate(list(values.values())), bins=24).tolist()
             axes.hist(values["true"], bins, density=True, color=TRUE, histtype="stepfilled", alpha=0.25)
             colors = {"true": TRUE, "predicted": PREDICTED, "condition": CONDITION}
             for name, column in values.items():

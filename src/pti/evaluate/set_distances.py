@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pti.data import tif
-from pti.data.layouts import Pair
+from pti.data.input_images import InputImage
 from pti.evaluate.baselines import UNCHANGED
 from pti.evaluate.image_baselines import ImageBaseline
 from pti.evaluate.result import AuditedImages, Evaluation
@@ -34,10 +34,10 @@ class TrainingImages:
     patients: Sequence[str]
 
     @classmethod
-    def of_pairs(cls, pairs: Sequence[Pair]) -> "TrainingImages":
-        """Return the targets of complete pairs."""
-        files = [pair.files["target"] for pair in pairs]
-        return cls([pair.name for pair in pairs], files, [pair.patient for pair in pairs])
+    def of_images(cls, images: Sequence[InputImage]) -> "TrainingImages":
+        """Take images from a folder; one without a patient counts as a separate patient."""
+        patients = [image.patient or image.name for image in images]
+        return cls([image.name for image in images], [image.path for image in images], patients)
 
 
 def with_set_comparison(
@@ -57,8 +57,7 @@ def with_set_comparison(
         encoded: ``target`` and ``condition``: the slices' own images, encoded by the extractor.
     """
     measurements, notes = evaluation.measurements, list(evaluation.notes)
-    cases, encoded = measurements.cases, encoded or {}
-    distances, audits = _lite0_distances(measurements, device), []
+    distances, audits, encoded = _lite0_distances(measurements, device), [], encoded or {}
     if note := too_few_patients(measurements.patients):
         notes.append(note)
     if distances and extractor is not None:
@@ -66,22 +65,7 @@ def with_set_comparison(
     if training is not None and len(set(training.patients)) < 2:
         notes.append("the memorization audit is left out: it needs held-out slices and the training images")
     elif training is not None:
-        names, files = _samples(cases, evaluation.main)
-        targets = [case.target for case in cases]
-        images = {"pixels": [thumbnails(paths) for paths in (files, targets, training.files)]}
-        if extractor is not None:
-            latents = (
-                extractor(files, "samples"),
-                encoded["target"],
-                extractor(training.files, "training images"),
-            )
-            images["latents"] = [batch.flat() for batch in latents]
-        audits = [
-            AuditedImages(
-                audit(space, *values, training.patients), names, files, training.names, training.files
-            )
-            for space, values in images.items()
-        ]
+        audits = _audits(measurements.cases, evaluation.main, training, extractor, encoded)
     return replace(evaluation, distances=distances, audits=audits, notes=notes)
 
 
@@ -134,6 +118,24 @@ def _autoencoder_distances(
         for method in _methods_with_images(measurements)
     }
     return compare_sets("autoencoder", predicted, encoded["target"].pooled(), measurements.patients)
+
+
+def _audits(
+    cases: Sequence[Case],
+    method: str,
+    training: TrainingImages,
+    extractor: FeatureExtractor | None,
+    encoded: Mapping[str, EncodedImages],
+) -> list[AuditedImages]:
+    """Audit memorization on small images (64 × 64), and on latents if there is an autoencoder."""
+    names, files = _samples(cases, method)
+    thumbs = [thumbnails(paths) for paths in (files, [case.target for case in cases], training.files)]
+    audits = [audit("pixels", thumbs[0], thumbs[1], thumbs[2], training.patients)]
+    if extractor is not None:
+        samples = extractor(files, "samples").flat()
+        trained_on = extractor(training.files, "training images").flat()
+        audits.append(audit("latents", samples, encoded["target"].flat(), trained_on, training.patients))
+    return [AuditedImages(result, names, files, training.names, training.files) for result in audits]
 
 
 def _samples(cases: Sequence[Case], method: str) -> tuple[list[str], list[Path]]:

@@ -95,21 +95,17 @@ def _dimensions(scores: Scores) -> Iterator[dict[str, Any]]:
 def _intervals(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     for rows in evaluation.intervals.values():
         for row in rows:
-            corrected = row.corrected_coverage
-            yield {
-                "method": evaluation.main,
-                "measure": row.measure,
-                "level": row.level,
-                "coverage": row.coverage.value,
-                "coverage_low": row.coverage.low,
-                "coverage_high": row.coverage.high,
-                "width_mm": row.width,
-                "correction_mm": row.correction,
-                "corrected_coverage": corrected and corrected.value,
-                "corrected_coverage_low": corrected and corrected.low,
-                "corrected_coverage_high": corrected and corrected.high,
-                "corrected_width_mm": row.corrected_width,
-            }
+            table_row = {"method": evaluation.main, "measure": row.measure, "level": row.level}
+            table_row |= _ends("coverage", row.coverage)
+            table_row |= {"width_mm": row.width, "correction_mm": row.correction}
+            table_row |= _ends("corrected_coverage", row.corrected_coverage)
+            yield table_row | {"corrected_width_mm": row.corrected_width}
+
+
+def _ends(name: str, mean: Mean | None) -> dict[str, float | None]:
+    """Return a mean and the ends of its interval as three columns; None without a mean."""
+    columns = {"value": name, "low": f"{name}_low", "high": f"{name}_high"}
+    return {column: getattr(mean, attribute, None) for attribute, column in columns.items()}
 
 
 def _memorization(evaluation: Evaluation) -> Iterator[dict[str, Any]]:

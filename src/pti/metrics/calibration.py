@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import erf
@@ -217,8 +217,9 @@ def interval_coverage(
     rows = []
     for level in LEVELS:
         correction = None if corrections is None else corrections.get(level)
-        corrected = ()
+        row = IntervalCoverage(measure, level, *coverage_and_width(level, 0.0), correction)
         if correction is not None and np.isfinite(correction):
-            corrected = coverage_and_width(level, correction)
-        rows.append(IntervalCoverage(measure, level, *coverage_and_width(level, 0.0), correction, *corrected))
+            coverage, width = coverage_and_width(level, correction)
+            row = replace(row, corrected_coverage=coverage, corrected_width=width)
+        rows.append(row)
     return rows
