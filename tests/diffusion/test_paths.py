@@ -111,7 +111,7 @@ def test_estimates_are_well_conditioned(name: str, dtype: torch.dtype) -> None:
     assert (error.square().mean(1).sqrt() <= gain * 3).all()
     assert estimate.noise.isfinite().all()
     if not name.endswith("sample"):
-        # No prediction type but ``sample`` divides by the noise that is left, down to the last step before t = 0.
+        # Only ``sample`` divides by the noise that is left, down to the last step before t = 0.
         inside = at.noise > 0
         gain = 4 * (1 + back.noise[0].abs() + back.noise[1].abs()) * torch.finfo(dtype).eps
         error = (estimate.noise.double() - noise.double()).flatten(1).square().mean(1).sqrt()

@@ -217,7 +217,9 @@ def test_the_adaptive_weight_balances_the_gradients_at_the_last_layer():
     weight = last_layer_weight(module.autoencoder.decoder)
     assert weight.shape == (1, 4, 3, 3)
     norms = [torch.autograd.grad(x, weight, retain_graph=True)[0].norm() for x in (others, adversarial)]
-    torch.testing.assert_close(module.adversarial_weight(others, adversarial), 0.5 * norms[0] / (norms[1] + 1e-4))
+    torch.testing.assert_close(
+        module.adversarial_weight(others, adversarial), 0.5 * norms[0] / (norms[1] + 1e-4)
+    )
 
 
 def test_feature_matching_sets_in_with_the_discriminator():

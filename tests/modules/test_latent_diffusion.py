@@ -86,7 +86,7 @@ def test_every_option_trains_and_translates(
     before = [parameter.detach().clone() for parameter in module.network.parameters()]
     assert 0 < one_step(module, batch) < 1e4
     assert any(not torch.equal(p, b) for p, b in zip(module.network.parameters(), before, strict=True))
-    assert module.first_stage.autoencoder.encoder.training is False
+    assert module.latent_space.first_stage.autoencoder.encoder.training is False
     with torch.no_grad():
         found = module.translate(batch["condition"], generators(batch["name"]), steps=2)
         module.validation_loss(batch)
@@ -99,7 +99,9 @@ def test_what_the_decoder_calls_background_is_exactly_0(module: LatentDiffusion,
     raw = training_batch(data)["condition"]
     bound = module.normalization.get_buffer("bounds")[3] / 2 - 1
     latents = module.latent_space.encode_condition(raw)
-    decoded = module.first_stage.decode_normalized(module.latent_space.scaling.denormalize(latents))
+    decoded = module.latent_space.first_stage.decode_normalized(
+        module.latent_space.scaling.denormalize(latents)
+    )
     decoded_raw = module.latent_space.decode(raw, latents)
     assert torch.equal(decoded_raw == 0, decoded < bound)
     # As it stands in the image, so with details transferred where nothing is changed.
@@ -149,8 +151,8 @@ def test_validation_encodes_once_and_uses_the_average(module: LatentDiffusion, d
     assert module.ema is not None
     for parameter in module.network.parameters():
         parameter += 1
-    encode = module.first_stage.encode
-    module.first_stage.encode = lambda *given: calls.append(1) or encode(*given)  # pyright: ignore
+    encode = module.latent_space.first_stage.encode
+    module.latent_space.first_stage.encode = lambda *given: calls.append(1) or encode(*given)  # pyright: ignore
     assert torch.equal(module.validation_loss(batch), expected)
     assert len(calls) == 2  # conditions and targets
 
@@ -238,7 +240,7 @@ def test_conditions_are_dropped_in_training_only(module: LatentDiffusion):
     ],
 )
 def test_guidance_needs_condition_dropout(shared: LatentDiffusion, options: dict[str, Any], named: str):
-    parts = (shared.first_stage, shared.network, shared.path, shared.sampler)
+    parts = (shared.latent_space.first_stage, shared.network, shared.path, shared.sampler)
     with pytest.raises(UsageError, match=named):
         LatentDiffusion(*parts, optimizer=torch.optim.SGD, **options)  # pyright: ignore[reportArgumentType]
 
@@ -266,7 +268,10 @@ def test_steps_that_a_path_does_not_have(module: LatentDiffusion, data: TifDataM
 
 
 def test_a_step_changes_the_network_alone(module: LatentDiffusion, data: TifDataModule):
-    before = {name: value.clone() for name, value in module.first_stage.state_dict().items()}
+    before = {name: value.clone() for name, value in module.latent_space.first_stage.state_dict().items()}
     one_step(module, training_batch(data))
-    assert all(torch.equal(value, before[name]) for name, value in module.first_stage.state_dict().items())
-    assert all(p.grad is None for p in module.first_stage.parameters())
+    assert all(
+        torch.equal(value, before[name])
+        for name, value in module.latent_space.first_stage.state_dict().items()
+    )
+    assert all(p.grad is None for p in module.latent_space.first_stage.parameters())

@@ -104,7 +104,7 @@ def test_one_checkpoint_is_enough_to_translate(root: Path, autoencoder: Path, tm
     assert module.latent_space.scaling.fitted
     assert module.normalization.fitted
     stage_1 = read(autoencoder)["state_dict"]
-    for name, value in module.first_stage.autoencoder.state_dict().items():
+    for name, value in module.latent_space.first_stage.autoencoder.state_dict().items():
         assert torch.equal(value, stage_1[f"ema.model.{name}"])
     batch = training_batch(data_of(config), 2)
     with torch.no_grad():

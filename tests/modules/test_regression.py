@@ -54,10 +54,10 @@ def test_a_new_network_changes_nothing(fitted):
     raw = batch["condition"]
     found = module.translate(raw, generators(batch["name"]))
     if isinstance(module, LatentRegression):
-        latents = module.first_stage.encode(raw)
-        expected = module.first_stage.decode(latents.mean, module.normalization.statistics(raw))
+        latents = module.latent_space.first_stage.encode(raw)
+        expected = module.latent_space.first_stage.decode(latents.mean, module.normalization.statistics(raw))
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=0.1)
-        pair = [module.first_stage.encode(batch[name]).mean for name in ("condition", "target")]
+        pair = [module.latent_space.first_stage.encode(batch[name]).mean for name in ("condition", "target")]
         condition, target = (module.latent_space.scaling.normalize(latents) for latents in pair)
         expected = (condition - target).square().mean((1, 2, 3))
     else:

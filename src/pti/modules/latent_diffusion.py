@@ -11,7 +11,6 @@ from typing_extensions import override
 
 from pti.common.errors import UsageError
 from pti.common.randomness import sample_generator
-from pti.data.normalization import Normalization
 from pti.diffusion.formulation import DiffusionPath, cast, min_snr_weight
 from pti.diffusion.guidance import drop_condition, guided
 from pti.diffusion.samplers import Progress, Sampler, gaussian_noise, sample
@@ -93,16 +92,6 @@ class LatentDiffusion(Translation):
         self.condition_dropout = condition_dropout
         self.min_snr_gamma = min_snr_gamma
         self.change_loss_weight = change_loss_weight
-
-    @property
-    @override
-    def normalization(self) -> Normalization:
-        return self.latent_space.normalization
-
-    @property
-    def first_stage(self) -> FrozenAutoencoder:
-        """The frozen autoencoder."""
-        return self.latent_space.first_stage
 
     @override
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:

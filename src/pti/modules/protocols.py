@@ -77,10 +77,8 @@ class Translator(Protocol):
 
 def autoencoder_of(module: nn.Module) -> Autoencoder | None:
     """Return the autoencoder in a module: the module itself, or the frozen one of a stage-2 module."""
-    for candidate in (module, getattr(module, "first_stage", None)):
-        if isinstance(candidate, Autoencoder):
-            return candidate
-    return None
+    candidate = getattr(getattr(module, "latent_space", None), "first_stage", module)
+    return candidate if isinstance(candidate, Autoencoder) else None
 
 
 def reconstruct(autoencoder: Autoencoder, raw: Tensor) -> Tensor:

@@ -124,16 +124,6 @@ class LatentRegression(Deterministic, Translation):
         space = LatentSpace(first_stage, detail_transfer, sample_posterior, cache_latents, latent_views)
         super().__init__(network, latent_space=space, **translation)
 
-    @property
-    @override
-    def normalization(self) -> Normalization:
-        return self.latent_space.normalization
-
-    @property
-    def first_stage(self) -> FrozenAutoencoder:
-        """The frozen autoencoder."""
-        return self.latent_space.first_stage
-
     @override
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Minimise the mean squared error of a batch."""

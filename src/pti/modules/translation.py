@@ -80,9 +80,10 @@ class Translation(ManualOptimization):
         return (self.optimizer_factory,)
 
     @property
-    @abstractmethod
     def normalization(self) -> Normalization:
-        """Normalisation of conditions and targets."""
+        """Normalisation of conditions and targets: the latent space's, unless a subclass has another one."""
+        assert self.latent_space is not None
+        return self.latent_space.normalization
 
     @property
     def inference_network(self) -> nn.Module:
