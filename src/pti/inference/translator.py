@@ -21,7 +21,7 @@ from pti.inference.reconstructions import fixed_data_range
 from pti.inference.sampling import Sampling, TranslateBatch
 from pti.inference.summarize import FOLDERS, SummarizeImage
 from pti.modules.protocols import Translator
-from pti.runs import checkpoint
+from pti.runs.checkpoint import Checkpoint, load, open_checkpoint
 from pti.runs.manifest import Manifest
 from pti.runs.summary import hash_config
 
@@ -35,16 +35,27 @@ class LoadedTranslator:
     """A checkpoint of the second stage, loaded.
 
     Attributes:
-        path: The checkpoint file.
-        sha256: SHA-256 of the file.
+        checkpoint: The file with its configuration, without the weights.
         module: The trained module, in evaluation mode, on the CPU.
-        data: The ``data`` section of the training's configuration.
     """
 
-    path: Path
-    sha256: str
+    checkpoint: Checkpoint
     module: Translator
-    data: dict[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint file."""
+        return self.checkpoint.path
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the checkpoint file."""
+        return self.checkpoint.sha256
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The ``data`` section of the training's configuration."""
+        return self.checkpoint.config["data"]
 
     @property
     def pixel_mm(self) -> float:
@@ -83,14 +94,14 @@ def open_translator(name: str | Path) -> LoadedTranslator:
         CheckpointError: The file can't be used.
         UsageError: There is no such checkpoint, or it isn't one of a second stage.
     """
-    opened = checkpoint.open_checkpoint(name)
+    opened = open_checkpoint(name)
     module = opened.load_module()
     if not isinstance(module, Translator):
         raise UsageError(
             f"ckpt={opened.path}: found a checkpoint of {type(module).__name__}, expected one of a second "
             "stage, such as best:ldm_demo or best:regression."
         )
-    return LoadedTranslator(opened.path, opened.sha256, module, opened.config["data"])
+    return LoadedTranslator(replace(opened, content={"config": opened.config}), module)
 
 
 def translate_images(
@@ -132,8 +143,8 @@ def translate_images(
         summarize = SummarizeImage(
             output_dir, sampling, translator.pixel_mm, data_range, inputs.targets, corrections
         )
-        load = (lambda: module) if len(devices) == 1 else partial(checkpoint.load, translator.path)
-        translate_all(load, translate, summarize, inputs.images, manifest, batch_size, devices)
+        build = (lambda: module) if len(devices) == 1 else partial(load, translator.path)
+        translate_all(build, translate, summarize, inputs.images, manifest, batch_size, devices)
         rows = [summarize.recorded(manifest, image) for image in inputs.images]
     states = {image.name: manifest.rows[summarize.tasks(image)[0].file]["input"] for image in inputs.images}
     origin = None if calibration is None else calibration.origin

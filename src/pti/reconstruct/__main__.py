@@ -70,7 +70,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         load = (lambda: module) if len(devices) == 1 else partial(checkpoint.load, opened.path)
         reconstruct_all(load, work, inputs.images, manifest, cfg.batch_size, devices)
         names = [image.name for image in inputs.images]
-        finish(output_dir, manifest, names, data_range, meaning, opened.path)
+        finish(output_dir, manifest, names, data_range, meaning, opened)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 from pti.common.tables import write_csv
 from pti.inference.reconstructions import COMPARISONS, RAW
 from pti.inference.tables import count_images, extreme, mean
+from pti.runs.checkpoint import Checkpoint
 from pti.runs.manifest import Manifest
 from pti.runs.summary import hash_config, print_summary, write_summary
 
@@ -22,7 +23,7 @@ def finish(
     names: Sequence[str],
     data_range: float,
     data_range_meaning: str,
-    checkpoint: Path,
+    checkpoint: Checkpoint | Path,
 ) -> None:
     """Write ``metrics.csv`` and ``summary.json``; print the means and the worst images.
 

@@ -70,7 +70,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     )
     known = any("target_height_mm" in row for row in translations.rows)
     loss = mean_height_loss_mm(inputs.training, translator.pixel_mm) if known and inputs.training else None
-    finish(output_dir, translations, translator.path, loss)
+    finish(output_dir, translations, translator.checkpoint, loss)
 
 
 if __name__ == "__main__":

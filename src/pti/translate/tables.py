@@ -10,6 +10,7 @@ from pti.inference.tables import Rows, count_images, extreme, mean
 from pti.inference.translator import IMAGE_TABLE, SAMPLE_TABLE, Translations
 from pti.metrics.calibration import INTERVAL
 from pti.metrics.translation import TARGET_METRICS
+from pti.runs.checkpoint import Checkpoint
 from pti.runs.summary import print_summary, write_summary
 
 _SAMPLE_COLUMNS = ("name", "patient", "sample", "seed", "file", "is_median", "bone_height_mm")
@@ -22,7 +23,7 @@ _MAX_LINES = 20  # images listed in the terminal
 
 
 def finish(
-    output_dir: Path, translations: Translations, checkpoint: Path, mean_loss_mm: float | None
+    output_dir: Path, translations: Translations, checkpoint: Checkpoint | Path, mean_loss_mm: float | None
 ) -> None:
     """Write ``manifest.csv``, ``images.csv`` and ``summary.json``; print the means and the worst image.
 
