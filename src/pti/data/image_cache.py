@@ -24,7 +24,7 @@ from pti.data.resize import pad_and_resize, pixel_mm_after
 from pti.data.tif import TifError, inspect, read
 from pti.runs.lock import exclusive
 
-_VERSION = 3
+_VERSION = 4
 _CHUNK = 256  # rows decoded ahead of the writer: 64 MB at 256 x 256
 _Decoded = tuple[np.ndarray, "Scale", str]
 

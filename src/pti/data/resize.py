@@ -7,9 +7,9 @@ one and a half. Enlarging is cubic (Keys 1981), limited to the range of the four
 linear interpolation, by 0.5 dB for a reconstruction enlarged from 128 to 256, and without halos.
 """
 
-from functools import lru_cache, reduce
-
 import numpy as np
+from PIL import Image
+from PIL.Image import Resampling
 
 
 def pad_and_resize(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -58,66 +58,31 @@ def _frame(shape: tuple[int, ...]) -> tuple[slice, slice]:
 
 def _resample(squares: np.ndarray, size: int) -> np.ndarray:
     """(..., s, s) -> (..., size, size)."""
-    before = squares.shape[-1]
-    if before == size:
+    if squares.shape[-1] == size:
         return squares
-    linear = _linear(before, size)
-    inside = linear.of((squares != 0).astype(np.float32)) >= 0.5
-    if size > before:
-        values = np.clip(_cubic(before, size).of(squares), *_range_of_nearest(squares, size))
+    coverage = _filter((squares != 0).astype(np.float32), size, Resampling.BILINEAR)
+    if size > squares.shape[-1]:
+        values = np.clip(_filter(squares, size, Resampling.BICUBIC), *_range_of_nearest(squares, size))
     else:
-        values = linear.of(squares)
+        values = _filter(squares, size, Resampling.BILINEAR)
     # Tissue of both signs can average to 0, which would mean background.
     values[values == 0] = np.finfo(np.float32).tiny
-    return np.where(inside, values, np.float32(0))
+    return np.where(coverage >= 0.5, values, np.float32(0))
 
 
-class _Weights:
-    """A separable linear map of squares: K old pixels along each axis for each new one.
-
-    It avoids a matrix product: BLAS starts threads of its own, which is ten times slower when several threads
-    resize images at the same time.
-    """
-
-    def __init__(self, dense: np.ndarray) -> None:
-        """``dense``: (after, before)."""
-        dense = dense / dense.sum(axis=1, keepdims=True)
-        most = np.count_nonzero(dense, axis=1).max()
-        self.places = np.sort(np.argsort(dense == 0, axis=1, kind="stable")[:, :most], axis=1).T
-        self.weights = np.take_along_axis(dense.T, self.places, axis=0).astype(np.float32)
-
-    def of(self, squares: np.ndarray) -> np.ndarray:
-        """(..., before, before) float32 -> (..., after, after) float32."""
-        pairs = list(zip(self.places, self.weights, strict=True))
-        rows = reduce(np.add, (squares[..., place, :] * weight[:, None] for place, weight in pairs))
-        return reduce(np.add, (rows[..., place] * weight for place, weight in pairs))
-
-
-def _centres(before: int, after: int) -> np.ndarray:
-    """Centres of the new pixels, in old pixels."""
-    return (np.arange(after) + 0.5) * (before / after) - 0.5
-
-
-@lru_cache(maxsize=32)
-def _linear(before: int, after: int) -> _Weights:
-    """Linear interpolation; for shrinking, the triangle spans a new pixel."""
-    distance = np.abs(np.arange(before) - _centres(before, after)[:, None]) / max(before / after, 1.0)
-    return _Weights(np.clip(1 - distance, 0, None))
-
-
-@lru_cache(maxsize=32)
-def _cubic(before: int, after: int) -> _Weights:
-    """Cubic convolution with a = −1/2 (Keys 1981, equation 15), for enlarging."""
-    d = np.abs(np.arange(before) - _centres(before, after)[:, None])
-    near, far = 1.5 * d**3 - 2.5 * d**2 + 1, -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
-    return _Weights(np.where(d <= 1, near, np.where(d < 2, far, 0)))
+def _filter(squares: np.ndarray, size: int, kernel: Resampling) -> np.ndarray:
+    """Resize each square with Pillow; for shrinking, the kernel spans correspondingly more pixels."""
+    resized = np.empty((*squares.shape[:-2], size, size), np.float32)
+    for index in np.ndindex(squares.shape[:-2]):
+        resized[index] = np.asarray(Image.fromarray(squares[index]).resize((size, size), kernel))
+    return resized
 
 
 def _range_of_nearest(squares: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Minimum and maximum of the four old pixels around each new one, (..., size, size) each."""
-    last = squares.shape[-1] - 1
-    below = np.floor(_centres(last + 1, size)).astype(int)
-    first, second = (np.clip(places, 0, last) for places in (below, below + 1))
+    before = squares.shape[-1]
+    below = np.floor((np.arange(size) + 0.5) * (before / size) - 0.5).astype(int)
+    first, second = (np.clip(places, 0, before - 1) for places in (below, below + 1))
 
     def extreme(of: np.ufunc) -> np.ndarray:
         rows = of(squares[..., first, :], squares[..., second, :])
