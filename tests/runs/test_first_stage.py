@@ -64,7 +64,7 @@ def test_configuration_and_weights_are_taken_over(composed: DictConfig, autoenco
         assert torch.equal(value, content["state_dict"][source])
     module = module_of(composed)
     assert module.normalization.fitted
-    assert set(weights) == set(module.first_stage.state_dict())
+    assert set(weights) == set(module.latent_space.first_stage.state_dict())
 
 
 def test_without_an_average_the_weights_themselves_are_taken(
@@ -214,9 +214,7 @@ def test_a_resumed_run_keeps_its_own_autoencoder(root: Path, autoencoder: Path, 
     overrides = (f"autoencoder_ckpt='{other}'", f"ckpt_path='{last}'", *FEW[1:])
     assert train(configuration(root, folder, *overrides), folder) == 0
     after = read(last)
-    kept = [
-        name for name in before if name.startswith(("first_stage.", "scaling.")) and before[name] is not None
-    ]
+    kept = [name for name in before if name.startswith("latent_space.") and before[name] is not None]
     assert kept
     assert all(torch.equal(after["state_dict"][name], before[name]) for name in kept)
     trained = [name for name in before if name.startswith("network.")]

@@ -284,8 +284,8 @@ def test_data_state_sees_any_change(tmp_path):
 def test_the_page_is_self_contained(tmp_path):
     figures = {"best/val/l1": 0.1, "last/val/l1": 0.3, "best/val/kl": 50.0}
     results = [
-        JobResult("a=<1>", {"a": "<1>"}, "finished", "", 60.0, figures, {}, tmp_path / "1"),
-        JobResult("a=2", {"a": "2"}, "failed", "<b>no</b>", 1.0, {}, {}, tmp_path / "2"),
+        JobResult("a=<1>", {"a": "<1>"}, "finished", "", 60.0, figures, tmp_path / "1"),
+        JobResult("a=2", {"a": "2"}, "failed", "<b>no</b>", 1.0, {}, tmp_path / "2"),
     ]
     image = np.zeros((16, 16), np.float32)
     image[4:12, 4:12] = 900

@@ -163,5 +163,5 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def load(path: str | Path, map_location: Any = "cpu") -> Any:
-    """Return the trained module of a checkpoint."""
+    """Load the module of a checkpoint; a function of the path alone, which worker processes can receive."""
     return open_checkpoint(path).load_module(map_location)

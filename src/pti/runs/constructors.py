@@ -14,52 +14,28 @@ from typing import Any
 
 from pti.common.errors import DataError, UsageError
 
-CONSTRUCTORS = frozenset(
-    {
-        "monai.networks.nets.AutoencoderKL",
-        "monai.networks.nets.PatchDiscriminator",
-        "monai.networks.nets.autoencoderkl.AutoencoderKL",
-        "monai.networks.nets.patchgan_discriminator.PatchDiscriminator",
-        "pti.data.augment.Augmentation",
-        "pti.data.layouts.csv_table",
-        "pti.data.layouts.paired_folders",
-        "pti.data.layouts.single_folder",
-        "pti.data.normalization.MaskedZScore",
-        "pti.data.normalization.RangeNormalization",
-        "pti.diffusion.paths.BrownianBridge",
-        "pti.diffusion.paths.Cosine",
-        "pti.diffusion.paths.RectifiedFlow",
-        "pti.diffusion.paths.ScaledLinear",
-        "pti.diffusion.samplers.ddim",
-        "pti.diffusion.samplers.ddpm",
-        "pti.diffusion.samplers.dpm_solver",
-        "pti.diffusion.samplers.euler",
-        "pti.diffusion.samplers.heun",
-        "pti.losses.Term",
-        "pti.losses.feature_matching",
-        "pti.losses.focal_frequency",
-        "pti.losses.gradient",
-        "pti.losses.hinge",
-        "pti.losses.l1",
-        "pti.losses.l2",
-        "pti.losses.lsgan",
-        "pti.modules.adversarial_vae.AdversarialVAE",
-        "pti.modules.latent_diffusion.LatentDiffusion",
-        "pti.modules.optimization.LrSchedule",
-        "pti.modules.regression.LatentRegression",
-        "pti.modules.regression.Regression",
-        "pti.networks.conditional_unet.ConditionalUNet",
-        "pti.networks.detail_transfer.DetailTransfer",
-        "pti.networks.frozen_autoencoder.FrozenAutoencoder",
-        "pti.networks.local_autoencoder.LocalAutoencoderKL",
-        "torch.optim.Adam",
-        "torch.optim.AdamW",
-        "torch.optim.NAdam",
-        "torch.optim.RAdam",
-        "torch.optim.RMSprop",
-        "torch.optim.SGD",
-    }
-)
+_NAMES = {
+    "monai.networks.nets": "AutoencoderKL PatchDiscriminator",
+    "monai.networks.nets.autoencoderkl": "AutoencoderKL",
+    "monai.networks.nets.patchgan_discriminator": "PatchDiscriminator",
+    "pti.data.augment": "Augmentation",
+    "pti.data.layouts": "csv_table paired_folders single_folder",
+    "pti.data.normalization": "MaskedZScore RangeNormalization",
+    "pti.diffusion.paths": "BrownianBridge Cosine RectifiedFlow ScaledLinear",
+    "pti.diffusion.samplers": "ddim ddpm dpm_solver euler heun",
+    "pti.losses": "Term feature_matching focal_frequency gradient hinge l1 l2 lsgan",
+    "pti.modules.adversarial_vae": "AdversarialVAE",
+    "pti.modules.latent_diffusion": "LatentDiffusion",
+    "pti.modules.optimization": "LrSchedule",
+    "pti.modules.regression": "LatentRegression Regression",
+    "pti.networks.conditional_unet": "ConditionalUNet",
+    "pti.networks.detail_transfer": "DetailTransfer",
+    "pti.networks.frozen_autoencoder": "FrozenAutoencoder",
+    "pti.networks.local_autoencoder": "LocalAutoencoderKL",
+    "torch.optim": "Adam AdamW NAdam RAdam RMSprop SGD",
+}
+
+CONSTRUCTORS = frozenset(f"{module}.{name}" for module, names in _NAMES.items() for name in names.split())
 """Classes and functions that a checkpoint's configuration may name: those of conf/model and conf/data."""
 
 TRAINING_ONLY = ("perceptual",)

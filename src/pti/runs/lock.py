@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from filelock import FileLock, Timeout
 from pti.common.errors import DataError, UsageError
 
 _LOG = logging.getLogger(__name__)
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 @contextmanager
@@ -42,11 +40,8 @@ def exclusive(
             raise error(message) from None
         _LOG.warning(message)
         lock.acquire()
-    except NotImplementedError:
-        pass
-    except OSError as failure:
-        if failure.errno not in _NO_LOCKS:
-            raise
+    except (NotImplementedError, OSError):
+        pass  # a file system without locks
     try:
         yield
     finally:

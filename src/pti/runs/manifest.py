@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from pti.common.errors import UsageError
@@ -48,9 +47,7 @@ class Manifest:
     def __enter__(self) -> "Manifest":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._file.close()
         if error is not None and not self.rows and not self._written():
             # It holds no results, so other settings may use the folder.

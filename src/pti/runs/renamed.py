@@ -13,11 +13,11 @@ FORMAT = 2
 
 TARGETS = {
     "pti.modules.optimization.Schedule": "pti.modules.optimization.LrSchedule",
-    "pti.modules.callbacks.Checkpointer": "pti.train.callbacks.Checkpointer",
-    "pti.modules.callbacks.MetricsCsv": "pti.train.callbacks.MetricsCsv",
-    "pti.modules.callbacks.Pictures": "pti.train.callbacks.Pictures",
-    "pti.modules.callbacks.TrainingProgress": "pti.train.callbacks.TrainingProgress",
     "pti.modules.loggers.TensorBoard": "pti.train.loggers.TensorBoard",
+    **{
+        f"pti.modules.callbacks.{name}": f"pti.train.callbacks.{name}"
+        for name in ("Checkpointer", "MetricsCsv", "Pictures", "TrainingProgress")
+    },
 }
 """Old ``_target_`` -> present one."""
 

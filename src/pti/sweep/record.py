@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,6 @@ class JobResult:
         reason: Reason of a failure; empty otherwise.
         seconds: Total running time of all its starts.
         metrics: Metrics from its ``summary.json``; nested names joined by ``/``.
-        summary: The whole ``summary.json``; empty if there is none.
         folder: Folder of its files.
     """
 
@@ -48,7 +47,6 @@ class JobResult:
     reason: str
     seconds: float
     metrics: dict[str, Any]
-    summary: dict[str, Any]
     folder: Path
 
     def metric(self, name: str) -> Any:
@@ -121,7 +119,7 @@ class Sweep:
         metrics = dict(_flatten(summary.get("figures", {}))) if status == FINISHED else {}
         values = dict(readable(override).split("=", 1) for override in self.jobs[name].overrides)
         reason, seconds = record.get("reason", ""), record.get("seconds", 0.0)
-        return JobResult(name, values, status, reason, seconds, metrics, summary, folder)
+        return JobResult(name, values, status, reason, seconds, metrics, folder)
 
     def _record(self, name: str) -> dict[str, Any]:
         return _read(self.folder / name / _JOB)
@@ -131,11 +129,7 @@ class Sweep:
 
     def save(self) -> None:
         """Write ``sweep.json`` with the planned jobs."""
-        jobs = {
-            name: {"overrides": job.overrides, "config_hash": job.config_hash, "data_roots": job.data_roots}
-            for name, job in self.jobs.items()
-        }
-        content = {"command": self.command, "jobs": jobs}
+        content = {"command": self.command, "jobs": {name: asdict(job) for name, job in self.jobs.items()}}
         write_text_atomically(self.folder / SWEEP_FILE, json.dumps(content, indent=2) + "\n")
 
 
