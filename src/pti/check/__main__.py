@@ -29,7 +29,8 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
     """Check the data set, write the report and summary.json, and print the findings as a table."""
     from pti.check.full_check import full_check
     from pti.check.page import print_findings, write_report
-    from pti.runs.summary import hash_file, print_summary, write_summary
+    from pti.common.files import hash_file
+    from pti.runs.summary import print_summary, write_summary
 
     report = full_check(_source(cfg.data), cfg.workers)
     artefacts = write_report(report, output_dir)
