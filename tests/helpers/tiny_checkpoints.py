@@ -8,6 +8,7 @@ import torch
 from pti.data import tif
 from pti.data.input_images import find_images
 from pti.runs.constructors import build
+from pti.runs.renamed import FORMAT
 
 SIZE = 32
 LAYOUT = {"_target_": "pti.data.layouts.paired_folders", "_partial_": True}
@@ -77,7 +78,8 @@ def save(path: Path, module: torch.nn.Module, model: dict, data: Path, **more: A
     """
     settings = {"root": str(data), "layout": LAYOUT, "fractions": [0.5, 0.25, 0.25], "split_seed": 3}
     settings |= {"image_size": SIZE, "pixel_mm": 0.15, "val_root": None, "test_root": None, **more}
-    torch.save({"config": {"model": model, "data": settings}, "state_dict": module.state_dict()}, path)
+    content = {"format": FORMAT, "config": {"model": model, "data": settings}}
+    torch.save({**content, "state_dict": module.state_dict()}, path)
     return path
 
 
@@ -87,5 +89,5 @@ def save_translator(path: Path, data: Path) -> Path:
     module = build(TRANSLATOR, "the test")
     module.normalization.fit([tif.read(image.path).pixels for image in find_images(data / "edente")])
     with torch.no_grad():
-        module.first_stage.autoencoder.decoder.blocks[-1].conv.bias.fill_(0.5)
+        module.latent_space.first_stage.autoencoder.decoder.blocks[-1].conv.bias.fill_(0.5)
     return save(path, module, TRANSLATOR, data)

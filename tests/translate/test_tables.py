@@ -54,11 +54,11 @@ def table(path: Path) -> list[dict[str, str]]:
 
 def test_median_sample_and_offset_are_compared_in_millimetres(tmp_path, capsys):
     rows = [row("a", 12.0, [12.5, 11.0]), row("b", 14.0, [13.0, 16.0]), row("c", None, [9.0, 10.0])]
-    figures, images = written(tmp_path, rows, 2, 7.0)
-    assert figures["height_error_mm"] == pytest.approx((0.5 + 1.0) / 2)
-    assert figures["offset_height_error_mm"] == pytest.approx((1.0 + 1.0) / 2)
-    assert figures["height_error_mm_of_sample"] == pytest.approx((0.5 + 1.0 + 1.0 + 2.0) / 4)
-    assert figures["worst bone height"] == "1.000 mm off, b"
+    metrics, images = written(tmp_path, rows, 2, 7.0)
+    assert metrics["height_error_mm"] == pytest.approx((0.5 + 1.0) / 2)
+    assert metrics["offset_height_error_mm"] == pytest.approx((1.0 + 1.0) / 2)
+    assert metrics["height_error_mm_of_sample"] == pytest.approx((0.5 + 1.0 + 1.0 + 2.0) / 4)
+    assert metrics["worst bone height"] == "1.000 mm off, b"
     assert [image["offset_height_error_mm"] for image in images] == ["1.0", "1.0", ""]
     assert [image["bone_dice"] for image in images] == ["", "", ""]
     printed = capsys.readouterr().out
@@ -77,33 +77,33 @@ def test_one_row_a_sample(tmp_path):
 def test_intervals_stand_in_the_tables_the_summary_and_the_terminal(tmp_path, capsys):
     interval = {"interval_level": 0.9, "height_low_mm": 11.0, "height_high_mm": 13.5}
     rows = [row("a", 12.0, [12.5, 11.0]) | interval, row("b", 14.0, [13.0, 16.0]) | interval]
-    figures, images = written(tmp_path, rows, 2, None, "the validation side (12 patients)")
+    metrics, images = written(tmp_path, rows, 2, None, "the validation split (12 patients)")
     assert [(image["height_low_mm"], image["height_high_mm"]) for image in images] == [("11.0", "13.5")] * 2
     samples = table(tmp_path / "manifest.csv")
     assert [sample["height_high_mm"] for sample in samples] == ["13.5"] * 4
-    assert figures["calibration"] == "the validation side (12 patients)"
-    assert (figures["interval_level"], figures["height_interval_width_mm"]) == (0.9, 2.5)
-    assert figures["height_interval_holds"] == 0.5
+    assert metrics["calibration"] == "the validation split (12 patients)"
+    assert (metrics["interval_level"], metrics["height_interval_width_mm"]) == (0.9, 2.5)
+    assert metrics["height_interval_holds"] == 0.5
     assert "a: height 12.5 mm, 90 %: 11.0–13.5\n" in capsys.readouterr().out
 
 
 def test_uncalibrated_samples_have_no_intervals(tmp_path, capsys):
-    figures, images = written(tmp_path, [row("a", 12.0, [12.5, 11.0])], 2, None)
-    assert not any("interval" in key or "calibration" in key for key in (*figures, *images[0]))
+    metrics, images = written(tmp_path, [row("a", 12.0, [12.5, 11.0])], 2, None)
+    assert not any("interval" in key or "calibration" in key for key in (*metrics, *images[0]))
     printed = capsys.readouterr().out
     assert "a: height 12.5 mm, samples 11.0–12.5\n" in printed
     assert "%" not in printed
 
 
 def test_a_calibration_of_too_few_patients_leaves_the_cells_empty(tmp_path):
-    figures, images = written(tmp_path, [row("a", None, [12.5, 11.0])], 2, None, "2 patients")
+    metrics, images = written(tmp_path, [row("a", None, [12.5, 11.0])], 2, None, "2 patients")
     assert (images[0]["interval_level"], images[0]["height_low_mm"]) == ("", "")
-    assert "interval_level" not in figures
+    assert "interval_level" not in metrics
 
 
 def test_without_targets_there_is_nothing_to_compare(tmp_path):
-    figures, images = written(tmp_path, [row("a", None, [12.5])], 1, None)
-    assert not any("error" in key or "spread" in key for key in figures)
+    metrics, images = written(tmp_path, [row("a", None, [12.5])], 1, None)
+    assert not any("error" in key or "spread" in key for key in metrics)
     assert "psnr" not in images[0]
 
 
@@ -111,8 +111,8 @@ def test_only_the_standard_deviation_is_coloured():
     condition = np.zeros((32, 32), np.float32)
     condition[8:28, 8:24] = 1000
     samples = [condition * factor for factor in (0.8, 1.0, 1.2)]
-    figures = {"condition_height_mm": 4.0, "bone_height_mm": 3.0, "samples": [{"bone_height_mm": 3.0}] * 3}
-    picture = np.asarray(draw_translation("a", condition, samples, figures, 1000.0)).astype(int)
+    metrics = {"condition_height_mm": 4.0, "bone_height_mm": 3.0, "samples": [{"bone_height_mm": 3.0}] * 3}
+    picture = np.asarray(draw_translation("a", condition, samples, metrics, 1000.0)).astype(int)
     width = picture.shape[1] // 6
     colourful = np.abs(picture[..., 0] - picture[..., 2]) > 60
     assert not colourful[:, : 5 * width].any()

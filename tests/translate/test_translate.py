@@ -14,13 +14,13 @@ import pytest
 
 from helpers.in_process import Done, rows, run_command
 from helpers.tiny_checkpoints import AUTOENCODER, LAYOUT, TRANSLATOR, save, save_translator
+from pti.common.files import hash_file
 from pti.data import tif
 from pti.data.input_images import find_images
 from pti.data.phantom import make_phantom
 from pti.data.splits import open_folders
 from pti.inference.calibration_file import MEASURES
 from pti.runs.constructors import build
-from pti.runs.summary import hash_file
 from pti.translate.__main__ import main
 
 
@@ -63,14 +63,14 @@ def test_a_split_is_translated_and_measured_against_its_targets(result, data):
     images = rows(output / "images.csv")
     assert [row["name"] for row in images] == names
     assert all(row["patient"] and float(row["target_height_mm"]) > 0 for row in images)
-    figures = json.loads((output / "summary.json").read_text())["figures"]
-    assert figures["sampler"] == "ddim(eta=0.5)"
-    assert figures["steps"] == 3
-    assert figures["height_error_mm"] == pytest.approx(
+    metrics = json.loads((output / "summary.json").read_text())["figures"]
+    assert metrics["sampler"] == "ddim(eta=0.5)"
+    assert metrics["steps"] == 3
+    assert metrics["height_error_mm"] == pytest.approx(
         np.mean([float(row["height_error_mm"]) for row in images])
     )
     loss = np.mean([float(row["condition_height_mm"]) - float(row["target_height_mm"]) for row in images])
-    assert figures["training_height_loss_mm"] == pytest.approx(loss)
+    assert metrics["training_height_loss_mm"] == pytest.approx(loss)
     assert "offset_height_error_mm" in done.stdout
 
 
@@ -119,8 +119,8 @@ def test_a_folder_without_targets(tmp_path, checkpoint, data):
         "pictures",
         "samples",
     ]
-    figures = json.loads((tmp_path / "out" / "summary.json").read_text())["figures"]
-    assert (figures["images"], figures["steps"]) == (2, 1)
+    metrics = json.loads((tmp_path / "out" / "summary.json").read_text())["figures"]
+    assert (metrics["images"], metrics["steps"]) == (2, 1)
     assert "error" not in done.stdout
     # An image has the same name in a folder and in a split, and therefore the same noise.
     assert all("/" not in row["name"] for row in rows(tmp_path / "out" / "images.csv"))
@@ -141,7 +141,7 @@ def calibration(path: Path, samples: int, checkpoint: Path) -> Path:
     """Write a file like those of `evaluate`, from too few patients for 90 % intervals."""
     corrections = {measure: {"0.5": 0.1, "0.8": 0.75, "0.9": None} for measure in MEASURES}
     content = {"method": "ldm", "checkpoint": hash_file(checkpoint), "samples": samples, "slices": 12}
-    content |= {"found_on": "validation side of DATA", "patients": 6, "corrections_mm": corrections}
+    content |= {"found_on": "validation split of DATA", "patients": 6, "corrections_mm": corrections}
     path.write_text(json.dumps(content))
     return path
 
@@ -159,9 +159,9 @@ def test_a_calibration_gives_each_height_an_interval(tmp_path, checkpoint):
         assert {row["height_low_mm"] for row in own} == {image["height_low_mm"]}
         assert float(image["height_low_mm"]) == pytest.approx(min(heights) - 0.75)
         assert float(image["height_high_mm"]) == pytest.approx(max(heights) + 0.75)
-    figures = json.loads((tmp_path / "out" / "summary.json").read_text())["figures"]
-    assert figures["interval_level"] == 0.8
-    assert figures["calibration"] == "validation side of DATA (6 patients)"
+    metrics = json.loads((tmp_path / "out" / "summary.json").read_text())["figures"]
+    assert metrics["interval_level"] == 0.8
+    assert metrics["calibration"] == "validation split of DATA (6 patients)"
     done = run(tmp_path, f"ckpt={checkpoint}", "samples=2", f"calibration={file}", "output_dir=new", code=1)
     assert "fitted on 3 samples per slice, but there are 2 now" in done.stderr
     assert not (tmp_path / "new" / "samples").exists()
