@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from helpers.in_process import Done, run_command
-from helpers.latent_study_setup import StudyInputs, make_study_inputs, make_translator
+from helpers.latent_study_setup import StudyInputs, make_study_inputs
+from helpers.tiny_checkpoints import save_translator
 from pti.analyze.__main__ import main
 from pti.data import resize, tif
 from pti.data.input_images import find_images
@@ -134,7 +135,7 @@ def test_one_folder_without_pairs(tmp_path, study):
 
 
 def test_a_model_of_the_second_stage_is_studied_by_its_autoencoder(tmp_path, study):
-    make_translator(tmp_path / "ldm.ckpt", study.data)
+    save_translator(tmp_path / "ldm.ckpt", study.data)
     run_command(main, tmp_path, "ckpt=ldm.ckpt", "output_dir=out", "cache_dir=null", *QUICK)
     assert load_latents(tmp_path / "out" / "latents.npz").mean.shape == (24, 2, 16, 16)
 

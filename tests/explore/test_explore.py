@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from helpers import serving
-from helpers.browsing import alone, click_point, lasso, open_page, overlaps, pixels_of
+from helpers.browsing import click_point, isolated_points, lasso, open_page, overlaps, pixels_of
 from helpers.in_process import run_command
-from helpers.latent_study_setup import StudyInputs, make_study_inputs, make_translator
-from helpers.tiny_checkpoints import SIZE
+from helpers.latent_study_setup import StudyInputs, make_study_inputs
+from helpers.tiny_checkpoints import SIZE, save_translator
 from pti.data.input_images import find_images
 from pti.drawing.panels import grey, tissue_window
 from pti.explore.__main__ import main
@@ -46,7 +46,7 @@ def explorer(study) -> Explorer:
 
 @pytest.fixture(scope="module")
 def second_stage(tmp_path_factory, study) -> Path:
-    return make_translator(tmp_path_factory.mktemp("ldm") / "ldm.ckpt", study.data)
+    return save_translator(tmp_path_factory.mktemp("ldm") / "ldm.ckpt", study.data)
 
 
 def test_a_walk_goes_from_one_reconstruction_to_the_other(explorer):
@@ -71,7 +71,7 @@ def test_samples_are_those_of_translate(explorer, second_stage, study):
     assert not np.array_equal(three[0], three[1])
 
 
-def test_a_taken_port_is_passed_over_and_loopback_is_kept():
+def test_a_taken_port_is_skipped_and_the_address_is_loopback():
     first = listen("127.0.0.1", 0)
     port = first.getsockname()[1]
     second = listen("127.0.0.1", port)
@@ -99,7 +99,7 @@ def test_mistakes(tmp_path, study, arguments, named):
 
 
 def served(folder: Path, path: Path, *arguments: str) -> AbstractContextManager[tuple[str, Popen]]:
-    """The page of a checkpoint, of the quickest projections."""
+    """Serve the page of a checkpoint with the fastest projections."""
     settings = ("method=pca", "methods=[tsne]", "output_dir=out", "cache_dir=cache")
     return serving.served(folder, f"ckpt={path}", *settings, *arguments)
 
@@ -114,7 +114,7 @@ def fetch(address: str, host: str | None = None) -> tuple[int, bytes]:
 
 
 @pytest.mark.slow
-def test_serves_its_page_alone(tmp_path, study):
+def test_serves_only_its_page(tmp_path, study):
     with served(tmp_path, study.checkpoint, "port=0") as (address, _):
         assert fetch(address)[0] == 200
         assert fetch(address, "evil.example:80")[0] == 400
@@ -122,9 +122,8 @@ def test_serves_its_page_alone(tmp_path, study):
         name = next(iter(os.listdir(outside)))
         for path in (f"assets/{name}", f"assets/..{outside}/{name}", f"..{outside}/{name}", "assets/app.py"):
             code, body = fetch(address + path)
-            assert (
-                code == 404 or b'id="_dash-config"' in body
-            )  # Dash answers unknown paths with the page itself
+            # Dash returns the page itself for unknown paths.
+            assert code == 404 or b'id="_dash-config"' in body
         port = int(address.rsplit(":", 1)[1].strip("/"))
         other = next((a for a in _addresses() if not a.startswith("127.")), None)
         if other is not None:
@@ -148,7 +147,7 @@ def test_a_click_shows_image_reconstruction_and_difference(tmp_path, study, expl
         open_page(address, width, scheme=scheme) as page,
     ):
         assert not overlaps(page)
-        isolated = alone(page, len(latents))
+        isolated = isolated_points(page, len(latents))
         first = next(index for index in isolated if latents.group[index] == "dente")
         second = int(latents.pairs()[latents.pairs()[:, 0] == first][0, 1])
         other = next(index for index in isolated if index not in (first, second))
@@ -207,7 +206,6 @@ def test_samples_of_a_second_stage(tmp_path, study, second_stage):
         page.wait_for_selector("#samples-shown >> text=Press Sample")
         page.fill("#samples", "2")
         page.click("#sample")
-        page.wait_for_function(
-            "document.querySelectorAll('#samples-shown img').length === 3"
-        )  # and the truth
+        # Two samples and the true image.
+        page.wait_for_function("document.querySelectorAll('#samples-shown img').length === 3")
         assert page.locator("#samples-shown img").count() == 3

@@ -1,4 +1,4 @@
-"""Pages in a real browser: the system's Chromium, driven by Playwright; skipped where there is none."""
+"""Pages in the system's Chromium, driven by Playwright; tests are skipped where it is missing."""
 
 import io
 import os
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-OWN = ("data:", "blob:", "about:", "file:", "http://127.0.0.1:", "http://localhost:")
+LOCAL = ("data:", "blob:", "about:", "file:", "http://127.0.0.1:", "http://localhost:")
 
 POINT = """index => {
     const plot = document.querySelector(".js-plotly-plot"), frame = plot.getBoundingClientRect();
@@ -35,12 +35,12 @@ AREA = """() => {
 
 @contextmanager
 def open_page(address: str, width: int = 1280, height: int = 1000, scheme: Any = "light") -> Iterator[Any]:
-    """A page on which no error, warning or request beyond this machine is allowed."""
+    """Open a page; fail on errors, warnings and requests to other machines."""
     playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
     complaints: list[str] = []
 
     def watch(request: Any) -> None:
-        if not request.url.startswith(OWN):
+        if not request.url.startswith(LOCAL):
             complaints.append(f"requested {request.url}")
 
     with playwright.sync_playwright() as driver:
@@ -51,7 +51,7 @@ def open_page(address: str, width: int = 1280, height: int = 1000, scheme: Any =
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on(
             "console",
-            lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None,
+            lambda entry: complaints.append(entry.text) if entry.type in ("error", "warning") else None,
         )
         page.goto(address)
         page.wait_for_selector(".js-plotly-plot .scatterlayer .point")
@@ -65,17 +65,17 @@ def click_point(page: Any, index: int) -> None:
     page.mouse.click(*page.evaluate(POINT, index))
 
 
-def alone(page: Any, count: int) -> list[int]:
-    """The indices whose points lie farthest from all others: a click there means no neighbour."""
-    places = np.array([page.evaluate(POINT, index) for index in range(count)])
-    apart = np.linalg.norm(places[:, None] - places[None], axis=-1) + 1e9 * np.eye(count)
-    return np.argsort(-apart.min(1)).tolist()
+def isolated_points(page: Any, count: int) -> list[int]:
+    """Return all indices, those farthest from any other point first: safe to click."""
+    points = np.array([page.evaluate(POINT, index) for index in range(count)])
+    distances = np.linalg.norm(points[:, None] - points[None], axis=-1) + 1e9 * np.eye(count)
+    return np.argsort(-distances.min(1)).tolist()
 
 
 def lasso(page: Any, indices: list[int], margin: float = 14) -> None:
-    """Draw a lasso around points, as a rectangle ``margin`` pixels wider than they need."""
+    """Draw a rectangular lasso around points, with a margin in pixels."""
     points = np.array([page.evaluate(POINT, index) for index in indices])
-    low, high = np.array(page.evaluate(AREA))  # outside of it a drag means an axis
+    low, high = np.array(page.evaluate(AREA))  # a drag outside this area moves an axis
     (left, top), (right, bottom) = (
         np.clip(ends, low + 3, high - 3) for ends in (points.min(0) - margin, points.max(0) + margin)
     )
@@ -88,25 +88,25 @@ def lasso(page: Any, indices: list[int], margin: float = 14) -> None:
 
 
 def pixels_of(picture: Any, shape: tuple[int, int]) -> np.ndarray:
-    """What an ``<img>`` shows on the screen, as (H, W) float grey values 0 to 255."""
+    """Return an ``<img>`` as shown on the screen, (H, W) float grey values 0 to 255."""
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     shown = Image.open(io.BytesIO(picture.screenshot())).convert("L")
     return np.asarray(shown.resize((shape[1], shape[0]), Image.Resampling.BOX), float)
 
 
 def overlaps(page: Any) -> bool:
-    """Whether the page is wider than its window."""
+    """Return whether the page is wider than its window."""
     return page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
 
 
 def _chromium(driver: Any) -> str:
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    own = driver.chromium.executable_path
-    if found is None and not Path(own).is_file():
+    installed = next((path for name in NAMES if (path := shutil.which(name))), None)
+    bundled = driver.chromium.executable_path
+    if installed is None and not Path(bundled).is_file():
         pytest.skip("no Chromium or Chrome is installed (apt-get install chromium)")
-    return found or own
+    return installed or bundled
 
 
 def _arguments() -> list[str]:
     root = hasattr(os, "geteuid") and os.geteuid() == 0
-    return ["--no-sandbox"] if root else []  # it refuses to start for root otherwise
+    return ["--no-sandbox"] if root else []  # Chromium doesn't start as root otherwise

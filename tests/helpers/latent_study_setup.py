@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from helpers.tiny_checkpoints import TRANSLATOR, VAE, save
+from helpers.tiny_checkpoints import VAE, save
 from pti.data import tif
 from pti.data.input_images import find_images
 from pti.data.phantom import make_phantom
@@ -27,22 +27,12 @@ def make_study_inputs(folder: Path) -> StudyInputs:
     """Write both below a folder."""
     data = folder / "phantom"
     make_phantom(data, patients=6, slices=2, image_size=64, seed=1)
-    checkpoint = folder / "vae_test" / "2026-01-02_03-04-05" / "checkpoints" / "best.ckpt"
-    return StudyInputs(data, _make_checkpoint(checkpoint, VAE, data, data / "edente"))
-
-
-def make_translator(path: Path, data: Path) -> Path:
-    """Write a checkpoint of a second stage with random weights."""
-    return _make_checkpoint(path, TRANSLATOR, data, data)
-
-
-def _make_checkpoint(path: Path, model: dict, data: Path, training_images: Path) -> Path:
     torch.manual_seed(0)
-    module = build(model, "the test")
-    images = [tif.read(image.path).pixels for image in find_images(training_images)]
-    module.get_submodule("normalization").fit(images)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return save(path, module, model, data)
+    module = build(VAE, "the test")
+    module.normalization.fit([tif.read(image.path).pixels for image in find_images(data / "edente")])
+    checkpoint = folder / "vae_test" / "2026-01-02_03-04-05" / "checkpoints" / "best.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    return StudyInputs(data, save(checkpoint, module, VAE, data))
 
 
 def make_latents(patients: int = 8, slices: int = 3, apart: float = 2.0, seed: int = 0) -> Latents:

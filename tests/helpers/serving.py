@@ -1,4 +1,4 @@
-"""``python -m pti.explore`` in a process of its own."""
+"""``python -m pti.explore`` in a separate process."""
 
 import signal
 import subprocess
@@ -10,25 +10,25 @@ from pathlib import Path
 
 @contextmanager
 def served(folder: Path, *arguments: str) -> Iterator[tuple[str, subprocess.Popen]]:
-    """The page's address and the process; it is ended by Ctrl-C, which has to be clean."""
+    """Yield the page's address and the process, and end it by Ctrl-C, which must succeed."""
     with subprocess.Popen(
         [sys.executable, "-m", "pti.explore", *arguments],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        # Of a shell's background job Ctrl-C is ignored, and so it would be here.
+        # A background job of a shell ignores Ctrl-C, and this process would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
-        said = []
+        lines = []
         assert process.stdout is not None
         for line in process.stdout:
-            said.append(line)
+            lines.append(line)
             if "press Ctrl-C to stop" in line:
                 break
         else:
-            raise AssertionError("".join(said))
-        address = said[-1].split("  ")[0].split(": ")[1]
+            raise AssertionError("".join(lines))
+        address = lines[-1].split("  ")[0].split(": ")[1]
         try:
             yield address, process
         finally:

@@ -64,7 +64,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         artefacts=artefacts,
         config=config,
         data_fingerprint=study.fingerprint,
-        checkpoint=study.checkpoint.path,
+        checkpoint=study.checkpoint,
         seed=cfg.seed,
     )
     next_command = shlex.join(["python", "-m", "pti.explore", f"ckpt={cfg.ckpt}"])

@@ -56,7 +56,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         artefacts={},
         config=config,
         data_fingerprint=study.fingerprint,
-        checkpoint=study.checkpoint.path,
+        checkpoint=study.checkpoint,
         seed=cfg.seed,
     )
     serve(build_app(page).server, listener, page.title)

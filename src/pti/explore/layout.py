@@ -113,7 +113,7 @@ def _walk() -> html.Section:
     kinds = {PAIR: "from one image of the pair to the other", POINTS: "between the last two clicked points"}
     frames = dcc.Input(id="frames", type="number", min=3, max=MAX_FRAMES, value=8, debounce=True)
     tools = [dcc.RadioItems(kinds, PAIR, id="walk", className="inline"), _labelled("Frames", frames)]
-    return _strip_section("Walk through the latents", tools, "frames-shown")
+    return _strip_section("Walk through the latent space", tools, "frames-shown")
 
 
 def _samples(explorer: Explorer) -> html.Section:

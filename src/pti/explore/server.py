@@ -60,10 +60,10 @@ def serve(app: Flask, listener: socket.socket, title: str) -> None:
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line per request
     host, port = listener.getsockname()[:2]
-    host = "localhost" if ":" in host else host  # Flask cannot trust an IPv6 address
-    app.config["TRUSTED_HOSTS"] = [host, "localhost", "127.0.0.1"]
+    name = "localhost" if ":" in host else host  # TRUSTED_HOSTS doesn't support IPv6 addresses
+    app.config["TRUSTED_HOSTS"] = [name, "localhost", "127.0.0.1"]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with listener, suppress(KeyboardInterrupt):
-        server = make_server(*listener.getsockname()[:2], app, threaded=True, fd=listener.fileno())
-        print(f"{title}: http://{host}:{port}/   (press Ctrl-C to stop)", flush=True)
+        server = make_server(host, port, app, threaded=True, fd=listener.fileno())
+        print(f"{title}: http://{name}:{port}/   (press Ctrl-C to stop)", flush=True)
         server.serve_forever(poll_interval=0.2)

@@ -112,7 +112,8 @@ def _predict_other_patients(scores: np.ndarray, values: np.ndarray, patients: np
     def folds(labels: np.ndarray) -> GroupKFold:
         return GroupKFold(min(_MAX_FOLDS, len(np.unique(labels))))
 
-    ridge = Ridge(alpha=_STRENGTHS, solver="svd")  # one column of targets for each penalty
+    # One column of targets for each penalty.
+    ridge = Ridge(alpha=_STRENGTHS, solver="cholesky")  # pyright: ignore[reportArgumentType]  (declared as float)
     scores = scores.astype(np.float64)
     targets = np.tile(values[:, None], len(_STRENGTHS))
     predictions = np.empty(len(values))

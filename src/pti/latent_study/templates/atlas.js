@@ -129,7 +129,8 @@ function legend() {
   if (attribute) {
     const ramp = element("i", "", { className: "ramp" });
     ramp.style.background = `linear-gradient(to right, ${data.scale})`;
-    marks.push(element("span", [format(attribute.limits[0]), ramp, format(attribute.limits[1]), attribute.label]));
+    const [low, high] = attribute.limits.map(format);
+    marks.push(element("span", [low, ramp, `${high} ${attribute.label}`]));
   } else if (!grouped) {
     for (const [label, color] of Object.entries(data.colors[state.color])) {
       const dot = element("i", "", { className: "dot full" });
