@@ -92,5 +92,5 @@ def test_two_processes_encode_and_validate_like_one(root: Path, link: str, tmp_p
     for name, value in rows[0].items():
         if name.startswith("val/"):
             assert value == pytest.approx(rows[1][name], rel=1e-4, abs=1e-5), name
-    scales = [weights(tmp_path / name)["scaling.scale"] for name in ("1", "2")]
+    scales = [weights(tmp_path / name)["latent_space.scaling.scale"] for name in ("1", "2")]
     torch.testing.assert_close(scales[0], scales[1], rtol=1e-5, atol=0)
