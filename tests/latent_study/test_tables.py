@@ -11,8 +11,9 @@ from pti.latent_study.tables import key_metrics, tabulate, write_tables
 def test_an_unused_channel_is_named():
     latents = make_latents()
     latents.mean[:, 1] = 0.01 * np.random.default_rng(0).normal(size=latents.mean[:, 1].shape)
-    assert [row.used for row in channels(latents)] == [True, False]
-    metrics = key_metrics(tabulate(latents, principal_components(latents.flat)))
+    tables = tabulate(latents, principal_components(latents.flat))
+    assert [row.used for row in tables.channels] == [True, False]
+    metrics = key_metrics(tables)
     assert metrics["unused channels"] == "1"
     assert metrics["KL, nats an image"] == pytest.approx(6)
 
