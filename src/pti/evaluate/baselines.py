@@ -28,8 +28,8 @@ class FittedBaselines:
     """Fit of the baselines on training pairs.
 
     Attributes:
-        sizes: sizes of the bones, mm.
-        lookup: intensity look-up.
+        sizes: Sizes of the bones, mm.
+        lookup: Intensity look-up.
     """
 
     sizes: TrainingSizes
@@ -40,8 +40,8 @@ def fit_baselines(pairs: Sequence[Pair], pixel_mm: float) -> FittedBaselines:
     """Measure training pairs and fit the look-up.
 
     Args:
-        pairs: pairs with both images.
-        pixel_mm: edge of a pixel in mm, for files without a resolution.
+        pairs: Pairs with both images.
+        pixel_mm: Edge of a pixel in mm, for files without a resolution.
     """
     files = [(pair.condition, pair.target) for pair in pairs if pair.condition and pair.target]
     conditions, targets = (bone_sizes(role, pixel_mm) for role in zip(*files, strict=True))
@@ -54,9 +54,9 @@ def image_baselines(
     """Return the methods that make an image from the condition; none unless every case has a condition.
 
     Args:
-        cases: the slices.
-        fitted: the fit on training pairs; None = fit on the other patients of the set, for each patient.
-        notes: list to append notes for the reader to.
+        cases: The slices.
+        fitted: The fit on training pairs; None = fit on the other patients of the set, for each patient.
+        notes: List to append notes for the reader to.
     """
     pairs = [(case.condition, case.target) for case in cases if case.condition]
     if len(pairs) < len(cases):

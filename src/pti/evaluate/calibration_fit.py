@@ -25,9 +25,9 @@ def calibration_text(scores: Scores, corrections: Corrections, origin: str, chec
     """Format the text of ``calibration.json``.
 
     Args:
-        scores: the scores of the fit.
-        corrections: mm.
-        origin: text that names the patients of the fit.
+        scores: The scores of the fit.
+        corrections: Mm.
+        origin: Text that names the patients of the fit.
         checkpoint: SHA-256 of the checkpoint file.
     """
     content = {

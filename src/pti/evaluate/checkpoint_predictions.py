@@ -30,14 +30,14 @@ class CheckpointPredictions:
     """Translates a split of a data set with checkpoints.
 
     Attributes:
-        translators: method -> checkpoint; the report is about the first.
-        data: the data set, as ``data`` of a checkpoint's configuration.
-        split: the split to evaluate.
-        sampling: settings of the samples.
-        output_dir: folder of the command.
-        devices: devices to translate on.
-        batch_size: samples at a time on each device.
-        num_samples: translate only the first slices by name; None = all.
+        translators: Method -> checkpoint; the report is about the first.
+        data: The data set, as ``data`` of a checkpoint's configuration.
+        split: The split to evaluate.
+        sampling: Settings of the samples.
+        output_dir: Folder of the command.
+        devices: Devices to translate on.
+        batch_size: Samples at a time on each device.
+        num_samples: Translate only the first slices by name; None = all.
     """
 
     translators: dict[str, LoadedTranslator]
@@ -135,8 +135,8 @@ def open_checkpoints(
     """Open checkpoints.
 
     Args:
-        paths: the checkpoint files.
-        data_overrides: values for ``data``; None keeps the value of the first checkpoint's training.
+        paths: The checkpoint files.
+        data_overrides: Values for ``data``; None keeps the value of the first checkpoint's training.
 
     Returns:
         Method -> checkpoint; and ``data`` of the first checkpoint's configuration with the overrides.

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from pti.metrics.calibration import IntervalCoverage, interval_coverage
 from pti.metrics.error_budget import error_budget
 from pti.runs.summary import hash_config, package_versions
 
+if TYPE_CHECKING:
+    from pti.runs.checkpoint import Checkpoint
+
 PIXEL_MM = 0.15
 
 
@@ -27,15 +31,15 @@ class EvaluationSettings:
     """Settings of an evaluation of folders or checkpoints.
 
     Attributes:
-        num_samples: evaluate only the first slices by name; None = all.
-        pixel_mm: edge of a pixel in mm, for files without a resolution; None = the checkpoint's, or 0.15.
-        data_range: data range of the set, raw units; None = the checkpoint's, or from the targets.
-        distributions: also compare the images as sets, and audit memorization.
-        calibration: a ``calibration.json``; None = fit one on validation patients, if there are any.
-        seed: seed of the bootstrap.
-        condition_dir: folder of the images that the predicted ones were made from; None = unknown.
-        training_dir: folder of the true images that a model was trained on; None = unknown.
-        patient_pattern: regular expression for a name in the folders, with a group ``patient``.
+        num_samples: Evaluate only the first slices by name; None = all.
+        pixel_mm: Edge of a pixel in mm, for files without a resolution; None = the checkpoint's, or 0.15.
+        data_range: Data range of the set, raw units; None = the checkpoint's, or from the targets.
+        distributions: Also compare the images as sets, and audit memorization.
+        calibration: A ``calibration.json``; None = fit one on validation patients, if there are any.
+        seed: Seed of the bootstrap.
+        condition_dir: Folder of the images that the predicted ones were made from; None = unknown.
+        training_dir: Folder of the true images that a model was trained on; None = unknown.
+        patient_pattern: Regular expression for a name in the folders, with a group ``patient``.
     """
 
     num_samples: int | None = None
@@ -54,27 +58,23 @@ class EvaluationInput:
     """Predictions to evaluate, and what is known about them.
 
     Attributes:
-        cases: the slices with their predictions.
-        main: the method that the report is about.
-        data_root: folder in which a phantom has its ``truth.csv``.
-        data_range: data range of the set, raw units; None = from the targets.
-        pixel_mm: edge of a pixel in mm, for files without a resolution.
-        fitted: fit of the baselines on training pairs; None = fit on the other patients of the set.
-        corrections: corrections of the intervals; None = no corrections.
+        cases: The slices with their predictions.
+        main: The method that the report is about.
+        data_root: Folder in which a phantom has its ``truth.csv``.
+        settings: Settings of the evaluation; a data range of None is taken from the targets.
+        fitted: Fit of the baselines on training pairs; None = fit on the other patients of the set.
+        corrections: Corrections of the intervals; None = no corrections.
         autoencoder: ``target``, ``condition`` -> (N,) mm, see `pti.metrics.error_budget.error_budget`.
-        seed: seed of the bootstrap.
-        notes: notes for the reader so far.
+        notes: Notes for the reader so far.
     """
 
     cases: Sequence[Case]
     main: str
     data_root: Path
-    data_range: float | None = None
-    pixel_mm: float = PIXEL_MM
+    settings: EvaluationSettings
     fitted: FittedBaselines | None = None
     corrections: Corrections | None = None
     autoencoder: Mapping[str, np.ndarray] = field(default_factory=dict)
-    seed: int = 0
     notes: Sequence[str] = ()
 
 
@@ -84,7 +84,7 @@ class EvaluationOutcome:
 
     evaluation: Evaluation
     fingerprint: str
-    checkpoint: Path | None = None
+    checkpoint: "Checkpoint | None" = None
 
 
 def evaluate_predictions(given: EvaluationInput) -> Evaluation:
@@ -93,10 +93,10 @@ def evaluate_predictions(given: EvaluationInput) -> Evaluation:
     Raises:
         DataError: A file can't be used, or a prediction's size differs from its target's.
     """
-    notes = list(given.notes)
+    notes, settings = list(given.notes), given.settings
     baselines = image_baselines(given.cases, given.fitted, notes)
-    data_range = given.data_range or data_range_of(given.cases)
-    measurements = measure_cases(given.cases, data_range, given.pixel_mm, baselines)
+    data_range = settings.data_range or data_range_of(given.cases)
+    measurements = measure_cases(given.cases, data_range, settings.pixel_mm or PIXEL_MM, baselines)
     measurements = with_size_baselines(measurements, given.fitted)
     scores = measurements.methods[given.main]
     heights = read_height_distribution(given.data_root / "truth.csv", scores.names)
@@ -104,7 +104,7 @@ def evaluate_predictions(given: EvaluationInput) -> Evaluation:
     if heights is not None or given.autoencoder:
         budget = error_budget(scores.error("height"), given.autoencoder, heights)
     intervals = _intervals(scores, given.corrections)
-    return Evaluation(measurements, given.main, intervals, budget, heights, notes=notes, seed=given.seed)
+    return Evaluation(measurements, given.main, intervals, budget, heights, notes=notes, seed=settings.seed)
 
 
 def _intervals(scores: Scores, corrections: Corrections | None) -> dict[str, list[IntervalCoverage]]:

@@ -50,8 +50,8 @@ class PatientLookup:
     """An :data:`ImageBaseline` with lookup tables.
 
     Attributes:
-        tables: patient -> table; for patients with a table fitted on the others.
-        default: table for all other patients.
+        tables: Patient -> table; for patients with a table fitted on the others.
+        default: Table for all other patients.
     """
 
     tables: Mapping[str, Lookup]
@@ -70,7 +70,7 @@ def fit_lookup(condition: np.ndarray, target: np.ndarray, bins: int = BINS) -> L
     Args:
         condition: (N,) raw intensities.
         target: (N,) raw intensities of the same pixels.
-        bins: largest number of bins.
+        bins: Largest number of bins.
     """
     if condition.size == 0:
         return Lookup(np.empty(0), np.empty(0))
@@ -99,8 +99,8 @@ def lookup_of_others(pairs: Sequence[tuple[Path, Path]], patients: Sequence[str]
     """Fit a table for each patient on the pairs of the others.
 
     Args:
-        pairs: as in :func:`lookup_of_training`.
-        patients: the patient of each pair; at least two different ones.
+        pairs: As in :func:`lookup_of_training`.
+        patients: The patient of each pair; at least two different ones.
 
     Raises:
         TifError: A file can't be used.
@@ -121,7 +121,7 @@ def tissue_pixels(condition: np.ndarray, target: np.ndarray, count: int = MAX_PI
     Args:
         condition: (H, W) raw, background exactly 0.
         target: (H, W) raw.
-        count: largest number of pixels.
+        count: Largest number of pixels.
 
     Returns:
         (2, n), of the condition and of the target; n = 0 if their sizes differ.

@@ -16,8 +16,8 @@ def read_height_distribution(path: Path, names: Sequence[str]) -> HeightDistribu
     """Read the distribution of the slices' heights; None unless the table is a phantom's and has all slices.
 
     Args:
-        path: the table.
-        names: names of the slices.
+        path: The table.
+        names: Names of the slices.
     """
     try:
         _, table = read_csv(path)

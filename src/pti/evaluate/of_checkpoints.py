@@ -34,6 +34,7 @@ def evaluate_checkpoints(
     cases, notes = predictions.cases(predictions.split, list(predictions.translators))
     data_range = settings.data_range or predictions.data_range(cases)
     pixel_mm = settings.pixel_mm or predictions.first.pixel_mm
+    settings = replace(settings, data_range=data_range, pixel_mm=pixel_mm)
     for method in predictions.translators:
         if count := predictions.patients_seen_in_training(method, cases):
             notes.append(f"{method} was trained on {count} of the patients: its results are too optimistic")
@@ -45,12 +46,10 @@ def evaluate_checkpoints(
             cases,
             main,
             predictions.root,
-            data_range,
-            pixel_mm,
+            settings,
             fitted=fit_baselines(pairs, pixel_mm) if pairs else None,
             corrections=corrections,
             autoencoder={role: images.height_change_mm for role, images in encoded.items()},
-            seed=settings.seed,
             notes=notes,
         )
     )
@@ -60,7 +59,7 @@ def evaluate_checkpoints(
         evaluation = with_set_comparison(evaluation, predictions.devices[0], training, extractor, encoded)
     provenance = _provenance(predictions) | {"calibration": origin} | provenance_of_run()
     evaluation = replace(evaluation, provenance=provenance)
-    return EvaluationOutcome(evaluation, fingerprint(cases), predictions.first.path)
+    return EvaluationOutcome(evaluation, fingerprint(cases), predictions.first.checkpoint)
 
 
 def _corrections(

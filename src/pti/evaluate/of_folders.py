@@ -6,7 +6,6 @@ from pathlib import Path
 
 from pti.data.input_images import find_images
 from pti.evaluate.evaluation import (
-    PIXEL_MM,
     EvaluationInput,
     EvaluationOutcome,
     EvaluationSettings,
@@ -24,9 +23,9 @@ def evaluate_folders(
     """Evaluate folders of predictions.
 
     Args:
-        prediction_dirs: a folder for each method; the report is about the first.
-        target_dir: the true images.
-        settings: settings of the evaluation.
+        prediction_dirs: A folder for each method; the report is about the first.
+        target_dir: The true images.
+        settings: Settings of the evaluation.
 
     Raises:
         DataError: No names match, or a file can't be used.
@@ -39,18 +38,9 @@ def evaluate_folders(
         samples = len(cases[0].predictions[main])
         corrections, provenance["calibration"] = read_calibration(settings.calibration, samples)
         notes += missing_calibration(corrections, provenance["calibration"])
-    evaluation = evaluate_predictions(
-        EvaluationInput(
-            cases,
-            main,
-            target_dir.absolute().parent,
-            settings.data_range,
-            settings.pixel_mm or PIXEL_MM,
-            corrections=corrections,
-            seed=settings.seed,
-            notes=notes,
-        )
-    )
+    root = target_dir.absolute().parent
+    given = EvaluationInput(cases, main, root, settings, corrections=corrections, notes=notes)
+    evaluation = evaluate_predictions(given)
     if settings.distributions:
         # Imported here because torch takes seconds, in which worker processes measure already.
         from pti.evaluate.set_distances import TrainingImages, with_set_comparison

@@ -89,8 +89,8 @@ def number(value: float | None, digits: int | None = 2) -> str:
     """Format a number with a true minus sign; ``–`` for a missing one, ``∞`` for an infinite one.
 
     Args:
-        value: the number; None and NaN are missing.
-        digits: decimal places; None = three significant digits.
+        value: The number; None and NaN are missing.
+        digits: Decimal places; None = three significant digits.
     """
     if value is None or math.isnan(value):
         return "–"

@@ -71,8 +71,8 @@ def forest_plot(means: Mapping[str, Mean], label: str) -> Markup | None:
     """Plot the mean of each method with its interval, the lowest on top; None for a single method.
 
     Args:
-        means: method -> mean.
-        label: label of the axis.
+        means: Method -> mean.
+        label: Label of the axis.
     """
     if len(means) < 2:
         return None

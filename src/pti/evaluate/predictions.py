@@ -23,8 +23,8 @@ class MatchedPredictions:
     """Slices with their predictions.
 
     Attributes:
-        cases: slices with a target and a prediction by every method, sorted by name.
-        notes: notes on what was left out; empty if everything matched.
+        cases: Slices with a target and a prediction by every method, sorted by name.
+        notes: Notes on what was left out; empty if everything matched.
     """
 
     cases: list[Case]
@@ -49,11 +49,11 @@ def match_folders(
     """Match the images of folders by name.
 
     Args:
-        predictions: method -> folder with NAME.tif, or with samples NAME_s00.tif, NAME_s01.tif …, or an
+        predictions: Method -> folder with NAME.tif, or with samples NAME_s00.tif, NAME_s01.tif …, or an
             output folder of ``translate``.
-        target_dir: folder with NAME.tif.
-        condition_dir: folder with NAME.tif; None = unknown.
-        patient_pattern: regular expression for a name, with a group ``patient``.
+        target_dir: Folder with NAME.tif.
+        condition_dir: Folder with NAME.tif; None = unknown.
+        patient_pattern: Regular expression for a name, with a group ``patient``.
 
     Raises:
         DataError: No names match, slices have unequal numbers of samples, or a condition is missing.
@@ -76,10 +76,10 @@ def match(
     """Match predictions with known targets.
 
     Args:
-        targets: the true images.
-        predictions: method -> folder.
-        conditions: name -> file; empty = unknown.
-        origin: where the targets come from, for messages.
+        targets: The true images.
+        predictions: Method -> folder.
+        conditions: Name -> file; empty = unknown.
+        origin: Where the targets come from, for messages.
 
     Raises:
         DataError: As `match_folders`.

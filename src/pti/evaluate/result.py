@@ -21,7 +21,7 @@ class AuditedImages:
     """A memorization audit with the names and files of its images.
 
     Attributes:
-        audit: the distances.
+        audit: The distances.
         samples: (Q,) ``NAME`` or ``NAME, sample 3`` of each generated image.
         files: (Q,) files of the generated images.
         training: (R,) names of the training images.
@@ -40,16 +40,16 @@ class Evaluation:
     """Everything in the report.
 
     Attributes:
-        measurements: the measurements of all methods.
-        main: the method that the report is about.
-        intervals: measure -> coverage of the main method's intervals at each level; empty without intervals.
-        budget: error budget of the bone height.
-        heights: known distribution of the true heights; None = unknown.
-        distances: set distances of every method with images, for each kind of features.
-        audits: memorization audits.
-        notes: notes for the reader on what was left out and why.
-        provenance: what was evaluated, with what.
-        seed: seed of the bootstrap.
+        measurements: The measurements of all methods.
+        main: The method that the report is about.
+        intervals: Measure -> coverage of the main method's intervals at each level; empty without intervals.
+        budget: Error budget of the bone height.
+        heights: Known distribution of the true heights; None = unknown.
+        distances: Set distances of every method with images, for each kind of features.
+        audits: Memorization audits.
+        notes: Notes for the reader on what was left out and why.
+        provenance: What was evaluated, with what.
+        seed: Seed of the bootstrap.
     """
 
     measurements: Measurements

@@ -21,11 +21,11 @@ class Case:
     """One slice to evaluate.
 
     Attributes:
-        name: name of the slice.
-        patient: its patient; the slice's own name if the patient is unknown.
-        target: file of the true image.
-        condition: file of the image that the predictions were made from; None = unknown.
-        predictions: method -> files of its samples; one file for a method with one prediction per slice.
+        name: Name of the slice.
+        patient: Its patient; the slice's own name if the patient is unknown.
+        target: File of the true image.
+        condition: File of the image that the predictions were made from; None = unknown.
+        predictions: Method -> files of its samples; one file for a method with one prediction per slice.
     """
 
     name: str
@@ -40,13 +40,13 @@ class Scores:
     """Measurements of one method on N slices with K samples each.
 
     Attributes:
-        method: name of the method.
+        method: Name of the method.
         names: (N,) names of the slices.
         patients: (N,) patient of each slice.
         pixel_mm: (N,) edge of a pixel, mm.
-        metrics: name -> (N, K); empty for a method that predicts sizes without images.
-        predicted: measure -> (N, K) mm (area: mm²).
-        true: measure -> (N,) mm; NaN if the true bone doesn't have the measure.
+        metrics: Name -> (N, K); empty for a method that predicts sizes without images.
+        predicted: Measure -> (N, K) mm (area: mm²).
+        true: Measure -> (N,) mm; NaN if the true bone doesn't have the measure.
         diversity: (N,) mean absolute difference between two samples within the true bone, raw units; None for
             a single sample.
     """
@@ -91,11 +91,11 @@ class Measurements:
     """Measurements of all methods on a set of slices.
 
     Attributes:
-        cases: the slices.
-        methods: name -> scores, in the order of the report.
-        conditions: measure -> (N,) mm of the condition's bone (with its tooth); None without conditions.
-        data_range: data range for PSNR and SSIM, raw units.
-        image_baselines: the methods that make their image from the condition.
+        cases: The slices.
+        methods: Name -> scores, in the order of the report.
+        conditions: Measure -> (N,) mm of the condition's bone (with its tooth); None without conditions.
+        data_range: Data range for PSNR and SSIM, raw units.
+        image_baselines: The methods that make their image from the condition.
     """
 
     cases: Sequence[Case]
@@ -128,10 +128,10 @@ def measure_cases(
     """Read and measure all images.
 
     Args:
-        cases: the slices; all with the same methods, each method with the same number of samples in all.
-        data_range: data range of the set, raw units.
-        pixel_mm: edge of a pixel in mm, for files without a resolution.
-        image_baselines: methods that make their image from the condition; None = none.
+        cases: The slices; all with the same methods, each method with the same number of samples in all.
+        data_range: Data range of the set, raw units.
+        pixel_mm: Edge of a pixel in mm, for files without a resolution.
+        image_baselines: Methods that make their image from the condition; None = none.
 
     Raises:
         DataError: A prediction's size differs from its target's.
@@ -141,7 +141,10 @@ def measure_cases(
     images = sum(map(len, cases[0].predictions.values())) + len(baselines)  # of each case
     min_parallel = -(-MIN_PARALLEL_JOBS // images)
     slices = list(map_in_processes(measure, cases, "Measuring", min_parallel=min_parallel))
-    pixels, true = np.array([each.pixel_mm for each in slices]), _columns(each.true for each in slices)
+    pixels, true = (
+        np.array([result.pixel_mm for result in slices]),
+        _columns(result.true for result in slices),
+    )
     names, patients = [case.name for case in cases], [case.patient for case in cases]
     methods = {}
     for method in slices[0].methods:
@@ -153,16 +156,8 @@ def measure_cases(
             for part in (0, 1)
         )
         differences = [result.diversity[method] for result in slices if method in result.diversity]
-        methods[method] = Scores(
-            method,
-            names,
-            patients,
-            pixels,
-            metrics,
-            predicted,
-            true,
-            np.array(differences) if differences else None,
-        )
+        spread = np.array(differences) if differences else None
+        methods[method] = Scores(method, names, patients, pixels, metrics, predicted, true, spread)
     rows = [result.condition for result in slices if result.condition is not None]
     conditions = _columns(rows) if len(rows) == len(cases) else None
     return Measurements(cases, methods, conditions, data_range, baselines)

@@ -24,9 +24,9 @@ class TrainingImages:
     """The targets that a model was trained on.
 
     Attributes:
-        names: names of the images.
-        files: files of the images.
-        patients: patient of each image.
+        names: Names of the images.
+        files: Files of the images.
+        patients: Patient of each image.
     """
 
     names: Sequence[str]
@@ -50,10 +50,10 @@ def with_set_comparison(
     """Add the KID of every method with images, and the memorization audit of the main method.
 
     Args:
-        evaluation: the evaluation so far.
-        device: device for the features.
-        training: the training images; None = unknown, without an audit.
-        extractor: the first model's autoencoder; None = without features of it.
+        evaluation: The evaluation so far.
+        device: Device for the features.
+        training: The training images; None = unknown, without an audit.
+        extractor: The first model's autoencoder; None = without features of it.
         encoded: ``target`` and ``condition``: the slices' own images, encoded by the extractor.
     """
     measurements, notes = evaluation.measurements, list(evaluation.notes)

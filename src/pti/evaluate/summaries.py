@@ -25,9 +25,9 @@ class Difference:
     """One method minus another, on the slices where both have the metric.
 
     Attributes:
-        method, other: names of the methods.
-        metric: name of the compared metric.
-        mean: mean of (method − other).
+        method, other: Names of the methods.
+        metric: Name of the compared metric.
+        mean: Mean of (method − other).
     """
 
     method: str

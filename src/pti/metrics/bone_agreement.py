@@ -34,7 +34,7 @@ class Bone:
     Attributes:
         raw: (H, W), background 0.
         mask: (H, W) bool.
-        size: size of the mask.
+        size: Size of the mask.
     """
 
     raw: np.ndarray
@@ -66,9 +66,9 @@ def compare_images(
     """Compare a predicted raw image with the true one.
 
     Args:
-        true: the true image, (H, W).
+        true: The true image, (H, W).
         predicted: (H, W) in the same unit.
-        data_range: data range of the data set, raw units.
+        data_range: Data range of the data set, raw units.
 
     Returns:
         The metrics :data:`SIMILARITY` (``bone_``: within the true bone), :data:`OVERLAP` and

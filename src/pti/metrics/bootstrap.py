@@ -15,10 +15,10 @@ class Mean:
     """A mean and its confidence interval.
 
     Attributes:
-        value: mean over the slices that have a value.
-        low, high: ends of the interval; NaN with fewer than two patients.
-        count: number of slices with a value.
-        patients: number of patients with a value.
+        value: Mean over the slices that have a value.
+        low, high: Ends of the interval; NaN with fewer than two patients.
+        count: Number of slices with a value.
+        patients: Number of patients with a value.
     """
 
     value: float
@@ -47,9 +47,9 @@ def bootstrap_mean(
         values: (N,) a value for each slice; slices with NaN are left out. Infinite values make the mean
             infinite.
         patients: (N,) the patient of each slice.
-        level: confidence level.
-        resamples: number of resamples.
-        seed: seed of the resampling.
+        level: Confidence level.
+        resamples: Number of resamples.
+        seed: Seed of the resampling.
     """
     valid = ~np.isnan(values)
     kept = np.asarray(values, np.float64)[valid]

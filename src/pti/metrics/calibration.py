@@ -23,13 +23,13 @@ class IntervalCoverage:
     """Coverage and width of the intervals of one nominal level.
 
     Attributes:
-        measure: name of the predicted length.
-        level: nominal level: the proportion of true values that the intervals should cover.
-        coverage: the proportion that they cover.
-        width: mean width, mm.
-        correction: conformal correction, added at both ends, mm; infinite if too few patients were available
+        measure: Name of the predicted length.
+        level: Nominal level: the proportion of true values that the intervals should cover.
+        coverage: The proportion that they cover.
+        width: Mean width, mm.
+        correction: Conformal correction, added at both ends, mm; infinite if too few patients were available
             to fit it, None if none were.
-        corrected_coverage, corrected_width: coverage and mean width (mm) of the corrected intervals; None if
+        corrected_coverage, corrected_width: Coverage and mean width (mm) of the corrected intervals; None if
             there is no finite correction.
     """
 
@@ -97,8 +97,8 @@ def central_interval(
 
     Args:
         samples: (N, K).
-        level: between 0 and 1.
-        correction: added at both ends, in the unit of the samples; a negative one shrinks the interval
+        level: Between 0 and 1.
+        correction: Added at both ends, in the unit of the samples; a negative one shrinks the interval
             at most to its centre.
 
     Returns:
@@ -119,7 +119,7 @@ def valid_interval(samples: np.ndarray, corrections: Mapping[float, float]) -> V
 
     Args:
         samples: (K,).
-        corrections: level -> correction, in the unit of the samples.
+        corrections: Level -> correction, in the unit of the samples.
 
     Returns:
         None if no correction is finite.
@@ -140,7 +140,7 @@ def rank_histogram(samples: np.ndarray, truth: np.ndarray, seed: int = 0) -> np.
     Args:
         samples: (N, K).
         truth: (N,).
-        seed: seed of the tie-breaking.
+        seed: Seed of the tie-breaking.
     """
     rng = np.random.default_rng(seed)
     known = ~np.isnan(truth) & ~np.isnan(samples).any(axis=1)
@@ -166,7 +166,7 @@ def conformal_correction(
         samples: (N, K) of patients that are in neither the training nor the test split.
         truth: (N,).
         patients: (N,) the patient of each slice.
-        level: between 0 and 1.
+        level: Between 0 and 1.
 
     Returns:
         In the unit of the samples; infinite with fewer patients than :func:`patients_needed`.
@@ -200,11 +200,11 @@ def interval_coverage(
     """Compute coverage and width of the intervals at each of :data:`LEVELS`.
 
     Args:
-        measure: name of the predicted length.
+        measure: Name of the predicted length.
         samples: (N, K) mm.
         truth: (N,) mm.
         patients: (N,) the patient of each slice.
-        corrections: level -> correction, mm; None = no corrections.
+        corrections: Level -> correction, mm; None = no corrections.
     """
     known = ~np.isnan(truth) & ~np.isnan(samples).any(axis=1)
 

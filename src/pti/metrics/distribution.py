@@ -27,13 +27,13 @@ class SetDistance:
     """Distance of a method's predictions, as a set, from the true images of the same slices.
 
     Attributes:
-        features: one of :data:`FEATURES`.
-        method: name of the method.
+        features: One of :data:`FEATURES`.
+        method: Name of the method.
         kid: KID; about 0 for equal distributions, also below.
         kid_halves: (:data:`HALVES`,) KID of random halves of the patients; all methods share the halves.
         kid_floor: KID between two halves of the patients of the true images (mean over random halves).
-        count: number of images in each set.
-        patients: number of patients.
+        count: Number of images in each set.
+        patients: Number of patients.
     """
 
     features: str
@@ -122,11 +122,11 @@ def compare_sets(
     variance. Pairs of images of the same patient are left out, see `_kids`.
 
     Args:
-        features: one of :data:`FEATURES`.
-        predicted: method -> (N, D), the features of a prediction for each slice.
+        features: One of :data:`FEATURES`.
+        predicted: Method -> (N, D), the features of a prediction for each slice.
         true: (N, D), the features of the same slices' true images.
         patients: (N,) the patient of each slice.
-        seed: seed of the halves.
+        seed: Seed of the halves.
 
     Returns:
         One distance for each method; none with fewer than :data:`MIN_PATIENTS` slices. With fewer patients

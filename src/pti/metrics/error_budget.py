@@ -13,10 +13,10 @@ class ErrorComponent:
     """One line of the budget.
 
     Attributes:
-        source: source of the error.
-        mean_absolute: mean absolute error, mm; NaN if only the contribution to the squared error is known.
-        root_mean_square: root mean square error, mm.
-        note: how the component is computed.
+        source: Source of the error.
+        mean_absolute: Mean absolute error, mm; NaN if only the contribution to the squared error is known.
+        root_mean_square: Root mean square error, mm.
+        note: How the component is computed.
     """
 
     source: str
@@ -30,9 +30,9 @@ class HeightDistribution:
     """The known normal distributions of the true heights given the conditions, (N,) mm each.
 
     Attributes:
-        mean: expected height.
-        std: standard deviation of the height.
-        height: the true height, a draw from the distribution.
+        mean: Expected height.
+        std: Standard deviation of the height.
+        height: The true height, a draw from the distribution.
     """
 
     mean: np.ndarray
@@ -54,7 +54,7 @@ def error_budget(
         error: (N,) predicted − true height, mm.
         autoencoder: ``target`` and ``condition`` -> (N,) mm: height after encoding and decoding the true
             image minus the height before; empty if the model has no autoencoder.
-        heights: the distribution of the true heights; None = unknown.
+        heights: The distribution of the true heights; None = unknown.
 
     Returns:
         The total error, then its components; the translation's is the remainder.

@@ -38,7 +38,7 @@ def psnr(predicted: Tensor, target: Tensor, data_range: float, mask: Tensor | No
     Args:
         predicted: (B, 1, H, W).
         target: (B, 1, H, W).
-        data_range: data range of the data set, in the images' unit.
+        data_range: Data range of the data set, in the images' unit.
         mask: (B, 1, H, W) bool, the pixels to average over; None = all.
 
     Returns:
@@ -63,7 +63,7 @@ def ssim(predicted: Tensor, target: Tensor, data_range: float, mask: Tensor | No
     Args:
         predicted: (B, 1, H, W), at least 11 × 11 pixels.
         target: (B, 1, H, W).
-        data_range: data range of the data set, in the images' unit.
+        data_range: Data range of the data set, in the images' unit.
         mask: (B, 1, H, W) bool, the centres of the windows to average over; None = all.
 
     Returns:
@@ -87,7 +87,7 @@ def ms_ssim(predicted: Tensor, target: Tensor, data_range: float, mask: Tensor |
     Args:
         predicted: (B, 1, H, W), at least 11 × 11 pixels.
         target: (B, 1, H, W).
-        data_range: data range of the data set, in the images' unit.
+        data_range: Data range of the data set, in the images' unit.
         mask: (B, 1, H, W) bool, the centres of the windows to average over; at a coarser scale a centre
             counts if at least half of it lies in the mask; None = all.
 
@@ -108,7 +108,7 @@ def image_metrics(
     Args:
         predicted: (B, 1, H, W).
         target: (B, 1, H, W).
-        data_range: data range of the data set, in the images' unit.
+        data_range: Data range of the data set, in the images' unit.
         bone: (B, 1, H, W) bool; None leaves out the metrics within the bone.
 
     Returns:
@@ -135,8 +135,8 @@ def reconstruction_metrics(
     Args:
         raw_true: (H, W) raw image, background 0.
         raw_predicted: (H, W) in the same unit.
-        pixel_mm: edge of a pixel, mm.
-        data_range: data range of the data set, raw units.
+        pixel_mm: Edge of a pixel, mm.
+        data_range: Data range of the data set, raw units.
 
     Returns:
         ``mae`` (raw units), ``psnr`` (dB), ``ssim``, ``bone_dice``, ``bone_height_error_mm`` (absolute). If

@@ -36,7 +36,7 @@ class Audit:
     Attributes:
         space: ``pixels`` or ``latents``.
         samples: (Q,) nearest training images of the generated images.
-        real: nearest training images of the real held-out images.
+        real: Nearest training images of the real held-out images.
         flagged: (Q,) bool: samples below :data:`SUSPICIOUS_QUANTILE` of the real images, both in distance and
             in closeness.
     """
@@ -63,7 +63,7 @@ def audit(
     """Compare generated and real held-out images with the training images.
 
     Args:
-        space: name of the space of the values.
+        space: Name of the space of the values.
         samples: (Q, D), generated.
         real: (N, D), held out: of patients outside the training split.
         training: (R, D).

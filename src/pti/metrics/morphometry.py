@@ -18,13 +18,13 @@ class Morphometry:
     """Size of one bone. Lengths are in pixels; :meth:`as_dict` adds millimetres. All NaN for an empty mask.
 
     Attributes:
-        pixel_mm: edge of a pixel, mm.
-        height: number of rows from the base to the crest, both included.
-        width_quarter, width_half, width_three_quarters: widths at fractions of the height from the base.
-        width_at_5mm … width_at_22mm: widths at fixed heights above the base; NaN above the crest.
-        area: number of pixels of the mask (holes are not bone).
-        base_row, crest_row: indices of the lowest and the highest row of the bone, from the top of the image.
-        crest_column: centre of the bone in its highest row, column index.
+        pixel_mm: Edge of a pixel, mm.
+        height: Number of rows from the base to the crest, both included.
+        width_quarter, width_half, width_three_quarters: Widths at fractions of the height from the base.
+        width_at_5mm … width_at_22mm: Widths at fixed heights above the base; NaN above the crest.
+        area: Number of pixels of the mask (holes are not bone).
+        base_row, crest_row: Indices of the lowest and the highest row of the bone, from the top of the image.
+        crest_column: Centre of the bone in its highest row, column index.
     """
 
     pixel_mm: float
@@ -90,7 +90,7 @@ def measure(mask: np.ndarray, pixel_mm: float) -> Morphometry:
 
     Args:
         mask: (H, W) bool, the base of the bone at the bottom.
-        pixel_mm: edge of a pixel, mm.
+        pixel_mm: Edge of a pixel, mm.
     """
     rows = np.flatnonzero(mask.any(axis=1))
     if rows.size == 0:
@@ -139,7 +139,7 @@ def hausdorff95(a: np.ndarray, b: np.ndarray, pixel_mm: float = 1.0) -> float:
     Args:
         a: (H, W) bool.
         b: (H, W) bool.
-        pixel_mm: edge of a pixel; 1 gives pixels.
+        pixel_mm: Edge of a pixel; 1 gives pixels.
 
     Returns:
         The distance; NaN if a mask is empty.

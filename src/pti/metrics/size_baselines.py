@@ -67,9 +67,9 @@ def leave_one_patient_out(
     """Predict each patient's sizes with a baseline fitted on the other patients.
 
     Args:
-        baseline: the baseline to fit.
-        conditions: measure -> (N,) mm.
-        targets: measure -> (N,) mm.
+        baseline: The baseline to fit.
+        conditions: Measure -> (N,) mm.
+        targets: Measure -> (N,) mm.
         patients: (N,) the patient of each slice; at least two different ones.
 
     Returns:

@@ -34,7 +34,7 @@ def similarity(
         x: (B, 1, H, W), data range 1, at least 11 × 11 pixels at the last scale.
         y: (B, 1, H, W).
         masks: (B, 1, H, W) bool each; None for the whole image.
-        scales: number of scales of MS-SSIM.
+        scales: Number of scales of MS-SSIM.
 
     Returns:
         For each mask SSIM in [-1, 1] and MS-SSIM in [0, 1], (B,) each; NaN where the mask is empty.

@@ -21,7 +21,7 @@ class Texture:
     Args:
         raw: (H, W), any unit.
         mask: (H, W) bool, its bone.
-        pixel_mm: edge of a pixel, mm.
+        pixel_mm: Edge of a pixel, mm.
     """
 
     def __init__(self, raw: np.ndarray, mask: np.ndarray, pixel_mm: float) -> None:

@@ -42,8 +42,8 @@ def translation_metrics(
     Args:
         condition: (H, W) raw image, background 0.
         samples: (H, W) raw images, background 0; at least one.
-        pixel_mm: edge of a pixel, mm.
-        data_range: data range of the data set, raw units.
+        pixel_mm: Edge of a pixel, mm.
+        data_range: Data range of the data set, raw units.
         target: (H, W) raw image; None = unknown.
 
     Returns:
@@ -86,8 +86,8 @@ def height_interval(
     """Compute an interval that covers the height of a new patient with a known probability: :data:`INTERVAL`.
 
     Args:
-        metrics: from :func:`translation_metrics`.
-        corrections: level -> correction of the height, mm, from `pti.metrics.calibration`; None = unknown.
+        metrics: From :func:`translation_metrics`.
+        corrections: Level -> correction of the height, mm, from `pti.metrics.calibration`; None = unknown.
 
     Returns:
         Empty if no correction is known, or none is finite.
