@@ -44,10 +44,10 @@ def test_the_intensity_look_up_is_a_method_like_the_unchanged_condition(tmp_path
     targets = brightened(data, tmp_path / "targets")
     folders = [f"prediction_dir={data}/dente", f"target_dir={targets}", f"condition_dir={data}/dente"]
     run_command(main, tmp_path, *folders, "distributions=false", "output_dir=out")
-    found = {(row["method"], row["figure"]): row for row in table(tmp_path / "out" / "summary.csv")}
-    assert float(found[LOOKUP, "bone_mae"]["value"]) < 10 < float(found["dente", "bone_mae"]["value"])
+    summary = {(row["method"], row["figure"]): row for row in table(tmp_path / "out" / "summary.csv")}
+    assert float(summary[LOOKUP, "bone_mae"]["value"]) < 10 < float(summary["dente", "bone_mae"]["value"])
     for figure in ("psnr", "ssim", "ms_ssim", "bone_ssim", "dice"):
-        assert float(found[LOOKUP, figure]["value"]) > float(found[UNCHANGED, figure]["value"])
+        assert float(summary[LOOKUP, figure]["value"]) > float(summary[UNCHANGED, figure]["value"])
     rows = table(tmp_path / "out" / "differences.csv")
     assert next(r for r in rows if (r["minus"], r["figure"]) == (LOOKUP, "mae"))["verdict"] == "worse"
     assert (
@@ -70,7 +70,7 @@ def test_training_pairs_are_preferred_to_the_other_patients(tmp_path, data):
     assert len(fitted.sizes.conditions["height"]) == 5
 
 
-def test_what_is_missing_leaves_baselines_out(data):
+def test_baselines_without_their_inputs_are_left_out(data):
     notes: list[str] = []
     of_one = cases(data, data / "edente", ["a"] * 5)
     assert image_baselines(of_one, None, notes).keys() == {UNCHANGED}

@@ -39,7 +39,7 @@ def truth(data: Path) -> dict[str, dict[str, str]]:
     return {row["name"]: row for row in table(data / "truth.csv")}
 
 
-def test_the_truth_against_itself_is_perfect(tmp_path, data):
+def test_true_images_against_themselves_are_perfect(tmp_path, data):
     folders = [f"prediction_dir={data}/edente", f"target_dir={data}/edente", f"condition_dir={data}/dente"]
     run(tmp_path, *folders, "distributions=false", "output_dir=out")
     rows = [row for row in table(tmp_path / "out" / "per_slice.csv") if row["method"] == "edente"]
@@ -54,7 +54,7 @@ def test_the_truth_against_itself_is_perfect(tmp_path, data):
     assert figures(tmp_path / "out")["height_abs_error_mm"] == 0
 
 
-def test_the_condition_errs_as_the_phantoms_truth_says(tmp_path, data):
+def test_errors_of_the_condition_agree_with_the_phantoms_table(tmp_path, data):
     folders = [f"prediction_dir={data}/dente", f"target_dir={data}/edente", f"condition_dir={data}/dente"]
     run(tmp_path, *folders, "distributions=false", "output_dir=out")
     known, methods = truth(data), {}
@@ -74,10 +74,10 @@ def test_the_condition_errs_as_the_phantoms_truth_says(tmp_path, data):
                 assert float(row[f"{measure}_true_px"]) == pytest.approx(expected, abs=1)
             expected = float(known[row["name"]]["dente_height_px"])
             assert float(row["height_predicted_px"]) == pytest.approx(expected, abs=1)
-    found = figures(tmp_path / "out")
-    assert found["height_abs_error_mm of condition − mean loss"] < 3
+    values = figures(tmp_path / "out")
+    assert values["height_abs_error_mm of condition − mean loss"] < 3
     chance = np.array([float(row["height_mean_mm"]) - float(row["height_mm"]) for row in known.values()])
-    assert found["height error (rms, mm), chance"] == pytest.approx(np.sqrt(np.mean(chance**2)))
+    assert values["height error (rms, mm), chance"] == pytest.approx(np.sqrt(np.mean(chance**2)))
 
 
 @pytest.mark.slow
@@ -100,9 +100,9 @@ def test_nearest_training_images_are_flagged_and_real_ones_are_not(tmp_path):
             "training_dir=training/edente",
             f"output_dir=out_{kind}",
         )
-        found = figures(tmp_path / f"out_{kind}")
-        assert found["copies training images (pixels)"] == (kind == "copies")
-        assert "KID (EfficientNet-Lite0 (ImageNet))" in found
+        values = figures(tmp_path / f"out_{kind}")
+        assert values["copies training images (pixels)"] == (kind == "copies")
+        assert "KID (EfficientNet-Lite0 (ImageNet))" in values
         rows = table(tmp_path / f"out_{kind}" / "memorization.csv")
         assert len(rows) == 5
 
@@ -131,10 +131,10 @@ def test_a_checkpoint_is_compared_with_the_baselines(result):
         "condition − mean loss",
         "linear regression on the condition",
     }
-    found = figures(result)
+    values = figures(result)
     for source in ("all of it", "autoencoder, target", "chance", "translation", "autoencoder, condition"):
-        assert f"height error (rms, mm), {source}" in found
-    assert {"copies training images (pixels)", "copies training images (latents)"} <= found.keys()
+        assert f"height error (rms, mm), {source}" in values
+    assert {"copies training images (pixels)", "copies training images (latents)"} <= values.keys()
     html = (result / "report.html").read_text()
     assert "ldm predicts the bone height with a mean absolute error of" in html
     assert "there is no corrected 90 % interval: it needs at least 9 validation patients" in html
@@ -145,10 +145,10 @@ def test_a_checkpoint_is_compared_with_the_baselines(result):
 
 
 def test_the_calibration_comes_from_validation_patients(result, data):
-    found = json.loads((result / "calibration.json").read_text())
-    assert found["samples"] == 2
-    assert found["found_on"] == f"validation split of {data}"
-    assert found["corrections_mm"]["height"]["0.9"] is None
+    values = json.loads((result / "calibration.json").read_text())
+    assert values["samples"] == 2
+    assert values["found_on"] == f"validation split of {data}"
+    assert values["corrections_mm"]["height"]["0.9"] is None
     names = {
         path.name.rsplit("_s", 1)[0]
         for path in (result / "translations" / "ldm" / "val" / "samples").iterdir()
@@ -157,7 +157,7 @@ def test_the_calibration_comes_from_validation_patients(result, data):
     assert not names & tested
 
 
-def test_a_second_start_translates_nothing_again(result, checkpoint, data):
+def test_a_second_run_reuses_the_translations(result, checkpoint, data):
     sample = next((result / "translations" / "ldm" / "test" / "samples").iterdir())
     before = sample.stat().st_mtime_ns
     done = ["samples=2", "steps=2", "distributions=false", f"output_dir={result}"]
@@ -167,7 +167,7 @@ def test_a_second_start_translates_nothing_again(result, checkpoint, data):
     assert "results of other settings" in stderr
 
 
-def test_several_checkpoints_are_compared_pair_by_pair(tmp_path, checkpoint, data):
+def test_checkpoints_are_compared_pair_by_pair(tmp_path, checkpoint, data):
     other = tmp_path / "other.ckpt"
     shutil.copy(checkpoint, other)
     settings = ["samples=1", "steps=1", "num_samples=2", "split=val", "distributions=false", "output_dir=out"]
@@ -183,18 +183,18 @@ def test_every_method_with_images_gets_a_kid(tmp_path, checkpoint, data):
     shutil.copy(checkpoint, other)
     settings = ["samples=2", "steps=1", "data.fractions=[0.2,0,0.8]", "output_dir=out"]
     run(tmp_path, f"ckpt=[{checkpoint},{other}]", f"data.root={data}", *settings)
-    found = figures(tmp_path / "out")
+    values = figures(tmp_path / "out")
     shown_by_demo = {"height_abs_error_mm", "height_abs_error_mm of condition − mean loss"}
-    assert shown_by_demo <= found.keys()
+    assert shown_by_demo <= values.keys()
     others = (
         *("ldm (mean image)", "other", "other (mean image)"),
         *("condition unchanged", "intensity look-up on the condition"),
     )
     for features in ("EfficientNet-Lite0 (ImageNet)", "own autoencoder (latents, 4 × 4 means)"):
         keys = [f"KID ({features})", *(f"KID ({features}) of {name}" for name in others)]
-        assert {key for key in found if key.startswith(f"KID ({features})")} == set(keys)
-        assert found[keys[0]] == found[f"KID ({features}) of other"]
-        assert found[keys[0]] > found[f"KID ({features}) of condition unchanged"]  # random weights
+        assert {key for key in values if key.startswith(f"KID ({features})")} == set(keys)
+        assert values[keys[0]] == values[f"KID ({features}) of other"]
+        assert values[keys[0]] > values[f"KID ({features}) of condition unchanged"]  # random weights
     rows = table(tmp_path / "out" / "differences.csv")
     verdicts = {row["minus"]: row["verdict"] for row in rows if row["figure"] == "kid_lite0"}
     assert verdicts.keys() == set(others)
@@ -233,7 +233,7 @@ def test_predictions_of_another_size_are_named(tmp_path, data):
     assert f"{name}.tif: found 32 × 32 pixels, expected 64 × 64" in run(tmp_path, *folders, code=1).stderr
 
 
-def test_nothing_of_the_users_is_overwritten(tmp_path, data):
+def test_foreign_files_are_not_overwritten(tmp_path, data):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "report.html").write_text("mine")
     folders = [f"prediction_dir={data}/dente", f"target_dir={data}/edente", "output_dir=out"]

@@ -1,4 +1,4 @@
-"""Baselines that make images from intensities alone."""
+"""Baselines that map intensities of the condition to intensities of the target."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_any_function_of_few_intensities_is_recovered_exactly():
     assert between == pytest.approx((function[7] + function[8]) / 2, rel=1e-6)
 
 
-def test_the_table_is_the_mean_that_the_intensity_tells():
+def test_the_table_is_the_mean_target_given_the_intensity():
     rng = np.random.default_rng(1)
     condition = rng.gamma(4, 200, 400_000).astype(np.float32)
     target = 3 * np.sqrt(condition) + rng.normal(0, 5, condition.size)
@@ -53,7 +53,7 @@ def test_the_table_is_the_mean_that_the_intensity_tells():
     np.testing.assert_allclose(table(asked), 3 * np.sqrt(asked), atol=1)
 
 
-def test_equal_intensities_stand_in_one_bin():
+def test_equal_intensities_share_a_bin():
     condition = np.array([5.0] * 990 + [7.0] * 10)
     target = np.arange(1000.0)
     table = fit_lookup(condition, target)
@@ -70,11 +70,11 @@ def test_background_stays_exactly_0_and_ends_are_constant():
 
 def test_pixels_come_from_the_conditions_tissue_and_stay_together():
     condition = ramp()
-    found = tissue_pixels(condition, 2 * condition, count=50)
-    assert found.shape == (2, 50)
-    assert found[0].min() > 0
-    assert np.ptp(found[0]) > 90
-    np.testing.assert_array_equal(found[1], 2 * found[0])
+    pixels = tissue_pixels(condition, 2 * condition, count=50)
+    assert pixels.shape == (2, 50)
+    assert pixels[0].min() > 0
+    assert np.ptp(pixels[0]) > 90
+    np.testing.assert_array_equal(pixels[1], 2 * pixels[0])
     assert tissue_pixels(condition, condition[1:]).shape == (2, 0)
 
 
@@ -93,7 +93,7 @@ def test_of_many_pairs_evenly_spaced_ones_are_read(tmp_path):
     np.testing.assert_allclose(lookup_of_training(pairs)(condition, ""), 2 * condition, rtol=1e-6)
 
 
-def test_a_patient_is_predicted_by_the_others(tmp_path):
+def test_a_patient_is_predicted_from_the_others(tmp_path):
     condition = ramp()
     pairs = write_pairs(tmp_path, [9 * condition, 2 * condition, 4 * condition, 4 * condition], condition)
     make = lookup_of_others(pairs, ["a", "b", "c", "c"])

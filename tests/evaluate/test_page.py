@@ -66,9 +66,9 @@ def evaluation(tmp_path_factory) -> Evaluation:
     )
     rng = np.random.default_rng(0)
     images = [rng.normal(0, 1, (count, 9)) for count in (8, 8, 6)]
-    found = audit("pixels", *images, patients=list("aabbcc"))
+    result = audit("pixels", *images, patients=list("aabbcc"))
     copied = AuditedImages(
-        found,
+        result,
         scores.names,
         [case.target for case in cases],
         list("uvwxyz"),
@@ -101,11 +101,11 @@ def test_tables_hold_the_known_errors_worst_first(written):
     assert [row["patient"] for row in rows] == ["7", "6", "5", "4", "3", "2", "1", "0"]
     errors = [float(row["height_error_mm"]) for row in rows]
     assert errors == pytest.approx([(patient + 1) * PIXEL_MM for patient in range(7, -1, -1)])
-    found = {(row["method"], row["figure"]): row for row in table(written["summary"])}
-    own = found["model <1>", "height_abs_error_mm"]
+    summary = {(row["method"], row["figure"]): row for row in table(written["summary"])}
+    own = summary["model <1>", "height_abs_error_mm"]
     assert float(own["value"]) == pytest.approx(4.5 * PIXEL_MM)
     assert float(own["low"]) < 4.5 * PIXEL_MM < float(own["high"])
-    assert float(found["condition unchanged", "height_error_mm"]["value"]) == pytest.approx(7)
+    assert float(summary["condition unchanged", "height_error_mm"]["value"]) == pytest.approx(7)
     patients = [row for row in table(written["per patient"]) if row["method"] == "model <1>"]
     assert [row["patient"] for row in patients] == ["7", "6", "5", "4", "3", "2", "1", "0"]
 
@@ -126,11 +126,11 @@ def test_differences_say_who_is_better(written):
     assert verdicts["condition unchanged"] == "better"
 
 
-def test_sets_are_compared_method_by_method(evaluation, written):
-    found = {(row["method"], row["figure"]): row for row in table(written["summary"])}
-    own = found["model <1>", "kid_lite0"]
+def test_every_method_has_a_kid_and_a_difference(evaluation, written):
+    summary = {(row["method"], row["figure"]): row for row in table(written["summary"])}
+    own = summary["model <1>", "kid_lite0"]
     assert float(own["low"]) < float(own["value"]) == 0.01 < float(own["high"])
-    assert float(found["condition unchanged", "kid_lite0"]["value"]) == 0.31
+    assert float(summary["condition unchanged", "kid_lite0"]["value"]) == 0.31
     row = next(row for row in table(written["differences"]) if row["figure"] == "kid_lite0")
     assert (row["minus"], float(row["value"]), row["verdict"]) == ("condition unchanged", -0.3, "better")
     html = written["report"].read_text()
@@ -140,7 +140,7 @@ def test_sets_are_compared_method_by_method(evaluation, written):
     assert values["KID (EfficientNet-Lite0 (ImageNet)) of condition unchanged"] == 0.31
 
 
-def test_the_page_stands_alone(written):
+def test_the_page_is_self_contained(written):
     html = written["report"].read_text()
     assert not re.search(r"""(src|href)\s*=\s*["'](?!data:|#)""", html)
     assert "url(" not in html.replace("url(#", "")
@@ -195,11 +195,11 @@ def test_the_page_holds_every_part(written):
 
 
 def test_values_of_the_summary(evaluation):
-    found = summary_values(evaluation)
-    assert found["height_abs_error_mm"] == pytest.approx(2.25)
-    assert found["worst slice"] == "+4.00 mm, 1000_HA_2021_02_7"
-    assert found["height 90% interval holds"] == pytest.approx(1 / 8)
-    assert found["height 90% interval, corrected, holds"] == pytest.approx(5 / 8)
+    values = summary_values(evaluation)
+    assert values["height_abs_error_mm"] == pytest.approx(2.25)
+    assert values["worst slice"] == "+4.00 mm, 1000_HA_2021_02_7"
+    assert values["height 90% interval holds"] == pytest.approx(1 / 8)
+    assert values["height 90% interval, corrected, holds"] == pytest.approx(5 / 8)
 
 
 def test_calibration_survives_a_file(evaluation, tmp_path):
@@ -207,8 +207,8 @@ def test_calibration_survives_a_file(evaluation, tmp_path):
     corrections = fit_corrections(scores)
     path = tmp_path / "calibration.json"
     path.write_text(calibration_text(scores, corrections, "the test", "a1b2"))
-    found, origin = read_calibration(path, samples=2)
-    assert found == corrections
+    corrected, origin = read_calibration(path, samples=2)
+    assert corrected == corrections
     assert origin == "the test (8 patients)"
     of_height = read_height_calibration(path, 2, "a1b2")
     assert of_height.corrections == corrections["height"]
@@ -247,7 +247,7 @@ def test_a_missing_correction_is_explained(evaluation, tmp_path):
 def test_outlines_run_along_the_pixels_edges():
     mask = np.zeros((5, 6), bool)
     mask[1:4, 2:5] = True
-    found = sorted(outline_path(mask).replace("M", "\nM").split())
-    assert found == sorted(["M2", "1h3", "M2", "4h3", "M2", "1v3", "M5", "1v3"])
+    path = sorted(outline_path(mask).replace("M", "\nM").split())
+    assert path == sorted(["M2", "1h3", "M2", "4h3", "M2", "1v3", "M5", "1v3"])
     assert outline_path(np.zeros((3, 3), bool)) == ""
     assert common_crop([mask], margin=1) == (slice(0, 5), slice(1, 6))

@@ -24,45 +24,45 @@ def write(tmp_path):
 
 def test_images_are_matched_by_name(write):
     predictions, targets = write("predicted", *NAMES[:2]), write("true", *NAMES)
-    found = match_folders({"model": predictions}, targets, write("dente", *NAMES))
-    assert [case.name for case in found.cases] == sorted(NAMES[:2])
-    case = found.cases[0]
+    matched = match_folders({"model": predictions}, targets, write("dente", *NAMES))
+    assert [case.name for case in matched.cases] == sorted(NAMES[:2])
+    case = matched.cases[0]
     assert case.patient == "545"
     assert case.condition is not None
     assert case.condition.parent.name == "dente"
     assert [path.name for path in case.predictions["model"]] == [f"{NAMES[0]}.tif"]
-    assert found.notes == [f"1 of 3 targets have no prediction: {NAMES[2]}"]
+    assert matched.notes == [f"1 of 3 targets have no prediction: {NAMES[2]}"]
 
 
 def test_samples_are_matched_in_order_also_below_a_translate_folder(write, tmp_path):
     write("out/samples", *(f"{name}_s{sample:02d}" for name in NAMES for sample in (10, 0, 2)))
     write("out/mean", *NAMES)
-    found = match_folders({"model": tmp_path / "out"}, write("true", *NAMES))
-    files = [path.stem[-3:] for path in found.cases[0].predictions["model"]]
+    matched = match_folders({"model": tmp_path / "out"}, write("true", *NAMES))
+    files = [path.stem[-3:] for path in matched.cases[0].predictions["model"]]
     assert files == ["s00", "s02", "s10"]
-    assert not found.notes
+    assert not matched.notes
 
 
 def test_reconstructions_are_found_below_a_reconstruct_folder(write, tmp_path):
     write("out/reconstructions", *NAMES)
     write("out/comparisons", *NAMES)
-    found = match_folders({"model": tmp_path / "out"}, write("true", *NAMES))
-    assert [path.parent.name for path in found.cases[0].predictions["model"]] == ["reconstructions"]
+    matched = match_folders({"model": tmp_path / "out"}, write("true", *NAMES))
+    assert [path.parent.name for path in matched.cases[0].predictions["model"]] == ["reconstructions"]
 
 
 def test_a_name_that_looks_like_a_sample_is_itself(write):
     targets = write("true", "jaw_s01", "jaw")
-    found = match_folders({"model": write("predicted", "jaw_s01", "jaw")}, targets)
-    assert [len(case.predictions["model"]) for case in found.cases] == [1, 1]
+    matched = match_folders({"model": write("predicted", "jaw_s01", "jaw")}, targets)
+    assert [len(case.predictions["model"]) for case in matched.cases] == [1, 1]
 
 
-def test_images_without_a_patient_stand_for_themselves(write):
-    found = match_folders({"model": write("predicted", "a", "b")}, write("true", "a", "b"))
-    assert [case.patient for case in found.cases] == ["a", "b"]
-    assert "2 names" in found.notes[0]
+def test_images_without_a_patient_count_as_patients(write):
+    matched = match_folders({"model": write("predicted", "a", "b")}, write("true", "a", "b"))
+    assert [case.patient for case in matched.cases] == ["a", "b"]
+    assert "2 names" in matched.notes[0]
 
 
-def test_what_does_not_fit_is_named(write):
+def test_mismatches_are_named(write):
     targets = write("true", *NAMES)
     with pytest.raises(DataError, match=r"no image has the name of one in .*Found other; expected"):
         match_folders({"model": write("a", "other")}, targets)
@@ -75,12 +75,12 @@ def test_what_does_not_fit_is_named(write):
         match_folders({"x": write("d", NAMES[0]), "y": write("e", NAMES[1])}, targets)
 
 
-def test_strangers_are_noted(write):
-    found = match_folders({"model": write("predicted", *NAMES, "other")}, write("true", *NAMES))
-    assert found.notes == ["1 images of model have no target and are left out: other"]
+def test_images_without_a_target_are_noted(write):
+    matched = match_folders({"model": write("predicted", *NAMES, "other")}, write("true", *NAMES))
+    assert matched.notes == ["1 images of model have no target and are left out: other"]
 
 
-def test_methods_are_called_after_their_folders():
+def test_methods_are_named_after_their_folders():
     assert list(method_names([Path("/x/ldm")])) == ["ldm"]
     assert list(method_names([Path("/x/a/samples"), Path("/x/b/reconstructions")])) == ["a", "b"]
     assert list(method_names([Path("/a/out"), Path("/b/out")])) == ["a/out", "b/out"]

@@ -1,4 +1,4 @@
-"""Which image of a slice stands for a method, where sets of images are compared."""
+"""The image of each slice that represents a method in set comparisons."""
 
 import numpy as np
 

@@ -14,33 +14,33 @@ def block(top: int = 10, bottom: int = 50) -> np.ndarray:
 
 
 def test_equal_images_agree_exactly():
-    figures, lengths = compare_images(find_bone(block(), 0.15), block(), 1000)
-    assert set(figures) == {*SIMILARITY, *OVERLAP, *TEXTURE}
-    assert figures["mae"] == figures["hausdorff95_mm"] == figures["crest_shift_mm"] == 0
-    assert figures["dice"] == figures["iou"] == 1
+    metrics, lengths = compare_images(find_bone(block(), 0.15), block(), 1000)
+    assert set(metrics) == {*SIMILARITY, *OVERLAP, *TEXTURE}
+    assert metrics["mae"] == metrics["hausdorff95_mm"] == metrics["crest_shift_mm"] == 0
+    assert metrics["dice"] == metrics["iou"] == 1
     assert lengths == pytest.approx(find_bone(block(), 0.15).lengths, nan_ok=True)
 
 
 def test_a_lower_ridge_is_lower_by_its_rows():
-    figures, lengths = compare_images(find_bone(block(), 0.5), block(top=14), 1000)
+    metrics, lengths = compare_images(find_bone(block(), 0.5), block(top=14), 1000)
     assert lengths["height"] == 18
-    assert figures["crest_shift_mm"] == 2
-    assert figures["dice"] == pytest.approx(2 * 36 / 76)
+    assert metrics["crest_shift_mm"] == 2
+    assert metrics["dice"] == pytest.approx(2 * 36 / 76)
 
 
 def test_no_bone_is_wrong_by_the_whole_bone():
-    figures, lengths = compare_images(find_bone(block(), 0.15), np.zeros((64, 64), np.float32), 1000)
-    assert figures["dice"] == 0
+    metrics, lengths = compare_images(find_bone(block(), 0.15), np.zeros((64, 64), np.float32), 1000)
+    assert metrics["dice"] == 0
     assert set(lengths.values()) == {0.0}
-    assert math.isnan(figures["hausdorff95_mm"])
+    assert math.isnan(metrics["hausdorff95_mm"])
     assert set(lengths) == {*LENGTHS, "area"}
 
 
 def test_ratios_and_steps():
-    found = ratio_columns(20.0, 20.75, 0.15)
-    assert found["ratio"] == pytest.approx(20 / 20.75)
-    assert (found["within_5px"], found["within_10px"]) == (1, 1)
-    assert (found["above_0.90"], found["above_0.95"], found["above_0.97"]) == (1, 1, 0)
+    columns = ratio_columns(20.0, 20.75, 0.15)
+    assert columns["ratio"] == pytest.approx(20 / 20.75)
+    assert (columns["within_5px"], columns["within_10px"]) == (1, 1)
+    assert (columns["above_0.90"], columns["above_0.95"], columns["above_0.97"]) == (1, 1, 0)
     assert ratio_columns(20.0, 20.9, 0.15)["within_5px"] == 0
     assert all(math.isnan(value) for value in ratio_columns(math.nan, 1.0, 0.15).values())
-    assert set(ratio_columns(math.nan, 1.0, 0.15)) == set(found)
+    assert set(ratio_columns(math.nan, 1.0, 0.15)) == set(columns)

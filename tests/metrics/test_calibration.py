@@ -32,13 +32,13 @@ def test_crps_by_hand():
 
 
 @pytest.mark.parametrize("samples", [2, 5, 50])
-def test_crps_expects_that_of_the_distribution_whatever_the_number_of_samples(samples):
+def test_expected_crps_is_that_of_the_distribution_for_any_number_of_samples(samples):
     rng = np.random.default_rng(1)
     truth = rng.normal(0, 1, 20_000)
-    found = crps(rng.normal(0, 1, (20_000, samples)), truth).mean()
+    score = crps(rng.normal(0, 1, (20_000, samples)), truth).mean()
     expected = crps_normal(np.zeros(20_000), np.ones(20_000), truth).mean()
     assert expected == pytest.approx(1 / math.sqrt(math.pi), rel=0.02)
-    assert found == pytest.approx(expected, rel=0.03)
+    assert score == pytest.approx(expected, rel=0.03)
 
 
 def test_crps_is_nan_without_a_truth():
@@ -46,13 +46,13 @@ def test_crps_is_nan_without_a_truth():
 
 
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.9])
-def test_intervals_of_calibrated_samples_hold_what_they_promise(level):
+def test_intervals_of_calibrated_samples_have_nominal_coverage(level):
     samples, truth = draws(20_000, 39)
     low, high = central_interval(samples, level)
     assert np.mean((low <= truth) & (truth <= high)) == pytest.approx(level, abs=0.01)
 
 
-def test_few_samples_hold_at_most_their_range():
+def test_few_samples_cover_at_most_their_range():
     samples, truth = draws(20_000, 4)
     low, high = central_interval(samples, 0.9)
     assert np.array_equal(low, samples.min(1))
@@ -60,7 +60,7 @@ def test_few_samples_hold_at_most_their_range():
     assert np.mean((low <= truth) & (truth <= high)) == pytest.approx(3 / 5, abs=0.01)
 
 
-def test_a_negative_correction_never_turns_an_interval_round():
+def test_a_negative_correction_shrinks_an_interval_at_most_to_its_centre():
     low, high = central_interval(np.array([[1.0, 2.0, 3.0]]), 0.5, -10.0)
     assert low[0] == high[0] == 2.0
 
@@ -80,10 +80,10 @@ def test_equal_values_take_random_ranks():
 
 
 @pytest.mark.parametrize(("samples", "spread"), [(1, 0.0), (8, 0.2), (8, 3.0)])
-def test_the_correction_holds_for_new_patients_whatever_the_model(samples, spread):
-    """Slices of a patient share most of their error; the share held is a mean over many calibrations."""
+def test_corrected_coverage_is_valid_for_new_patients_whatever_the_model(samples, spread):
+    """Slices of a patient share most of their error; the share coverages is a mean over many calibrations."""
     rng = np.random.default_rng(2)
-    held = []
+    coverages = []
     for _ in range(150):
         patients, slices = 40, 5
         common = np.repeat(rng.normal(0, 1, patients), slices)
@@ -93,15 +93,15 @@ def test_the_correction_holds_for_new_patients_whatever_the_model(samples, sprea
         half = patients * slices // 2
         correction = conformal_correction(predicted[:half], truth[:half], list(names[:half]), 0.9)
         low, high = central_interval(predicted[half:], 0.9, correction)
-        held.append(np.mean((low <= truth[half:]) & (truth[half:] <= high)))
-    assert 0.895 <= np.mean(held) <= 0.95
+        coverages.append(np.mean((low <= truth[half:]) & (truth[half:] <= high)))
+    assert 0.895 <= np.mean(coverages) <= 0.95
 
 
 @pytest.mark.parametrize(("patients", "most"), [(10, 1.0), (50, 0.97), (100, 0.97)])
 @pytest.mark.parametrize("edge", [0.0, 0.6], ids=["exact", "whole pixels"])
-def test_the_correction_promises_no_less_for_few_patients_and_hardly_more_for_many(patients, most, edge):
-    """Two slices of each, samples that are too narrow; the share held is a mean over calibrations."""
-    rng, held = np.random.default_rng(patients), []
+def test_corrected_coverage_is_valid_for_few_patients_and_tight_for_many(patients, most, edge):
+    """Two slices of each, samples that are too narrow; the share coverages is a mean over calibrations."""
+    rng, coverages = np.random.default_rng(patients), []
     for _ in range(600):
         everybody = patients + 20
         known, spread = (np.repeat(rng.normal(0, scale, everybody), 2) for scale in (2, 1))
@@ -113,8 +113,8 @@ def test_the_correction_promises_no_less_for_few_patients_and_hardly_more_for_ma
         correction = conformal_correction(predicted[old], truth[old], list(names[old]), 0.9)
         low, high = central_interval(predicted[2 * patients :], 0.9, correction)
         new = truth[2 * patients :]
-        held.append(np.mean((low <= new + 1e-9) & (new <= high + 1e-9)))
-    assert 0.9 - 2 * np.std(held) / np.sqrt(len(held)) <= np.mean(held) <= most
+        coverages.append(np.mean((low <= new + 1e-9) & (new <= high + 1e-9)))
+    assert 0.9 - 2 * np.std(coverages) / np.sqrt(len(coverages)) <= np.mean(coverages) <= most
 
 
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.9, 0.95])
@@ -128,14 +128,14 @@ def test_the_fewest_patients_for_a_finite_correction(level):
 
 def test_the_valid_interval_is_that_of_the_highest_level_with_a_correction():
     samples = np.array([20.0, 22.0, 21.0])
-    found = valid_interval(samples, {0.5: 0.25, 0.8: 0.5, 0.9: math.inf})
-    assert found is not None
-    assert (found.level, found.low, found.high) == (0.8, 19.5, 22.5)
+    interval = valid_interval(samples, {0.5: 0.25, 0.8: 0.5, 0.9: math.inf})
+    assert interval is not None
+    assert (interval.level, interval.low, interval.high) == (0.8, 19.5, 22.5)
     assert valid_interval(samples, {0.9: math.inf}) is None
     assert valid_interval(samples, {}) is None
 
 
-def test_too_few_patients_vouch_for_nothing():
+def test_too_few_patients_give_an_infinite_correction():
     samples, truth = draws(16, 5)
     names = [str(index // 2) for index in range(16)]
     assert math.isinf(conformal_correction(samples, truth, names, 0.9))
@@ -150,7 +150,7 @@ def test_a_patient_with_many_slices_weighs_as_much_as_one_with_one():
     assert conformal_correction(samples, truth, names, 0.5) == 0
 
 
-def test_an_infinite_correction_is_told_and_not_measured():
+def test_an_infinite_correction_is_reported_without_coverage():
     samples, truth = draws(10, 9)
     row = interval_coverage("height", samples, truth, [str(index) for index in range(10)], {0.9: math.inf})[2]
     assert row.correction == math.inf
@@ -158,7 +158,7 @@ def test_an_infinite_correction_is_told_and_not_measured():
     assert row.corrected_width is None
 
 
-def test_checked_intervals_tell_raw_and_corrected():
+def test_coverage_is_reported_with_and_without_correction():
     samples, truth = draws(400, 9, spread=0.3)
     names = [str(index // 4) for index in range(400)]
     correction = conformal_correction(samples, truth, names, 0.9)

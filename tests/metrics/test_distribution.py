@@ -8,15 +8,15 @@ from pti.metrics.distribution import SetDistance, compare_sets, diversity, kid, 
 
 def test_kid_of_one_distribution_is_about_0_and_grows_with_the_shift():
     rng = np.random.default_rng(0)
-    found = [kid(rng.normal(0, 1, (300, 8)), rng.normal(shift, 1, (300, 8))) for shift in (0, 0.5, 1)]
-    assert found[0] == pytest.approx(0, abs=0.02)
-    assert 0.05 < found[1] < found[2]
+    kids = [kid(rng.normal(0, 1, (300, 8)), rng.normal(shift, 1, (300, 8))) for shift in (0, 0.5, 1)]
+    assert kids[0] == pytest.approx(0, abs=0.02)
+    assert 0.05 < kids[1] < kids[2]
 
 
 def test_kid_is_unbiased_at_few_images():
     rng = np.random.default_rng(1)
-    found = [kid(rng.normal(0, 1, (10, 4)), rng.normal(0, 1, (10, 4))) for _ in range(400)]
-    assert abs(np.mean(found)) < 3 * np.std(found) / 20
+    kids = [kid(rng.normal(0, 1, (10, 4)), rng.normal(0, 1, (10, 4))) for _ in range(400)]
+    assert abs(np.mean(kids)) < 3 * np.std(kids) / 20
 
 
 def test_kid_of_few_images_by_hand():
@@ -29,7 +29,7 @@ def test_kid_of_few_images_by_hand():
 PATIENTS = [str(index // 5) for index in range(100)]
 
 
-def test_sets_are_compared_with_what_halves_of_the_truth_give():
+def test_the_kid_floor_comes_from_halves_of_the_true_images():
     rng = np.random.default_rng(3)
     true = rng.normal(0, 5, (100, 6))
     predicted = {"same": rng.normal(0, 5, (100, 6)), "other": rng.normal(5, 5, (100, 6))}
@@ -44,9 +44,9 @@ def test_sets_are_compared_with_what_halves_of_the_truth_give():
 def test_with_few_patients_slices_count_as_patients():
     rng = np.random.default_rng(3)
     true, other = rng.normal(0, 1, (2, 10, 6))
-    (found,) = compare_sets("lite0", {"other": other}, true, PATIENTS[:10])
+    (distance,) = compare_sets("lite0", {"other": other}, true, PATIENTS[:10])
     (own,) = compare_sets("lite0", {"other": other}, true, [str(index) for index in range(10)])
-    assert (found.kid, found.patients, found.kid_mean().low) == (own.kid, 10, own.kid_mean().low)
+    assert (distance.kid, distance.patients, distance.kid_mean().low) == (own.kid, 10, own.kid_mean().low)
     assert "every slice" in str(too_few_patients(PATIENTS[:10]))
 
 
@@ -69,25 +69,25 @@ def test_methods_are_compared_on_the_same_halves():
 
 
 def paired_sets(count: int, shift: float = 0.0) -> list[list[SetDistance]]:
-    """Of data sets with two slices of each of 24 patients; predictions are near their truths."""
-    rng, found = np.random.default_rng(5), []
+    """Compare random sets of two slices per patient, 24 patients, with predictions near their true images."""
+    rng, sets = np.random.default_rng(5), []
     patients = [str(index // 2) for index in range(48)]
     for _ in range(count):
         centres = np.repeat(rng.normal(0, 1, (24, 16)), 2, axis=0)
         true, predicted = (centres + 0.5 * rng.normal(0, 1, centres.shape) for _ in range(2))
         methods = {"shifted": predicted + shift, "more": predicted + 1.2 * shift}
-        found.append(compare_sets("lite0", methods, true, patients))
-    return found
+        sets.append(compare_sets("lite0", methods, true, patients))
+    return sets
 
 
-def test_kid_is_unbiased_for_predictions_near_their_truths_and_slices_of_one_patient():
+def test_kid_is_unbiased_for_predictions_near_their_true_images():
     kids = [rows[0].kid for rows in paired_sets(60)]
     assert abs(np.mean(kids)) < 3 * np.std(kids) / np.sqrt(60)
 
 
-def test_intervals_hold_the_kid_of_many_data_sets_and_its_difference():
-    found = paired_sets(60, shift=0.5)
-    for means in ([row.kid_mean() for row, _ in found], [row.kid_minus(other) for row, other in found]):
+def test_intervals_of_kid_and_its_difference_cover_their_means_over_many_data_sets():
+    sets = paired_sets(60, shift=0.5)
+    for means in ([row.kid_mean() for row, _ in sets], [row.kid_minus(other) for row, other in sets]):
         truth = np.mean([mean.value for mean in means])
         assert 0.85 <= np.mean([mean.low <= truth <= mean.high for mean in means]) <= 1
 

@@ -20,24 +20,24 @@ def images():
 
 def test_psnr_and_ssim_agree_with_scikit_image(images):
     predicted, target = images
-    found_psnr, found_ssim = psnr(predicted, target, 4000), ssim(predicted, target, 4000)
+    psnrs, ssims = psnr(predicted, target, 4000), ssim(predicted, target, 4000)
     for i in range(len(target)):
         a, b = (images[i, 0].double().numpy() for images in (target, predicted))
-        assert found_psnr[i].item() == pytest.approx(peak_signal_noise_ratio(a, b, data_range=4000), rel=1e-9)
+        assert psnrs[i].item() == pytest.approx(peak_signal_noise_ratio(a, b, data_range=4000), rel=1e-9)
         expected = structural_similarity(
             a, b, data_range=4000, gaussian_weights=True, use_sample_covariance=False
         )
-        assert found_ssim[i].item() == pytest.approx(expected, abs=1e-9)
+        assert ssims[i].item() == pytest.approx(expected, abs=1e-9)
 
 
 def test_ssim_is_precise_where_contrast_is_small():
     rng = np.random.default_rng(1)
     target = 10_000 + rng.normal(0, 1, (1, 1, 32, 32)).astype(np.float32)
     predicted = target + rng.normal(0, 1, target.shape).astype(np.float32)
-    found = ssim(torch.from_numpy(predicted), torch.from_numpy(target), 10).item()
+    score = ssim(torch.from_numpy(predicted), torch.from_numpy(target), 10).item()
     a, b = target[0, 0].astype(np.float64), predicted[0, 0].astype(np.float64)
     expected = structural_similarity(a, b, data_range=10, gaussian_weights=True, use_sample_covariance=False)
-    assert found == pytest.approx(expected, abs=1e-6)
+    assert score == pytest.approx(expected, abs=1e-6)
 
 
 def test_equal_images_are_perfect(images):
@@ -58,7 +58,7 @@ def test_an_image_scores_the_same_in_any_batch(images):
         torch.testing.assert_close(metric(predicted, target)[1:2], metric(predicted[1:2], target[1:2]))
 
 
-def test_mask_chooses_what_counts(images):
+def test_mask_restricts_the_average(images):
     predicted, target = images
     mask = torch.zeros(target.shape, dtype=torch.bool)
     mask[..., 10:30, 10:30] = True
@@ -98,7 +98,7 @@ def test_shapes_are_checked(images):
         ssim(predicted[..., :8], target[..., :8], 4000)
 
 
-def test_all_figures_of_a_reconstruction():
+def test_reconstruction_metrics():
     raw = np.zeros((64, 64), np.float32)
     raw[10:50, 20:40] = 1000
     same = reconstruction_metrics(raw, raw, pixel_mm=0.15, data_range=1000)
@@ -111,10 +111,10 @@ def test_all_figures_of_a_reconstruction():
     }
     lower = raw.copy()
     lower[10:14] = 0
-    found = reconstruction_metrics(raw, lower, pixel_mm=0.15, data_range=1000)
-    assert found["bone_height_error_mm"] == pytest.approx(0.6)
-    assert found["bone_dice"] == pytest.approx(2 * 36 / (40 + 36))
-    assert found["mae"] == pytest.approx(1000 * 80 / 64**2)
+    metrics = reconstruction_metrics(raw, lower, pixel_mm=0.15, data_range=1000)
+    assert metrics["bone_height_error_mm"] == pytest.approx(0.6)
+    assert metrics["bone_dice"] == pytest.approx(2 * 36 / (40 + 36))
+    assert metrics["mae"] == pytest.approx(1000 * 80 / 64**2)
     nothing = reconstruction_metrics(raw, np.zeros_like(raw), pixel_mm=0.15, data_range=1000)
     assert nothing["bone_dice"] == 0
     assert math.isnan(nothing["bone_height_error_mm"])

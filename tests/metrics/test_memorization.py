@@ -15,10 +15,10 @@ def people(count: int, seed: int) -> tuple[np.ndarray, list[str]]:
 
 def test_nearest_image_and_the_nearest_of_another_patient():
     training = np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 5.0]])
-    found = nearest(np.array([[0.0, 0.0], [0.0, 3.0]]), training, ["a", "a", "b"])
-    assert found.index.tolist() == [0, 1]
-    assert found.distance == pytest.approx([0, 2 / np.sqrt(2)])
-    assert found.closeness == pytest.approx([0, 1])
+    result = nearest(np.array([[0.0, 0.0], [0.0, 3.0]]), training, ["a", "a", "b"])
+    assert result.index.tolist() == [0, 1]
+    assert result.distance == pytest.approx([0, 2 / np.sqrt(2)])
+    assert result.closeness == pytest.approx([0, 1])
 
 
 def test_copies_are_flagged_with_and_without_noise():
@@ -26,23 +26,23 @@ def test_copies_are_flagged_with_and_without_noise():
     real, _ = people(12, 1)
     rng = np.random.default_rng(2)
     for noise in (0, 0.2):
-        found = audit("pixels", training[:60] + noise * rng.normal(0, 1, (60, 60)), real, training, patients)
-        assert found.copies
-        assert found.flagged_proportion > 0.95
+        result = audit("pixels", training[:60] + noise * rng.normal(0, 1, (60, 60)), real, training, patients)
+        assert result.copies
+        assert result.flagged_proportion > 0.95
 
 
-def test_new_people_are_not_flagged():
+def test_new_patients_are_not_flagged():
     training, patients = people(30, 0)
-    found = audit("pixels", people(12, 3)[0], people(12, 1)[0], training, patients)
-    assert not found.copies
+    result = audit("pixels", people(12, 3)[0], people(12, 1)[0], training, patients)
+    assert not result.copies
 
 
-def test_smooth_images_of_new_people_are_not_flagged():
-    """They come nearer to everybody than a real image does, which is no copying."""
+def test_smooth_images_of_new_patients_are_not_flagged():
+    """They are nearer to all training images than a real image is, which is not copying."""
     training, patients = people(30, 0)
-    found = audit("pixels", 0.3 * people(12, 3)[0], people(12, 1)[0], training, patients)
-    assert np.median(found.samples.distance) < np.median(found.real.distance)
-    assert not found.copies
+    result = audit("pixels", 0.3 * people(12, 3)[0], people(12, 1)[0], training, patients)
+    assert np.median(result.samples.distance) < np.median(result.real.distance)
+    assert not result.copies
 
 
 def test_training_images_of_one_patient_are_refused():

@@ -19,13 +19,13 @@ def disc(radius, centre=(64, 64), shape=(128, 128)):
 
 
 def test_rectangle_is_measured_exactly():
-    found = measure(rectangle(), pixel_mm=0.5)
-    assert found.height == 80
-    assert found.width_quarter == found.width_half == found.width_three_quarters == 40
-    assert found.width_at_5mm == found.width_at_22mm == 40
-    assert found.area == 3200
-    assert (found.base_row, found.crest_row, found.crest_column) == (99, 20, 49.5)
-    columns = found.as_dict()
+    size = measure(rectangle(), pixel_mm=0.5)
+    assert size.height == 80
+    assert size.width_quarter == size.width_half == size.width_three_quarters == 40
+    assert size.width_at_5mm == size.width_at_22mm == 40
+    assert size.area == 3200
+    assert (size.base_row, size.crest_row, size.crest_column) == (99, 20, 49.5)
+    columns = size.as_dict()
     assert columns["height_mm"] == 40
     assert columns["width_half_mm"] == 20
     assert columns["area_mm2"] == 800
@@ -36,39 +36,39 @@ def test_triangle_has_the_width_of_its_height():
     mask = np.zeros((200, 200), bool)
     for row in range(100):  # 2 pixels in the first row, 200 in the last
         mask[50 + row, 99 - row : 101 + row] = True
-    found = measure(mask, pixel_mm=1.0)
-    assert found.height == 100
-    assert found.width_quarter == pytest.approx(151)
-    assert found.width_half == pytest.approx(101)
-    assert found.width_three_quarters == pytest.approx(51)
-    assert found.width_at_10mm == pytest.approx(181)
+    size = measure(mask, pixel_mm=1.0)
+    assert size.height == 100
+    assert size.width_quarter == pytest.approx(151)
+    assert size.width_half == pytest.approx(101)
+    assert size.width_three_quarters == pytest.approx(51)
+    assert size.width_at_10mm == pytest.approx(181)
 
 
 def test_disc_is_as_high_as_wide():
-    found = measure(disc(40), pixel_mm=1)
-    assert found.height == found.width_half == 81
-    assert found.area == pytest.approx(math.pi * 40**2, rel=0.01)
-    assert found.width_quarter == pytest.approx(2 * math.sqrt(40.5**2 - 20.25**2), rel=0.02)
+    size = measure(disc(40), pixel_mm=1)
+    assert size.height == size.width_half == 81
+    assert size.area == pytest.approx(math.pi * 40**2, rel=0.01)
+    assert size.width_quarter == pytest.approx(2 * math.sqrt(40.5**2 - 20.25**2), rel=0.02)
 
 
 def test_widths_above_the_crest_are_nan():
-    found = measure(rectangle(top=20, bottom=60), pixel_mm=0.5)  # 20 mm
-    assert found.width_at_18mm == 40
-    assert math.isnan(found.width_at_22mm)
+    size = measure(rectangle(top=20, bottom=60), pixel_mm=0.5)  # 20 mm
+    assert size.width_at_18mm == 40
+    assert math.isnan(size.width_at_22mm)
 
 
 def test_holes_count_for_the_area_and_not_for_the_width():
     mask = rectangle()
     mask[50:70, 40:60] = False
-    found = measure(mask, pixel_mm=1)
-    assert found.width_half == 40
-    assert found.area == 3200 - 400
+    size = measure(mask, pixel_mm=1)
+    assert size.width_half == 40
+    assert size.area == 3200 - 400
 
 
 def test_empty_mask_measures_nan():
-    found = measure(np.zeros((16, 16), bool), pixel_mm=0.15)
-    assert all(math.isnan(value) for name, value in vars(found).items() if name != "pixel_mm")
-    assert set(found.as_dict()) == set(measure(rectangle(), 0.15).as_dict())
+    size = measure(np.zeros((16, 16), bool), pixel_mm=0.15)
+    assert all(math.isnan(value) for name, value in vars(size).items() if name != "pixel_mm")
+    assert set(size.as_dict()) == set(measure(rectangle(), 0.15).as_dict())
 
 
 def test_measures_move_with_the_bone():

@@ -19,36 +19,36 @@ def sizes(count: int, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str, n
 
 def test_mean_loss_is_taken_off():
     conditions, targets = sizes(500)
-    found = minus_mean_loss(
+    predicted = minus_mean_loss(
         TrainingSizes(conditions, targets), {"height": np.array([30.0]), "width": np.array([9.0])}
     )
-    assert found["height"][0] == pytest.approx(27, abs=0.1)
-    assert found["width"][0] == pytest.approx(9)
+    assert predicted["height"][0] == pytest.approx(27, abs=0.1)
+    assert predicted["width"][0] == pytest.approx(9)
 
 
-def test_regression_finds_what_the_sizes_tell():
+def test_regression_recovers_a_linear_relation():
     conditions, targets = sizes(400)
     asked, expected = sizes(20, seed=1)
-    found = linear_regression(TrainingSizes(conditions, targets), asked)
-    np.testing.assert_allclose(found["height"], expected["height"], atol=0.02)
+    predicted = linear_regression(TrainingSizes(conditions, targets), asked)
+    np.testing.assert_allclose(predicted["height"], expected["height"], atol=0.02)
 
 
-def test_regression_lives_with_missing_sizes_and_constant_ones():
+def test_regression_accepts_missing_and_constant_sizes():
     conditions, targets = sizes(50)
     conditions = {**conditions, "flat": np.ones(50), "top": np.where(np.arange(50) % 2, np.nan, 3.0)}
     targets = {**targets, "top": np.full(50, np.nan)}
-    found = linear_regression(TrainingSizes(conditions, targets), conditions)
-    assert np.isfinite(found["height"]).all()
-    assert np.isnan(found["top"]).all()
+    predicted = linear_regression(TrainingSizes(conditions, targets), conditions)
+    assert np.isfinite(predicted["height"]).all()
+    assert np.isnan(predicted["top"]).all()
 
 
-def test_a_patient_is_predicted_by_the_others():
+def test_a_patient_is_predicted_from_the_others():
     conditions, targets = sizes(12)
     patients = [str(index // 3) for index in range(12)]
     targets["height"][:3] = 1000
-    found = leave_one_patient_out(minus_mean_loss, conditions, targets, patients)
-    assert (found["height"][:3] < 40).all()
-    assert (found["height"][3:] > 100).all()
+    predicted = leave_one_patient_out(minus_mean_loss, conditions, targets, patients)
+    assert (predicted["height"][:3] < 40).all()
+    assert (predicted["height"][3:] > 100).all()
 
 
 def test_budget_adds_up_in_squares():

@@ -11,7 +11,7 @@ RANGE = 4000.0
 
 
 def pair(size: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two images (2, 1, size, size): textured tissue in an empty background."""
+    """Prediction and target (2, 1, size, size): textured tissue in an empty background."""
     rng = np.random.default_rng(seed)
     target = np.zeros((2, 1, size, size), np.float32)
     inside = (..., slice(size // 8, size - size // 5), slice(size // 4, size - size // 4))
@@ -47,23 +47,23 @@ def reference(a: np.ndarray, b: np.ndarray, scales: int) -> float:
 @pytest.mark.parametrize(("size", "scales"), [(176, 5), (128, 4), (64, 3)])
 def test_agrees_with_the_definition(size, scales):
     predicted, target = pair(size)
-    found = ms_ssim(predicted, target, RANGE)
+    scores = ms_ssim(predicted, target, RANGE)
     for index in range(2):
         a, b = (images[index, 0].double().numpy() / RANGE for images in (predicted, target))
-        assert found[index].item() == pytest.approx(reference(a, b, scales), abs=1e-9)
+        assert scores[index].item() == pytest.approx(reference(a, b, scales), abs=1e-9)
 
 
-def test_all_at_once_are_the_same_as_one_by_one():
+def test_image_metrics_equal_the_single_metrics():
     predicted, target = pair(96)
     bone = target > 0
-    found = image_metrics(predicted, target, RANGE, bone)
+    metrics = image_metrics(predicted, target, RANGE, bone)
     for prefix, mask in (("", None), ("bone_", bone)):
         torch.testing.assert_close(
-            found[f"{prefix}mae"].float(), mae(predicted, target, mask), rtol=1e-5, atol=0
+            metrics[f"{prefix}mae"].float(), mae(predicted, target, mask), rtol=1e-5, atol=0
         )
-        torch.testing.assert_close(found[f"{prefix}psnr"], psnr(predicted, target, RANGE, mask))
-        torch.testing.assert_close(found[f"{prefix}ssim"], ssim(predicted, target, RANGE, mask))
-        torch.testing.assert_close(found[f"{prefix}ms_ssim"], ms_ssim(predicted, target, RANGE, mask))
+        torch.testing.assert_close(metrics[f"{prefix}psnr"], psnr(predicted, target, RANGE, mask))
+        torch.testing.assert_close(metrics[f"{prefix}ssim"], ssim(predicted, target, RANGE, mask))
+        torch.testing.assert_close(metrics[f"{prefix}ms_ssim"], ms_ssim(predicted, target, RANGE, mask))
     assert set(image_metrics(predicted, target, RANGE)) == {"mae", "psnr", "ssim", "ms_ssim"}
 
 
@@ -78,18 +78,18 @@ def test_equal_images_score_1_whatever_their_place_and_empty_ones_too():
 def test_background_within_the_window_of_the_tissue_counts():
     """Tissue at the border of the image, and the same image embedded in a larger empty one."""
     predicted, target = pair(64)
-    found = ssim(predicted[..., 8:, :], target[..., 8:, :], RANGE)[0].item()
+    score = ssim(predicted[..., 8:, :], target[..., 8:, :], RANGE)[0].item()
     a, b = (images[0, 0, 8:].double().numpy() for images in (target, predicted))
     expected = structural_similarity(
         a, b, data_range=RANGE, gaussian_weights=True, use_sample_covariance=False
     )
-    assert found == pytest.approx(expected, abs=1e-9)
+    assert score == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("size", [(176, 191), (189, 177), (186, 186), (97, 64)])
 @pytest.mark.parametrize("place", ["corner", "last rows", "middle", "nowhere"])
-def test_only_the_tissue_is_computed_and_it_changes_nothing(size, place):
-    """Against a mask of the whole image, for which everything has to be computed."""
+def test_skipping_the_background_does_not_change_the_result(size, place):
+    """Compare with a mask of the whole image."""
     height = size[0]
     inside = {
         "corner": (slice(0, 7), slice(0, 9)),
@@ -102,8 +102,8 @@ def test_only_the_tissue_is_computed_and_it_changes_nothing(size, place):
     for images in (predicted, target):
         images[(..., *inside)] = rng.uniform(500, 4000, images[(..., *inside)].shape)
     predicted, target = (torch.from_numpy(images.astype(np.float32)) for images in (predicted, target))
-    found = image_metrics(predicted, target, RANGE, torch.ones_like(target, dtype=torch.bool))
+    metrics = image_metrics(predicted, target, RANGE, torch.ones_like(target, dtype=torch.bool))
     alone = image_metrics(predicted, target, RANGE)
     for name, values in alone.items():
-        torch.testing.assert_close(values, found[f"bone_{name}"], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(values, metrics[f"bone_{name}"], rtol=1e-12, atol=1e-12)
     assert (alone["ms_ssim"] == 1).all() == (place == "nowhere")

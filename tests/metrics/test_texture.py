@@ -1,4 +1,4 @@
-"""Texture inside the bone: its power and its correlation follow from what was done to it."""
+"""Power and correlation of the texture after known changes of the image."""
 
 import numpy as np
 import pytest
@@ -25,19 +25,19 @@ def test_the_same_image_is_exact(image):
 
 def test_power_follows_contrast_and_ignores_brightness(image):
     raw, mask = image
-    found = Texture(raw, mask, EDGE).compare((1000 + 0.5 * (raw - 1000) + 300) * mask)
-    assert found["texture_power_ratio"] == pytest.approx(0.25, rel=1e-3)
-    assert found["texture_correlation"] == pytest.approx(1, abs=1e-3)
+    metrics = Texture(raw, mask, EDGE).compare((1000 + 0.5 * (raw - 1000) + 300) * mask)
+    assert metrics["texture_power_ratio"] == pytest.approx(0.25, rel=1e-3)
+    assert metrics["texture_correlation"] == pytest.approx(1, abs=1e-3)
 
 
 def test_other_grains_have_the_power_but_no_correlation(image):
     raw, mask = image
-    found = Texture(raw, mask, EDGE).compare(raw[::-1])
-    assert found["texture_power_ratio"] == pytest.approx(1, rel=0.05)
-    assert abs(found["texture_correlation"]) < 0.1
+    metrics = Texture(raw, mask, EDGE).compare(raw[::-1])
+    assert metrics["texture_power_ratio"] == pytest.approx(1, rel=0.05)
+    assert abs(metrics["texture_correlation"]) < 0.1
 
 
-def test_blur_loses_power_and_noise_adds_its_own(image):
+def test_blur_loses_power_and_noise_adds_power(image):
     raw, mask = image
     texture = Texture(raw, mask, EDGE)
     blurred = texture.compare(ndimage.gaussian_filter(raw, 2) * mask)
@@ -57,12 +57,12 @@ def test_only_the_core_counts(image):
 
 def test_an_empty_prediction_has_no_texture(image):
     raw, mask = image
-    found = Texture(raw, mask, EDGE).compare(np.zeros_like(raw))
-    assert found == {"texture_power_ratio": 0, "texture_correlation": 0}
+    metrics = Texture(raw, mask, EDGE).compare(np.zeros_like(raw))
+    assert metrics == {"texture_power_ratio": 0, "texture_correlation": 0}
 
 
 @pytest.mark.parametrize("radius", [0, 5])
-def test_without_a_core_there_is_no_figure(image, radius):
+def test_metrics_are_nan_without_a_core(image, radius):
     raw, _ = image
     rows, columns = np.mgrid[:160, :160] - 80
     mask = rows**2 + columns**2 < radius**2

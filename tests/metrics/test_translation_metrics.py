@@ -29,29 +29,29 @@ def test_median_sample(heights, expected):
 
 def test_a_sample_without_bone_is_wrong_by_the_whole_height():
     assert bone_height_mm(np.zeros((32, 32), np.float32), 0.2) == 0
-    found = translation_metrics(bone(20), [np.zeros((32, 32), np.float32)], 0.2, 1000.0, bone(10))
-    assert found["height_error_mm"] == pytest.approx(2.0)
-    assert found["samples"][0]["bone_dice"] == 0
+    metrics = translation_metrics(bone(20), [np.zeros((32, 32), np.float32)], 0.2, 1000.0, bone(10))
+    assert metrics["height_error_mm"] == pytest.approx(2.0)
+    assert metrics["samples"][0]["bone_dice"] == 0
 
 
-def test_figures_of_samples_and_of_their_mean():
+def test_metrics_of_samples_and_of_their_mean():
     samples = [bone(height) for height in (8, 10, 14)]
-    found = translation_metrics(bone(20), samples, 0.5, 1000.0, bone(11))
-    assert found["condition_height_mm"] == 10
-    assert found["target_height_mm"] == 5.5
-    assert found["median_sample"] == 1
-    assert found["height_error_mm"] == pytest.approx(0.5)
-    assert [sample["height_error_mm"] for sample in found["samples"]] == pytest.approx([1.5, 0.5, 1.5])
-    assert found["height_spread_mm"] == pytest.approx(np.std([4, 5, 7], ddof=1))
+    metrics = translation_metrics(bone(20), samples, 0.5, 1000.0, bone(11))
+    assert metrics["condition_height_mm"] == 10
+    assert metrics["target_height_mm"] == 5.5
+    assert metrics["median_sample"] == 1
+    assert metrics["height_error_mm"] == pytest.approx(0.5)
+    assert [sample["height_error_mm"] for sample in metrics["samples"]] == pytest.approx([1.5, 0.5, 1.5])
+    assert metrics["height_spread_mm"] == pytest.approx(np.std([4, 5, 7], ddof=1))
     # Two of three samples reach row 18, one row 14: the mean's bone is that of the majority.
-    assert found["bone_dice"] == pytest.approx(2 * 10 / 21)
-    assert found["psnr"] > found["samples"][2]["psnr"]
+    assert metrics["bone_dice"] == pytest.approx(2 * 10 / 21)
+    assert metrics["psnr"] > metrics["samples"][2]["psnr"]
 
 
 def test_without_a_target_only_heights_are_known():
-    found = translation_metrics(bone(20), [bone(10)], 0.5, 1000.0)
-    assert "height_error_mm" not in found
-    assert found["samples"] == [{"bone_height_mm": 5.0}]
+    metrics = translation_metrics(bone(20), [bone(10)], 0.5, 1000.0)
+    assert "height_error_mm" not in metrics
+    assert metrics["samples"] == [{"bone_height_mm": 5.0}]
 
 
 def test_mean_and_spread():
