@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from pti.data import tif
-from pti.drawing.outlines import common_crop, outline_path
 from pti.evaluate.calibration_fit import calibration_text, fit_corrections
 from pti.evaluate.image_baselines import unchanged
 from pti.evaluate.report import summary_values, write_report
@@ -242,12 +241,3 @@ def test_a_missing_correction_is_explained(evaluation, tmp_path):
     assert not re.search(r"predicted <b>\d+\.\d mm, 90 %: ", html)
     assert missing_calibration({"height": {0.9: 1.0}}, "") == []
     assert "interval of area:" in missing_calibration({"height": {0.9: 1.0}, "area": {0.9: math.inf}}, "")[0]
-
-
-def test_outlines_run_along_the_pixels_edges():
-    mask = np.zeros((5, 6), bool)
-    mask[1:4, 2:5] = True
-    path = sorted(outline_path(mask).replace("M", "\nM").split())
-    assert path == sorted(["M2", "1h3", "M2", "4h3", "M2", "1v3", "M5", "1v3"])
-    assert outline_path(np.zeros((3, 3), bool)) == ""
-    assert common_crop([mask], margin=1) == (slice(0, 5), slice(1, 6))

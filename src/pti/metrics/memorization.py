@@ -1,4 +1,4 @@
-"""Memorization audit: are generated images closer to training images than real held-out images are?"""
+"""Memorization audit: distances of generated and of real held-out images to the training images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
