@@ -1,4 +1,4 @@
-"""A command in the tests' own process, which has imported torch already."""
+"""Commands run in the tests' own process, which has already imported torch."""
 
 import csv
 import io
@@ -14,14 +14,14 @@ import pytest
 
 @dataclass
 class Done:
-    """What a command printed."""
+    """Output of a command."""
 
     stdout: str
     stderr: str
 
 
 def run_command(main: Callable[[], None], folder: Path, *arguments: str, code: int = 0) -> Done:
-    """``python -m pti.VERB arguments`` in ``folder``; it must end with ``code``, and without a traceback."""
+    """Run ``python -m pti.VERB arguments`` in ``folder``; require exit ``code`` and no traceback."""
     out, err = io.StringIO(), io.StringIO()
     before = sys.argv, Path.cwd()
     sys.argv = [main.__module__, *arguments]
@@ -38,6 +38,6 @@ def run_command(main: Callable[[], None], folder: Path, *arguments: str, code: i
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    """A table's rows."""
+    """Read the rows of a table."""
     with open(path, newline="") as file:
         return list(csv.DictReader(file))

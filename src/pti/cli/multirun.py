@@ -78,10 +78,7 @@ def finish_sweep(sweep: Sweep) -> None:
     """Write the sweep's table and page and print the table, even if jobs failed."""
     results = sweep.results()
     if all(result.status != FINISHED for result in results):
-        print(
-            f"No job of the sweep in {sweep.folder} was finished: there is nothing to compare.",
-            file=sys.stderr,
-        )
+        print(f"No job of the sweep in {sweep.folder} is finished, so none is compared.", file=sys.stderr)
         return
     from pti.sweep.page import print_report, swept_keys, write_report
 
@@ -108,12 +105,9 @@ def interrupted_sweep(sweep: Sweep) -> None:
 
 def _experiment(sweep: Sweep) -> str:
     """Return the experiment that the sweep's folder belongs to, or else the command."""
-    grandparent = sweep.folder.absolute().parents[1].name
-    return (
-        grandparent
-        if sweep.folder.parent.name == "sweeps" and grandparent not in ("outputs", "None")
-        else sweep.command
-    )
+    experiment = sweep.folder.absolute().parents[1].name
+    named = sweep.folder.parent.name == "sweeps" and experiment not in ("outputs", "None")
+    return experiment if named else sweep.command
 
 
 def _planned(job: Job) -> PlannedJob:

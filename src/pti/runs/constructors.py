@@ -123,7 +123,7 @@ def _build(value: Any, source: str) -> Any:
         return call()
     except (UsageError, DataError):
         raise
-    except (TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError, LookupError) as error:
+    except Exception as error:
         raise CheckpointError(f"{source}: {value['_target_']} rejects its arguments ({error}).") from error
 
 
@@ -134,7 +134,7 @@ def _constructor(name: str) -> Any:
 
 @cache
 def _parameters(name: str) -> frozenset[str]:
-    """Names of the arguments of a constructor, including those that it passes on to its base classes."""
+    """Return the names of a constructor's arguments and of those that it passes on to base classes."""
     constructor = _constructor(name)
     if not inspect.isclass(constructor):
         return frozenset(inspect.signature(constructor).parameters)

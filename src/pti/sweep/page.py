@@ -119,15 +119,11 @@ def _write_csv(path: Path, results: Sequence[JobResult]) -> None:
             *map(result.values.get, keys),
             *(result.status, result.reason, result.seconds),
             *map(result.metrics.get, metrics),
-            _relative(result.folder, path.parent),
+            result.folder.relative_to(path.parent),
         ]
         for result in results
     ]
     write_csv(path, columns, rows)
-
-
-def _relative(path: Path, folder: Path) -> Path:
-    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
 def _html(results: Sequence[JobResult], title: str, pictures: SamePatients | None) -> str:
