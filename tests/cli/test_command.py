@@ -1,4 +1,4 @@
-"""The commands' shared behaviour, tried on a command of the tests' own, in processes of its own."""
+"""Shared behaviour of the commands, tested on a small command in separate processes."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The link between the stages: what fits is taken over whole; what doesn't is refused, both sides named."""
+"""Transfer of the autoencoder into the second stage: what fits is copied, what does not is refused."""
 
 import copy
 import shutil

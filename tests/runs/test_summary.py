@@ -9,7 +9,7 @@ def test_summary_is_valid_json_with_relative_paths_and_nulls(tmp_path):
     path = write_summary(
         tmp_path / "run",
         command="toy",
-        figures={"psnr": 30.5, "broken": float("nan"), "nested": {"n": 3}},
+        metrics={"psnr": 30.5, "broken": float("nan"), "nested": {"n": 3}},
         artefacts={"table": tmp_path / "run" / "table.csv", "elsewhere": tmp_path / "other.csv"},
         config={"a": 1},
         checkpoint=checkpoint,

@@ -47,8 +47,8 @@ def toy(config, output_dir):
             raise KeyboardInterrupt
         os.kill(os.getpid(), signal.SIGKILL)
     last.unlink(missing_ok=True)
-    figures = {"val/l1": 0.1 * config.weight, "val/kl": 100.0 / config.weight}
-    write_summary(output_dir, command="toy", figures=figures, artefacts={})
+    metrics = {"val/l1": 0.1 * config.weight, "val/kl": 100.0 / config.weight}
+    write_summary(output_dir, command="toy", metrics=metrics, artefacts={})
 
 
 class Done(NamedTuple):
@@ -229,7 +229,7 @@ def finish(sweep: Sweep, name: str) -> None:
     def work() -> None:
         (sweep.folder / name).mkdir(exist_ok=True)
         (sweep.folder / name / "summary.json").write_text(
-            '{"status": "finished", "figures": {"x": {"y": 1}}}'
+            '{"status": "finished", "metrics": {"x": {"y": 1}}}'
         )
 
     sweep.run(name, work)
@@ -282,9 +282,9 @@ def test_data_state_sees_any_change(tmp_path):
 
 
 def test_the_page_is_self_contained(tmp_path):
-    figures = {"best/val/l1": 0.1, "last/val/l1": 0.3, "best/val/kl": 50.0}
+    metrics = {"best/val/l1": 0.1, "last/val/l1": 0.3, "best/val/kl": 50.0}
     results = [
-        JobResult("a=<1>", {"a": "<1>"}, "finished", "", 60.0, figures, tmp_path / "1"),
+        JobResult("a=<1>", {"a": "<1>"}, "finished", "", 60.0, metrics, tmp_path / "1"),
         JobResult("a=2", {"a": "2"}, "failed", "<b>no</b>", 1.0, {}, tmp_path / "2"),
     ]
     image = np.zeros((16, 16), np.float32)

@@ -60,7 +60,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     write_summary(
         output_dir,
         command="analyze",
-        figures=metrics,
+        metrics=metrics,
         artefacts=artefacts,
         config=config,
         data_fingerprint=study.fingerprint,

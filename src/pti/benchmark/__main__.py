@@ -52,7 +52,7 @@ def main(config: DictConfig, output_dir: Path) -> None:
     write_text_atomically(artefacts["benchmark.json"], json.dumps(report, indent=2) + "\n")
     metrics = {f"{row['what']}: {row['way']} [{row['unit']}]": row["median"] for row in rows}
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    write_summary(output_dir, command="benchmark", figures=metrics, artefacts=artefacts, config=plain)
+    write_summary(output_dir, command="benchmark", metrics=metrics, artefacts=artefacts, config=plain)
     _print_table(rows)
     print_summary(f"Benchmark {config.suite}", {}, artefacts)
 

@@ -34,18 +34,18 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
 
     report = full_check(_source(cfg.data), cfg.workers)
     artefacts = write_report(report, output_dir)
-    figures = {**report.counts, "seconds": round(report.seconds, 1)}
+    metrics = {**report.counts, "seconds": round(report.seconds, 1)}
     write_summary(
         output_dir,
         command="check",
-        figures=figures,
+        metrics=metrics,
         artefacts=artefacts,
         config=OmegaConf.to_container(cfg, resolve=True),  # type: ignore[arg-type]
         data_fingerprint=hash_file(artefacts["pairs"]),
     )
     print_findings(report, _MAX_FAULTS)
     train = shlex.join(["python", "-m", "pti.train", "experiment=vae_baseline", f"data.root={cfg.data.root}"])
-    print_summary(f"Check of {cfg.data.root}", figures, artefacts, train if report.usable else None)
+    print_summary(f"Check of {cfg.data.root}", metrics, artefacts, train if report.usable else None)
     return 0 if report.usable else 1
 
 

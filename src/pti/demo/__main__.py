@@ -77,7 +77,7 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
     artefacts = {"page": page, **{chapter.title: output_dir / chapter.name for chapter in story}}
     seconds = sum(state["seconds"].values())
     write_summary(
-        output_dir, command="demo", figures={"seconds": seconds}, artefacts=artefacts, seed=cfg.seed
+        output_dir, command="demo", metrics={"seconds": seconds}, artefacts=artefacts, seed=cfg.seed
     )
     print_summary("demo", {"minutes": round(seconds / 60, 1)}, {"page": page})
     return 0

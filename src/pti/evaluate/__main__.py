@@ -78,7 +78,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         write_summary(
             output_dir,
             command="evaluate",
-            figures=values,
+            metrics=values,
             artefacts=artefacts,
             data_fingerprint=outcome.fingerprint,
             checkpoint=outcome.checkpoint,

@@ -52,7 +52,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     write_summary(
         output_dir,
         command="explore",
-        figures={"images": len(study.images), "images are": study.origin, "methods": list(page.projections)},
+        metrics={"images": len(study.images), "images are": study.origin, "methods": list(page.projections)},
         artefacts={},
         config=config,
         data_fingerprint=study.fingerprint,

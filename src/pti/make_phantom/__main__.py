@@ -33,7 +33,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     start = time.monotonic()
     settings = {key: cfg[key] for key in KEYS}
     written = make_phantom(output_dir, **settings)
-    figures = {"pairs": cfg.patients * cfg.slices, "patients": cfg.patients}
+    metrics = {"pairs": cfg.patients * cfg.slices, "patients": cfg.patients}
     names = ["dente", "edente", "truth.csv", "preview.png"] + ["broken.csv"] * cfg.broken
     artefacts = {name: output_dir / name for name in names}
     if written:
@@ -43,18 +43,18 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         ]
         images = [(pair.name, pair.dente, pair.edente) for pair in pairs]
         contact_sheet(artefacts["preview.png"], images, pairs[0].truth["pixel_mm"])
-        figures["seconds"] = round(time.monotonic() - start, 1)
+        metrics["seconds"] = round(time.monotonic() - start, 1)
         write_summary(
             output_dir,
             command="make_phantom",
-            figures=figures,
+            metrics=metrics,
             artefacts=artefacts,
             config=settings,
             seed=cfg.seed,
         )
     title = "The phantom" if written else "The phantom was there already; nothing was written"
     check = shlex.join(["python", "-m", "pti.check", f"data.root={output_dir}"])
-    print_summary(title, figures, artefacts, check)
+    print_summary(title, metrics, artefacts, check)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def finish(
     write_summary(
         output_dir,
         command="reconstruct",
-        figures=metrics,
+        metrics=metrics,
         artefacts=artefacts,
         data_fingerprint=hash_config({name: manifest.rows[name]["input"] for name in names})[:16],
         checkpoint=checkpoint,

@@ -25,7 +25,7 @@ def write_summary(
     output_dir: Path,
     *,
     command: str,
-    figures: Mapping[str, Any],
+    metrics: Mapping[str, Any],
     artefacts: Mapping[str, Path | str],
     config: Mapping[str, Any] | None = None,
     data_fingerprint: str | None = None,
@@ -38,7 +38,7 @@ def write_summary(
     Args:
         output_dir: The command's output folder; created if it does not exist.
         command: The verb.
-        figures: Metrics and other results; numbers that are not finite are written as null.
+        metrics: Metrics and other results; numbers that are not finite are written as null.
         artefacts: Name -> path of each output; paths below ``output_dir`` are stored relative to it.
         config: The resolved configuration as plain containers; only its hash is stored.
         data_fingerprint: Hash of the data that was used.
@@ -56,7 +56,7 @@ def write_summary(
         "data_fingerprint": data_fingerprint,
         "checkpoint": None if checkpoint is None else _identity(checkpoint),
         "versions": {"python": platform.python_version(), **package_versions()},
-        "figures": to_builtin(figures),
+        "figures": to_builtin(metrics),
         "artefacts": {name: _relative(path, output_dir) for name, path in artefacts.items()},
     }
     path = output_dir / "summary.json"
@@ -71,7 +71,7 @@ def hash_config(config: Mapping[str, Any]) -> str:
 
 def print_summary(
     title: str,
-    figures: Mapping[str, Any],
+    metrics: Mapping[str, Any],
     artefacts: Mapping[str, Path | str],
     next_command: str | None = None,
 ) -> None:
@@ -83,9 +83,9 @@ def print_summary(
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_column("what")
     table.add_column("value", overflow="fold")
-    for name, value in figures.items():
+    for name, value in metrics.items():
         table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-    if figures and artefacts:
+    if metrics and artefacts:
         table.add_section()
     for name, path in artefacts.items():
         table.add_row(name, str(path))

@@ -159,7 +159,7 @@ class Training:
             self.output_dir,
             command="train",
             status=status,
-            figures=metrics,
+            metrics=metrics,
             artefacts=artefacts,
             config=self.plain,
             data_fingerprint=self.datamodule.fingerprint if self.datamodule else None,

@@ -63,7 +63,7 @@ def finish(
     write_summary(
         output_dir,
         command="translate",
-        figures=metrics,
+        metrics=metrics,
         artefacts=artefacts,
         data_fingerprint=translations.data_fingerprint,
         checkpoint=checkpoint,
