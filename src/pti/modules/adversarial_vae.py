@@ -60,6 +60,8 @@ class AdversarialVAE(ManualOptimization):
         training: of `ManualOptimization`.
     """
 
+    metric_shown = "l1"
+
     def __init__(
         self,
         autoencoder: AutoencoderKL,
@@ -89,7 +91,8 @@ class AdversarialVAE(ManualOptimization):
         self.normalization = normalization
         self.perceptual = perceptual
         self.ema = self.average_of(self.autoencoder)
-        self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
+        self.trained_networks = (self.autoencoder, self.discriminator)
+        self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
         self.adversarial = adversarial
         self.objective = VaeObjective(
             reconstruction,
@@ -104,17 +107,9 @@ class AdversarialVAE(ManualOptimization):
         self.adaptive_adv_weight = adaptive_adv_weight
         self.disc_start = disc_start
         self.disc_start_unit = disc_start_unit
-        self.metrics = ReconstructionMetrics(autoencoder.latent_channels, perceptual, bone_metrics)
-
-    @property
-    @override
-    def trained_networks(self) -> tuple[nn.Module, nn.Module]:
-        return self.autoencoder, self.discriminator
-
-    @property
-    @override
-    def optimizer_factories(self) -> tuple[OptimizerFactory, OptimizerFactory]:
-        return self.generator_optimizer, self.discriminator_optimizer
+        self.metrics = self.reconstruction_metrics = ReconstructionMetrics(
+            autoencoder.latent_channels, perceptual, bone_metrics
+        )
 
     @property
     def inference_autoencoder(self) -> AutoencoderKL:
@@ -138,13 +133,10 @@ class AdversarialVAE(ManualOptimization):
         """
         return self.normalization.denormalize(_decode(self.inference_autoencoder, latents), statistics)
 
-    def reconstruct(self, raw: Tensor) -> Tensor:
-        """Reconstruct raw images (B, 1, H, W), background exactly 0, from the posterior's mean."""
-        return reconstruct(self, raw)
-
     @override
     def forward(self, raw: Tensor) -> Tensor:
-        return self.reconstruct(raw)
+        """Reconstruct raw images (B, 1, H, W), background exactly 0, from the posterior's mean."""
+        return reconstruct(self, raw)
 
     @override
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
@@ -179,10 +171,6 @@ class AdversarialVAE(ManualOptimization):
         return self.adv_weight * optimization.adaptive_weight(others, adversarial, last_layer, scale)
 
     @override
-    def on_validation_epoch_start(self) -> None:
-        self.metrics.reset(self.device)
-
-    @override
     @torch.no_grad()
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Measure reconstructions from the posterior's mean, with averaged weights where there are any."""
@@ -190,20 +178,15 @@ class AdversarialVAE(ManualOptimization):
         posterior = _encode(self.inference_autoencoder, image)
         reconstruction = _decode(self.inference_autoencoder, posterior.mean)
         self.metrics.add_images(image, reconstruction)
-        self.metrics.add_latents(posterior)
+        self.reconstruction_metrics.add_latents(posterior)
         raw_reconstruction = self.normalization.denormalize(
             reconstruction, self.normalization.statistics(raw)
         )
         self.metrics.add_bone(raw, raw_reconstruction, batch["pixel_mm"])
 
     @override
-    def on_validation_epoch_end(self) -> None:
-        for name, value in self.metrics.compute().items():
-            self.log(f"val/{name}", value, prog_bar=name == "l1")
-
-    @override
     def example_pictures(self, batch: dict[str, Any]) -> dict[str, Comparison]:
-        columns = {"original": batch["image"], "reconstruction": self.reconstruct(batch["image"])}
+        columns = {"original": batch["image"], "reconstruction": self(batch["image"])}
         return {"examples": comparison(columns, batch["name"], difference=("original", "reconstruction"))}
 
     @override

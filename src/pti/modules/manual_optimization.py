@@ -20,6 +20,7 @@ from pti.drawing.figures import Comparison
 from pti.modules import optimization
 from pti.modules.optimization import LrSchedule, OptimizerFactory
 from pti.modules.tif_data import TifDataModule
+from pti.modules.validation_metrics import ValidationMetrics
 from pti.networks.ema import Ema
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -51,6 +52,13 @@ class ManualOptimization(LightningModule):
     """
 
     ema: Ema | None
+    trained_networks: Sequence[nn.Module]
+    """The networks that are trained; the first one is averaged."""
+    optimizer_factories: Sequence[OptimizerFactory]
+    """The factories of the networks' optimizers, in the same order."""
+    metrics: ValidationMetrics
+    metric_shown: str
+    """Name of the validation metric in the progress bar."""
 
     def __init__(
         self,
@@ -82,16 +90,6 @@ class ManualOptimization(LightningModule):
         self.seed = seed
         self.batches_seen = 0
         self._resumed_gradients: dict[str, Tensor] = {}
-
-    @property
-    @abstractmethod
-    def trained_networks(self) -> Sequence[nn.Module]:
-        """The networks that are trained, each with an optimizer; the first is averaged."""
-
-    @property
-    @abstractmethod
-    def optimizer_factories(self) -> Sequence[OptimizerFactory]:
-        """The factories of the networks' optimizers, in the same order."""
 
     @abstractmethod
     @override
@@ -188,6 +186,15 @@ class ManualOptimization(LightningModule):
     @override
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         self.set_learning_rates()
+
+    @override
+    def on_validation_epoch_start(self) -> None:
+        self.metrics.reset(self.device)
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        for name, value in self.metrics.compute().items():
+            self.log(f"val/{name}", value, prog_bar=name == self.metric_shown)
 
     @override
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

@@ -45,6 +45,7 @@ class Translation(ManualOptimization):
         training: of `ManualOptimization`.
     """
 
+    metric_shown = "loss"
     deterministic = True
     """True when there is exactly one translation of a condition."""
 
@@ -64,20 +65,10 @@ class Translation(ManualOptimization):
         self.latent_space = latent_space
         self.network = self.in_memory_format(network)
         self.ema = self.average_of(self.network)
-        self.optimizer_factory = optimizer
+        self.trained_networks, self.optimizer_factories = (self.network,), (optimizer,)
         self.validation_images = validation_images
         self.metrics = ValidationMetrics(bone_metrics, ["loss"])
         self._translated: frozenset[str] = frozenset()
-
-    @property
-    @override
-    def trained_networks(self) -> tuple[nn.Module]:
-        return (self.network,)
-
-    @property
-    @override
-    def optimizer_factories(self) -> tuple[OptimizerFactory]:
-        return (self.optimizer_factory,)
 
     @property
     def normalization(self) -> Normalization:
@@ -145,7 +136,7 @@ class Translation(ManualOptimization):
 
     @override
     def on_validation_epoch_start(self) -> None:
-        self.metrics.reset(self.device)
+        super().on_validation_epoch_start()
         names = [sample.name for sample in _validation_set(self.trainer).samples]
         # Not in the sanity check before training: on a CPU, sampling at full size takes minutes.
         count = 0 if self.trainer.sanity_checking else self.validation_images
@@ -165,11 +156,6 @@ class Translation(ManualOptimization):
             images = [self.normalization.normalize(raw, statistics) for raw in (target, translation)]
             self.metrics.add_images(*images)
             self.metrics.add_bone(target, translation, batch["pixel_mm"][chosen])
-
-    @override
-    def on_validation_epoch_end(self) -> None:
-        for name, value in self.metrics.compute().items():
-            self.log(f"val/{name}", value, prog_bar=name == "loss")
 
     @override
     @torch.no_grad()
