@@ -229,7 +229,7 @@ def finish(sweep: Sweep, name: str) -> None:
     def work() -> None:
         (sweep.folder / name).mkdir(exist_ok=True)
         (sweep.folder / name / "summary.json").write_text(
-            '{"status": "finished", "metrics": {"x": {"y": 1}}}'
+            '{"status": "finished", "figures": {"x": {"y": 1}}}'
         )
 
     sweep.run(name, work)
