@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -20,60 +21,37 @@ _STAGES = [
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 ]
-_BATCH_NORM_EPS = 1e-3
-# The attribute of each convolution, and of its batch normalisation.
-_NORMALISED = [
-    ("_conv_stem", "_bn0"),
-    ("_expand_conv", "_bn0"),
-    ("_depthwise_conv", "_bn1"),
-    ("_project_conv", "_bn2"),
-    ("_conv_head", "_bn1"),
-]
+_BatchNorm = partial(nn.BatchNorm2d, eps=1e-3)
 
 
-class SamePadConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's "SAME" padding, whose extra pixel is at the right and bottom."""
+class StridedConv2d(nn.Conv2d):
+    """A convolution of stride 2 with TensorFlow's "SAME" padding: less before than after an even length."""
 
     @override
     def forward(self, input: Tensor) -> Tensor:
-        padding = []
-        for axis in (1, 0):
-            size, kernel, stride = input.shape[-2 + axis], self.kernel_size[axis], self.stride[axis]
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-            padding += [total // 2, total - total // 2]
-        left, right, above, below = padding
-        if left == right and above == below:  # the convolution pads by itself, without a copy
-            even = (above, left)
-            return F.conv2d(input, self.weight, self.bias, self.stride, even, self.dilation, self.groups)
-        return super().forward(F.pad(input, padding))
-
-
-@dataclass(frozen=True)
-class _BlockShape:
-    kernel: int
-    stride: int
-    expansion: int
-    inputs: int
-    outputs: int
+        half = self.kernel_size[0] // 2
+        height, width = input.shape[-2:]
+        return super().forward(F.pad(input, (half - 1 + width % 2, half, half - 1 + height % 2, half)))
 
 
 class _InvertedResidual(nn.Module):
     """Expand, depthwise, project (Sandler et al. 2018). Attributes are named as in the published weights."""
 
-    def __init__(self, shape: _BlockShape) -> None:
+    def __init__(self, kernel: int, stride: int, expansion: int, inputs: int, outputs: int) -> None:
         super().__init__()
-        hidden = shape.inputs * shape.expansion
-        if shape.expansion > 1:
-            self._expand_conv = nn.Conv2d(shape.inputs, hidden, 1, bias=False)
-            self._bn0 = nn.BatchNorm2d(hidden, eps=_BATCH_NORM_EPS)
-        self._depthwise_conv = SamePadConv2d(
-            hidden, hidden, shape.kernel, shape.stride, groups=hidden, bias=False
-        )
-        self._bn1 = nn.BatchNorm2d(hidden, eps=_BATCH_NORM_EPS)
-        self._project_conv = nn.Conv2d(hidden, shape.outputs, 1, bias=False)
-        self._bn2 = nn.BatchNorm2d(shape.outputs, eps=_BATCH_NORM_EPS)
-        self._expands = shape.expansion > 1
-        self._residual = shape.stride == 1 and shape.inputs == shape.outputs
+        hidden = inputs * expansion
+        self._expands, self._residual = expansion > 1, stride == 1 and inputs == outputs
+        if self._expands:
+            self._expand_conv = nn.Conv2d(inputs, hidden, 1, bias=False)
+            self._bn0 = _BatchNorm(hidden)
+        options = {"groups": hidden, "bias": False}
+        if stride == 1:
+            self._depthwise_conv = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, **options)
+        else:
+            self._depthwise_conv = StridedConv2d(hidden, hidden, kernel, stride, **options)
+        self._bn1 = _BatchNorm(hidden)
+        self._project_conv = nn.Conv2d(hidden, outputs, 1, bias=False)
+        self._bn2 = _BatchNorm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.relu6(self._bn0(self._expand_conv(x))) if self._expands else x
@@ -90,18 +68,17 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._conv_stem = SamePadConv2d(3, 32, 3, 2, bias=False)
-        self._bn0 = nn.BatchNorm2d(32, eps=_BATCH_NORM_EPS)
-        blocks: list[nn.Module] = []
-        inputs = 32
+        self._conv_stem = StridedConv2d(3, 32, 3, 2, bias=False)
+        self._bn0 = _BatchNorm(32)
+        self._blocks, inputs = nn.ModuleList(), 32
         for kernel, stride, expansion, outputs, repeats in _STAGES:
             for repeat in range(repeats):
-                shape = _BlockShape(kernel, stride if repeat == 0 else 1, expansion, inputs, outputs)
-                blocks.append(_InvertedResidual(shape))
+                self._blocks.append(
+                    _InvertedResidual(kernel, stride if repeat == 0 else 1, expansion, inputs, outputs)
+                )
                 inputs = outputs
-        self._blocks = nn.ModuleList(blocks)
         self._conv_head = nn.Conv2d(inputs, 1280, 1, bias=False)
-        self._bn1 = nn.BatchNorm2d(1280, eps=_BATCH_NORM_EPS)
+        self._bn1 = _BatchNorm(1280)
         self._fc = nn.Linear(1280, 1000)
 
     def fuse(self) -> EfficientNetLite0:
@@ -110,11 +87,10 @@ class EfficientNetLite0(nn.Module):
         The function is the same up to rounding, and faster; the network can no longer be trained or loaded.
         """
         for module in list(self.modules()):
-            for convolution, norm in _NORMALISED:
-                if hasattr(module, convolution):
-                    fused = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
-                    setattr(module, convolution, fused)
-                    setattr(module, norm, nn.Identity())
+            for (name, convolution), (norm_name, norm) in pairwise(list(module.named_children())):
+                if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    setattr(module, name, fuse_conv_bn_eval(convolution, norm))
+                    setattr(module, norm_name, nn.Identity())
         return self
 
     def features(self, x: Tensor, after: tuple[int, ...]) -> list[Tensor]:

@@ -130,16 +130,17 @@ class MonaiPerceptual(PerceptualLoss):
     """
 
     def __init__(self, net: str) -> None:
-        if net not in _REQUIREMENTS:
-            raise UsageError(f"model.perceptual.net: found {net}, expected one of {', '.join(_REQUIREMENTS)}")
-        network_type, packages, files = _REQUIREMENTS[net]
-        option = net if net == "radimagenet" else f"lpips model.perceptual.net={net}"
-        _require_packages(option, packages)
-        _require_files(option, files)
+        if net not in _FILES:
+            raise UsageError(f"model.perceptual.net: found {net}, expected one of {', '.join(_FILES)}")
+        lpips = net != "radimagenet"
+        option = f"lpips model.perceptual.net={net}" if lpips else net
+        _require_packages(option, *(("lpips", "torchvision") if lpips else ("huggingface_hub",)))
+        _require_files(option, _FILES[net])
         from monai.losses.perceptual import PerceptualLoss as MonaiPerceptualLoss
 
+        network_type = net if lpips else "radimagenet_resnet50"
         super().__init__(MonaiPerceptualLoss(spatial_dims=2, network_type=network_type, is_fake_3d=False))
-        self.name = net if net == "radimagenet" else f"lpips_{net}"
+        self.name = f"lpips_{net}" if lpips else net
 
     @override
     def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:
@@ -149,35 +150,21 @@ class MonaiPerceptual(PerceptualLoss):
         return at_least_float32(self.network(reconstruction, image.detach()))
 
 
-_TORCHVISION = "https://download.pytorch.org/models/"
-_PERCEPTUAL_MODELS = "Project-MONAI_perceptual-models_main"
+_TORCHVISION = "download https://download.pytorch.org/models/"
 
-# net -> MONAI's network type, packages, {file or folder in torch hub's folder: its source}
-_REQUIREMENTS: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
-    **{
-        net: (
-            net,
-            ("lpips", "torchvision"),
-            {f"checkpoints/{file}": f"download {_TORCHVISION}{file}"},
-        )
-        for net, file in {
-            "squeeze": "squeezenet1_1-b8a52dc0.pth",
-            "vgg": "vgg16-397923af.pth",
-            "alex": "alexnet-owt-7be5be79.pth",
-        }.items()
+# net -> {file below torch hub's folder: its source}
+_FILES = {
+    "squeeze": {"checkpoints/squeezenet1_1-b8a52dc0.pth": f"{_TORCHVISION}squeezenet1_1-b8a52dc0.pth"},
+    "vgg": {"checkpoints/vgg16-397923af.pth": f"{_TORCHVISION}vgg16-397923af.pth"},
+    "alex": {"checkpoints/alexnet-owt-7be5be79.pth": f"{_TORCHVISION}alexnet-owt-7be5be79.pth"},
+    "radimagenet": {
+        "Project-MONAI_perceptual-models_main/hubconf.py": "clone https://github.com/Project-MONAI/perceptual-models",
+        "RadImageNet-ResNet50_notop.pth": "download it from https://huggingface.co/MONAI/checkpoints",
     },
-    "radimagenet": (
-        "radimagenet_resnet50",
-        ("huggingface_hub",),
-        {
-            f"{_PERCEPTUAL_MODELS}/hubconf.py": "clone https://github.com/Project-MONAI/perceptual-models",
-            "RadImageNet-ResNet50_notop.pth": "download it from https://huggingface.co/MONAI/checkpoints",
-        },
-    ),
 }
 
 
-def _require_packages(option: str, packages: tuple[str, ...]) -> None:
+def _require_packages(option: str, *packages: str) -> None:
     for package in packages:
         try:
             importlib.import_module(package)
