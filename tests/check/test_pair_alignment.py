@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pti.check.near_duplicates import compare_details, find_copies, make_portrait
-from pti.check.pair_alignment import GRID, align, reduce_image, shrink_map, structure_map
+from pti.check.near_duplicates import Portrait, compare_details, find_copies, make_portrait
+from pti.check.pair_alignment import GRID, align, centred_unit, reduce_image, shrink_map, structure_map
 from pti.check.swaps import find_exchanged, find_swaps
 
 SIZE = 256
@@ -38,6 +38,12 @@ def edges(pixels: np.ndarray) -> np.ndarray:
     return structure_map(*reduce_image(pixels))
 
 
+def portrait(pixels: np.ndarray) -> Portrait:
+    cut = make_portrait(*reduce_image(pixels))
+    assert cut is not None
+    return cut
+
+
 def small(pixels: np.ndarray) -> np.ndarray:
     return np.round(shrink_map(edges(pixels)) * 255).astype(np.uint8)
 
@@ -47,12 +53,13 @@ def test_shift_is_measured_across_contrasts_and_beside_a_tooth(down, right):
     for seed in range(3):
         condition = bone(seed, tooth=True)
         target = np.roll(bone(seed, contrast=1), (down, right), (0, 1))
-        alignment = align(edges(condition), edges(target), SIZE / GRID)
+        maps = edges(condition), edges(target)
+        alignment = align(*maps, SIZE / GRID)
         assert alignment is not None
         assert alignment.shift_y_px == pytest.approx(down, abs=1)
         assert alignment.shift_x_px == pytest.approx(right, abs=1)
         assert alignment.rotation_deg == pytest.approx(0, abs=1)
-        assert alignment.score >= alignment.score_unmoved - 1e-6
+        assert alignment.score >= np.sum(centred_unit(maps[0]) * centred_unit(maps[1])) - 1e-6
         assert 0 <= alignment.confidence <= 1
 
 
@@ -134,15 +141,20 @@ def modify(pixels: np.ndarray, how: str) -> np.ndarray:
 @pytest.mark.parametrize("how", ["scaled", "noisy", "shifted", "resized"])
 def test_copies_under_another_patients_name_are_found(how):
     images = [bone(seed) for seed in range(8)]
-    portraits = [make_portrait(*reduce_image(image)) for image in [*images, modify(images[3], how)]]
+    portraits = [portrait(image) for image in [*images, modify(images[3], how)]]
     copies = find_copies(portraits, [str(index) for index in range(9)])
     assert [(copy.first, copy.second) for copy in copies] == [(3, 8)]
 
 
 def test_different_patients_are_not_copies_and_slices_of_one_patient_are_not_compared():
-    portraits = [make_portrait(*reduce_image(bone(seed))) for seed in range(8)]
+    portraits = [portrait(bone(seed)) for seed in range(8)]
     assert find_copies(portraits, [str(index) for index in range(8)]) == []
     assert find_copies([portraits[0], portraits[0], portraits[1]], ["a", "a", "b"]) == []
-    assert portraits[0] is not None
     assert compare_details(portraits[0], portraits[0]) == pytest.approx(1, abs=1e-3)
-    assert find_copies([None, None], ["a", "b"]) == []
+    assert find_copies([], []) == []
+
+
+def test_an_image_with_hardly_any_tissue_has_no_portrait():
+    pixels = np.zeros((SIZE, SIZE), np.float32)
+    pixels[100:106, 100:106] = 500
+    assert make_portrait(*reduce_image(pixels)) is None

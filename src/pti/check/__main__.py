@@ -9,8 +9,6 @@ from omegaconf import DictConfig, OmegaConf
 from pti.cli.command import command
 from pti.cli.preflight import POSITIVE, require_folder, require_in_range
 
-_MAX_FAULTS = 20  # rows of the table on the terminal
-
 
 def preflight(cfg: DictConfig) -> None:
     """Refuse missing folders and settings out of range before anything heavy is imported."""
@@ -43,7 +41,7 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
         config=OmegaConf.to_container(cfg, resolve=True),  # type: ignore[arg-type]
         data_fingerprint=hash_file(artefacts["pairs"]),
     )
-    print_findings(report, _MAX_FAULTS)
+    print_findings(report)
     train = shlex.join(["python", "-m", "pti.train", "experiment=vae_baseline", f"data.root={cfg.data.root}"])
     print_summary(f"Check of {cfg.data.root}", metrics, artefacts, train if report.usable else None)
     return 0 if report.usable else 1

@@ -8,6 +8,7 @@ comparison of all pairs and images (`pti.check.pair_findings`, `pti.check.image_
 import time
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 
 from pti.check.image_facts import PairFacts, collect_pair_facts
 from pti.check.image_findings import find_image_faults
@@ -16,6 +17,7 @@ from pti.common.processes import map_in_processes
 from pti.data.checks.findings import Finding, Severity, worst_first
 from pti.data.checks.source import DataSource
 from pti.data.checks.structure import check_structure
+from pti.data.layouts import SPLITS
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,9 @@ class Report:
 
     @property
     def pairs_per_split(self) -> dict[str, int]:
-        """Number of pairs in each split that has any."""
-        patients = [facts.pair.patient for facts in self.facts]
-        return dict(Counter(self.splits[patient] for patient in patients if patient in self.splits))
+        """Number of pairs in each split that has any, in the order train, val, test."""
+        counts = Counter(self.splits.get(facts.pair.patient) for facts in self.facts)
+        return {split: counts[split] for split in SPLITS if counts[split]}
 
 
 def full_check(source: DataSource, workers: int | None = None) -> Report:
@@ -81,17 +83,12 @@ def full_check(source: DataSource, workers: int | None = None) -> Report:
     fix = "run it again with workers=1"
     facts = list(map_in_processes(collect_pair_facts, jobs, "Examining pairs", workers, fix=fix))
     pair_findings = find_pair_faults(facts)
-    misplaced = {
-        image
-        for finding in pair_findings
-        if finding.fault in ("exchanged", "swapped")
-        for image in finding.images
-    }
+    misplaced = [finding.images for finding in pair_findings if finding.fault in ("exchanged", "swapped")]
     findings = [
         *structure.findings,
         *(finding for pair in facts for finding in pair.findings),
         *pair_findings,
-        *find_image_faults(facts, misplaced),
+        *find_image_faults(facts, set(chain(*misplaced))),
     ]
     seconds = time.monotonic() - start
     return Report(source, worst_first(findings), facts, structure.splits, structure.files, seconds)

@@ -20,60 +20,60 @@ QUANTILES = (2, 10, 25, 50, 75, 90, 98)  # percent of the tissue's pixels
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """Facts about one image.
+    """Facts about one image; the defaults are those of an image without tissue.
 
     Attributes:
         file: name of the file in findings.
-        digest: hash of shape and pixels; None for an image without tissue.
-        tissue: fraction of the pixels that are not 0.
-        quantiles: QUANTILES of the tissue in raw units; None for an image without tissue.
-        border: fraction of the outermost rows and columns that is tissue.
-        top: first row with tissue / height; 1 for an image without tissue.
-        background: value of most of the border if it is not 0; None if it is 0 or varies.
-        faint: whether the border holds values that are neither 0 nor as strong as tissue.
         structure: (SMALL_GRID, SMALL_GRID) uint8, edge strength × 255.
-        portrait: portrait for the search for copies; None for an image without tissue.
+        digest: hash of shape and pixels.
+        tissue: fraction of the pixels that are not 0.
+        quantiles: QUANTILES of the tissue in raw units.
+        border: fraction of the outermost rows and columns that is tissue.
+        top: first row with tissue / height.
+        background: value of most of the border; NaN if the border holds faint noise, 0 if it varies.
+        portrait: portrait for the search for copies; None as well if there is hardly any tissue.
     """
 
     file: str
-    digest: bytes | None
-    tissue: float
-    quantiles: np.ndarray | None
-    border: float
-    top: float
-    background: float | None
-    faint: bool
     structure: np.ndarray
-    portrait: Portrait | None
+    digest: bytes | None = None
+    tissue: float = 0.0
+    quantiles: np.ndarray | None = None
+    border: float = 0.0
+    top: float = 1.0
+    background: float = 0.0
+    portrait: Portrait | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PairFacts:
-    """Facts about a pair; an image that could not be read is None and has a finding."""
+    """Facts about a pair.
+
+    Attributes:
+        pair: the pair.
+        images: role -> facts, for the images that could be read.
+        alignment: displacement of the target, if both images could be read and have one size.
+        pixel_mm: pixel size in mm, if known.
+        findings: a finding for each image that could not be read.
+    """
 
     pair: Pair
-    condition: ImageFacts | None
-    target: ImageFacts | None
+    images: dict[str, ImageFacts]
     alignment: Alignment | None
     pixel_mm: float | None
     findings: tuple[Finding, ...]
 
     @property
-    def both(self) -> tuple[ImageFacts | None, ImageFacts | None]:
-        """Facts about condition and target."""
-        return self.condition, self.target
-
-    @property
-    def images(self) -> tuple[str, ...]:
+    def files(self) -> tuple[str, ...]:
         """Names of the images that could be read."""
-        return tuple(facts.file for facts in self.both if facts is not None)
+        return tuple(image.file for image in self.images.values())
 
 
 def patient_quantiles(facts: Iterable[PairFacts], role: str) -> dict[str, np.ndarray]:
     """Compute the median QUANTILES of each patient's ``condition`` or ``target`` images with tissue."""
     groups: dict[str, list[np.ndarray]] = defaultdict(list)
     for pair in facts:
-        image = getattr(pair, role)
+        image = pair.images.get(role)
         if image is not None and image.quantiles is not None:
             groups[pair.pair.patient].append(image.quantiles)
     return {patient: np.median(group, 0) for patient, group in groups.items()}
@@ -88,24 +88,21 @@ def collect_pair_facts(job: tuple[Pair, Path, float | None]) -> PairFacts:
     """
     pair, root, pixel_mm = job
     findings: list[Finding] = []
-    facts: list[ImageFacts | None] = []
-    maps: list[tuple[np.ndarray, tuple[int, ...]]] = []
-    for path in (pair.condition, pair.target):
-        image_facts = None
-        if path is not None:
-            try:
-                image = read(path)
-            except TifError as error:
-                findings.append(file_finding(error, root))
-            else:
-                pixel_mm = image.pixel_mm or pixel_mm
-                image_facts, structure = _collect_image_facts(relative_name(path, root), image.pixels)
-                maps.append((structure, image.pixels.shape))
-        facts.append(image_facts)
-    alignment = None
-    if len(maps) == 2 and maps[0][1] == maps[1][1]:
-        alignment = align(maps[0][0], maps[1][0], max(maps[0][1]) / GRID)
-    return PairFacts(pair, facts[0], facts[1], alignment, pixel_mm, tuple(findings))
+    images: dict[str, ImageFacts] = {}
+    maps, shapes = [], []
+    for role, path in pair.files.items():
+        try:
+            image = read(path)
+        except TifError as error:
+            findings.append(file_finding(error, root))
+            continue
+        pixel_mm = image.pixel_mm or pixel_mm
+        images[role], structure = _collect_image_facts(relative_name(path, root), image.pixels)
+        maps.append(structure)
+        shapes.append(image.pixels.shape)
+    comparable = len(maps) == 2 and shapes[0] == shapes[1]
+    alignment = align(maps[0], maps[1], max(shapes[0]) / GRID) if comparable else None
+    return PairFacts(pair, images, alignment, pixel_mm, tuple(findings))
 
 
 def _collect_image_facts(file: str, pixels: np.ndarray) -> tuple[ImageFacts, np.ndarray]:
@@ -116,33 +113,29 @@ def _collect_image_facts(file: str, pixels: np.ndarray) -> tuple[ImageFacts, np.
     tissue = pixels != 0
     count = int(np.count_nonzero(tissue))
     if count == 0:
-        return ImageFacts(file, None, 0.0, None, 0.0, 1.0, None, False, small, None), structure
+        return ImageFacts(file, small), structure
     # A few thousand pixels suffice for quantiles; sorting all of them would dominate the running time.
     quantiles = np.percentile(pixels[tissue][:: max(1, count // 4096)], QUANTILES)
     border = np.concatenate((pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]))
-    background, faint = _inspect_border(border, float(quantiles[-1] - quantiles[0]))
     facts = ImageFacts(
         file=file,
+        structure=small,
         digest=hashlib.blake2b(pixels.tobytes(), digest_size=16, key=str(pixels.shape).encode()).digest(),
         tissue=count / pixels.size,
         quantiles=quantiles,
         border=float(np.mean(border != 0)),
         top=float(tissue.any(1).argmax() / pixels.shape[0]),
-        background=background,
-        faint=faint,
-        structure=small,
+        background=_background(border, float(quantiles[-1] - quantiles[0])),
         portrait=make_portrait(scaled, covered),
     )
     return facts, structure
 
 
-def _inspect_border(border: np.ndarray, tissue_range: float) -> tuple[float | None, bool]:
-    """Return the value of most of the border if it is not 0, and whether the border holds faint noise."""
+def _background(border: np.ndarray, tissue_range: float) -> float:
+    """Return the value of most of the border; NaN if it holds faint noise, 0 if it varies like tissue."""
     values, counts = np.unique(border, return_counts=True)
-    most_frequent = int(counts.argmax())
-    if counts[most_frequent] > border.size / 2:
-        value = float(values[most_frequent])
-        return (value if value != 0 else None), False
+    if counts.max() > border.size / 2:
+        return float(values[counts.argmax()])
     low, middle, high = np.percentile(border, (25, 50, 75))
     limit = THRESHOLDS.background_noise * tissue_range
-    return None, bool(abs(middle) < limit and high - low < limit)
+    return np.nan if abs(middle) < limit and high - low < limit else 0.0

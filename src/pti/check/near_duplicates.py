@@ -5,14 +5,13 @@ resized copy gives the same portrait. Portraits of different patients agree in t
 also agree in their details, which therefore decide.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from pti.check.pair_alignment import centred_unit, correlate, shrink_map, spectrum
+from pti.check.pair_alignment import centred_unit, correlate, shrink_map, unit
 from pti.check.thresholds import THRESHOLDS, robust_std
 
 CELLS = 64  # cells along each axis of a portrait
@@ -65,13 +64,8 @@ def make_portrait(scaled: np.ndarray, covered: np.ndarray) -> Portrait | None:
     step = np.sqrt(area) * EXTENT / CELLS
     image = np.where(tissue, 0.1 + 0.9 * scaled, 0).astype(np.float32)
     offset = centre - step * (CELLS - 1) / 2
-    cut = ndimage.affine_transform(
-        image,
-        (step, step),
-        offset,
-        output_shape=(CELLS, CELLS),
-        order=1,  # pyright: ignore[reportArgumentType]
-    )
+    cells = (CELLS, CELLS)
+    cut = ndimage.affine_transform(image, np.full(2, step), offset, output_shape=cells, order=1)
     form = centred_unit(shrink_map(cut, FORM_CELLS).ravel())
     return Portrait(form.astype(np.float16), _details(cut))
 
@@ -84,65 +78,40 @@ def _details(cut: np.ndarray) -> np.ndarray:
     return np.round(fine * (127 / max(np.abs(fine).max(), 1e-6))).astype(np.int8)
 
 
-def find_same_pixels(digests: Sequence[bytes | None]) -> list[list[int]]:
-    """Group the indices of equal digests; images with the digest None are not compared."""
-    groups: dict[bytes, list[int]] = defaultdict(list)
-    for index, digest in enumerate(digests):
-        if digest is not None:
-            groups[digest].append(index)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def find_copies(portraits: Sequence[Portrait | None], patients: Sequence[str]) -> list[Copy]:
+def find_copies(portraits: Sequence[Portrait], patients: Sequence[str]) -> list[Copy]:
     """Find images of different patients that are copies of each other, the most similar first.
 
     Slices of one patient are similar by nature and never compared.
 
     Args:
-        portraits: portraits of the N images; None is skipped.
+        portraits: portraits of the N images.
         patients: patients of the N images.
     """
-    usable = [(index, portrait) for index, portrait in enumerate(portraits) if portrait is not None]
-    codes = np.unique([patients[index] for index, _ in usable], return_inverse=True)[1]
-    if len(usable) < 2 or codes.max() == 0:
+    if len(set(patients)) < 2:
         return []
-    forms = np.stack([portrait.form for _, portrait in usable]).astype(np.float32)
+    codes = np.unique(patients, return_inverse=True)[1]
+    forms = np.stack([portrait.form for portrait in portraits]).astype(np.float32)
     correlations: dict[tuple[int, int], float] = {}
-    best: dict[int, float] = {}
-    for row in range(len(usable)):
-        similarity = forms @ forms[row]
+    best: list[float] = []  # correlation of each image with the image that resembles it most
+    for row, form in enumerate(forms):
+        similarity = forms @ form
         similarity[codes == codes[row]] = -1
-        for column in np.argpartition(-similarity, min(CANDIDATES, len(usable) - 1))[:CANDIDATES]:
-            if similarity[column] < THRESHOLDS.copy_form:
-                continue
-            pair = (min(row, int(column)), max(row, int(column)))
-            if pair not in correlations:
-                correlations[pair] = compare_details(usable[row][1], usable[int(column)][1])
-            best[row] = max(best.get(row, 0.0), correlations[pair])
-    limit = _copy_limit(np.array(list(best.values())))
-    copies = [
-        Copy(usable[first][0], usable[second][0], correlation)
-        for (first, second), correlation in correlations.items()
-        if correlation > limit
-    ]
+        nearest = np.argpartition(-similarity, min(CANDIDATES, len(forms) - 1))[:CANDIDATES]
+        close = [int(column) for column in nearest if similarity[column] >= THRESHOLDS.copy_form]
+        pairs = [(min(row, column), max(row, column)) for column in close]
+        for first, second in pairs:
+            if (first, second) not in correlations:
+                correlations[first, second] = compare_details(portraits[first], portraits[second])
+        best += [max(correlations[pair] for pair in pairs)] if pairs else []
+    if not best:
+        return []
+    usual = np.median(best) + THRESHOLDS.copy_std * robust_std(np.array(best))
+    limit = np.clip(usual, THRESHOLDS.copy_details, THRESHOLDS.copy_details_max)
+    copies = [Copy(*pair, correlation) for pair, correlation in correlations.items() if correlation > limit]
     return sorted(copies, key=lambda copy: -copy.correlation)
 
 
 def compare_details(first: Portrait, second: Portrait) -> float:
     """Correlate the details of two portraits at the best displacement up to REACH cells; at most 1."""
-    fixed, moving = (spectrum(_unit(portrait.details)) for portrait in (first, second))
+    fixed, moving = (unit(portrait.details.astype(np.float32)) for portrait in (first, second))
     return float(correlate(fixed, moving, REACH).max())
-
-
-def _unit(details: np.ndarray) -> np.ndarray:
-    values = details.astype(np.float32)
-    length = np.linalg.norm(values)
-    return values / length if length > 0 else values
-
-
-def _copy_limit(best: np.ndarray) -> float:
-    """Set the correlation from which on two images count as copies, far above the usual one of this set."""
-    if best.size == 0:
-        return THRESHOLDS.copy_details
-    usual = float(np.median(best) + THRESHOLDS.copy_std * robust_std(best))
-    return float(np.clip(usual, THRESHOLDS.copy_details, THRESHOLDS.copy_details_max))

@@ -1,23 +1,24 @@
 """Output of the command: check.csv, pairs.csv, check.html and a table on the terminal."""
 
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import pti
 from pti.check.full_check import Report
 from pti.check.image_facts import PairFacts
 from pti.check.pictures import overlay, thumbnail
-from pti.check.plots import intensity_plot, placement_plot
+from pti.check.plots import intensities, placement
 from pti.common.files import write_text_atomically
 from pti.common.tables import write_csv
 from pti.data.checks.findings import Finding
+from pti.data.layouts import ROLES
 from pti.data.tif import TifError, read
 from pti.drawing.page import render
 from pti.drawing.panels import data_uri, grey
 
 MAX_ILLUSTRATED = 6  # findings with pictures for each fault
-MAX_ROWS = 200  # findings in the page for each fault; check.csv lists all of them
+MAX_FAULTS = 20  # rows of the table on the terminal
 PICTURE_SIZE = 176  # pixels
 COMPARED = {"shifted", "swapped", "unlike", "duplicate", "near_duplicate", "exchanged"}
 
@@ -66,11 +67,6 @@ TITLES = {
 }
 
 
-def title_of(fault: str) -> str:
-    """Translate a fault's code into a title."""
-    return TITLES.get(fault, fault.replace("_", " ").capitalize())
-
-
 def write_report(report: Report, output_dir: Path) -> dict[str, Path]:
     """Write the page and both tables; return the path of each by name."""
     paths = {
@@ -84,7 +80,7 @@ def write_report(report: Report, output_dir: Path) -> dict[str, Path]:
     return paths
 
 
-def print_findings(report: Report, limit: int) -> None:
+def print_findings(report: Report) -> None:
     """Print a table with one row for each fault: how often it occurs, and the first file."""
     from rich.console import Console
     from rich.table import Table
@@ -95,18 +91,19 @@ def print_findings(report: Report, limit: int) -> None:
     for column in ("", "fault", "count", "for example"):
         table.add_column(column, overflow="fold")
     groups = _by_fault(report.findings)
-    for severity, fault, findings in groups[:limit]:
+    for severity, title, findings in groups[:MAX_FAULTS]:
         color = "red" if severity == "error" else "yellow"
-        table.add_row(f"[{color}]{severity}[/]", title_of(fault), str(len(findings)), findings[0].file)
+        table.add_row(f"[{color}]{severity}[/]", title, str(len(findings)), findings[0].file)
     console = Console()
     console.print(table)
-    if len(groups) > limit:
-        console.print(f"… and {len(groups) - limit} more faults, see check.html")
+    if len(groups) > MAX_FAULTS:
+        console.print(f"… and {len(groups) - MAX_FAULTS} more faults, see check.html")
 
 
 def _by_fault(findings: list[Finding]) -> list[tuple[str, str, list[Finding]]]:
+    """Group sorted findings of one fault: severity, title, findings."""
     groups = groupby(findings, lambda finding: (finding.severity, finding.fault))
-    return [(*key, list(group)) for key, group in groups]
+    return [(severity, TITLES.get(fault, fault), list(group)) for (severity, fault), group in groups]
 
 
 def _pair_row(report: Report, facts: PairFacts) -> dict[str, str]:
@@ -125,50 +122,36 @@ def _pair_row(report: Report, facts: PairFacts) -> dict[str, str]:
 
 
 def _page(report: Report) -> str:
-    pairs = report.pairs_per_split
-    splits = [
-        {"name": split, "pairs": pairs[split], "patients": list(report.splits.values()).count(split)}
-        for split in ("train", "val", "test")
-        if split in pairs
-    ]
+    groups = []
+    for severity, title, findings in _by_fault(report.findings):
+        illustrated = [
+            (finding, pictures)
+            for finding in findings[:MAX_ILLUSTRATED]
+            if (pictures := _pictures(report.source.root, finding))
+        ]
+        groups.append(
+            {"severity": severity, "title": title, "findings": findings, "illustrated": illustrated}
+        )
     flagged = {finding.file for finding in report.findings if finding.fault in COMPARED}
     return render(
         "check/templates/check.html",
         report=report,
-        root=str(report.source.root),
         version=pti.__version__,
-        counts=report.counts,
-        splits=splits,
-        groups=[_group(report, *group) for group in _by_fault(report.findings)],
-        placement=placement_plot(report.facts, flagged),
-        intensities=[intensity_plot(report.facts, role) for role in ("condition", "target")],
+        groups=groups,
+        placement=placement(report.facts, flagged),
+        intensities={role: intensities(report.facts, role) for role in ROLES},
     )
-
-
-def _group(report: Report, severity: str, fault: str, findings: list[Finding]) -> dict[str, Any]:
-    illustrated = [
-        (finding, _pictures(report.source.root, finding)) for finding in findings[:MAX_ILLUSTRATED]
-    ]
-    return {
-        "severity": severity,
-        "title": title_of(fault),
-        "findings": findings[:MAX_ROWS],
-        "count": len(findings),
-        "illustrated": [(finding, pictures) for finding, pictures in illustrated if pictures],
-    }
 
 
 def _pictures(root: Path, finding: Finding) -> list[dict[str, str]]:
     """Draw the images of a finding, and an overlay of two images that are to be compared."""
-    thumbnails = {}
+    images = {}
     for name in finding.images:
-        try:
-            thumbnails[name] = thumbnail(read(root / name).pixels, PICTURE_SIZE)
-        except TifError:
-            continue
-    pictures = [{"name": name, "source": data_uri(grey(small, (0, 1)))} for name, small in thumbnails.items()]
-    images = list(thumbnails.values())
-    if finding.fault in COMPARED and len(images) >= 2 and images[0].shape == images[1].shape:
+        with suppress(TifError):
+            images[name] = thumbnail(read(root / name).pixels, PICTURE_SIZE)
+    pictures = [{"name": name, "source": data_uri(grey(image, (0, 1)))} for name, image in images.items()]
+    compared = list(images.values())[:2] if finding.fault in COMPARED else []
+    if len(compared) == 2 and compared[0].shape == compared[1].shape:
         name = "overlay: first image orange, second image blue"
-        pictures.insert(2, {"name": name, "source": data_uri(overlay(*images[:2]))})
+        pictures.insert(2, {"name": name, "source": data_uri(overlay(*compared))})
     return pictures

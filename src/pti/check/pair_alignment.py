@@ -7,7 +7,7 @@ background of the correlation but cause no peak.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from scipy import fft, ndimage
@@ -29,7 +29,6 @@ class Alignment:
         shift_x_px: shift in pixels of the file; positive if the target is too far right.
         rotation_deg: rotation in degrees; positive if the target is turned clockwise on the screen.
         score: correlation of the structure maps after the displacement is undone, at most 1.
-        score_unmoved: correlation of the structure maps as they are.
         confidence: lead of the best shift over the next best one elsewhere, 0 to 1.
     """
 
@@ -37,7 +36,6 @@ class Alignment:
     shift_x_px: float
     rotation_deg: float
     score: float
-    score_unmoved: float
     confidence: float
 
     @property
@@ -78,13 +76,13 @@ def reduce_image(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (2nd percentile of the tissue) to 1 (98th percentile), clipped, and 0 outside the tissue.
     """
     covered = _block_means((pixels != 0).astype(np.float32))
+    scaled = np.zeros((GRID, GRID), np.float32)
     inside = covered > 0.02
     if np.count_nonzero(inside) < 16:
-        return np.zeros((GRID, GRID), np.float32), np.zeros((GRID, GRID), np.float32)
+        return scaled, scaled
     sums = _block_means(pixels.astype(np.float32, copy=False))
     values = sums[inside] / covered[inside]
     low, high = np.percentile(values, (2, 98))
-    scaled = np.zeros((GRID, GRID), np.float32)
     scaled[inside] = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
     return scaled, covered
 
@@ -97,17 +95,11 @@ def structure_map(scaled: np.ndarray, covered: np.ndarray) -> np.ndarray:
         covered: covered fraction of each cell, from :func:`reduce_image`.
     """
     # Tissue starts at 0.25, so that dark tissue has an outline as well.
-    image = covered * (0.25 + 0.75 * scaled)
-    smooth = image.copy()
-    smooth[1:-1, 1:-1] = (
-        4 * image[1:-1, 1:-1]
-        + 2 * (image[:-2, 1:-1] + image[2:, 1:-1] + image[1:-1, :-2] + image[1:-1, 2:])
-        + (image[:-2, :-2] + image[:-2, 2:] + image[2:, :-2] + image[2:, 2:])
-    ) / 16
-    strength = np.zeros_like(image)
-    strength[1:-1, 1:-1] = (
-        np.hypot(smooth[2:, 1:-1] - smooth[:-2, 1:-1], smooth[1:-1, 2:] - smooth[1:-1, :-2]) / 2
-    )
+    smooth = covered * (0.25 + 0.75 * scaled)
+    for axis in (0, 1):
+        smooth = ndimage.correlate1d(smooth, (0.25, 0.5, 0.25), axis, mode="nearest")
+    down, right = np.gradient(smooth)
+    strength = np.pad(np.hypot(down, right)[1:-1, 1:-1], 1)  # the border of the image is not an edge
     return strength / (strength + HALF_EDGE / 2)
 
 
@@ -117,30 +109,29 @@ def shrink_map(structure: np.ndarray, cells: int = SMALL_GRID) -> np.ndarray:
     return structure.reshape(cells, block, cells, block).mean((1, 3))
 
 
+def unit(values: np.ndarray) -> np.ndarray:
+    """Scale to unit length; zeros stay zeros."""
+    return values / (np.linalg.norm(values) or 1)
+
+
 def centred_unit(structure: np.ndarray) -> np.ndarray:
     """Centre a map and scale it to unit length, so that the product of two maps is their correlation."""
-    centred = structure - structure.mean()
-    length = np.linalg.norm(centred)
-    return centred / length if length > 0 else centred
-
-
-def spectrum(image: np.ndarray) -> np.ndarray:
-    """Compute the Fourier transform of a real image with an even number of columns."""
-    return np.asarray(fft.rfft2(image))
+    return unit(structure - structure.mean())
 
 
 def correlate(fixed: np.ndarray, moving: np.ndarray, reach: int) -> np.ndarray:
-    """Correlate two square images at all shifts up to ``reach`` cells.
+    """Correlate two square images of unit length at all (circular) shifts up to ``reach`` cells.
 
     Args:
-        fixed: spectrum of the fixed image.
-        moving: spectrum of the moving image.
+        fixed: the fixed image; its size is even.
+        moving: the moving image, of the same size.
         reach: largest shift in cells.
 
     Returns:
         (2 reach + 1, 2 reach + 1), indexed by the displacement of the moving image; none is in the middle.
     """
-    surface = np.asarray(fft.irfft2(np.conj(fixed) * moving, s=(len(fixed), len(fixed))))
+    fixed_spectrum, moving_spectrum = np.asarray(fft.rfft2(np.stack((fixed, moving))))
+    surface = np.asarray(fft.irfft2(np.conj(fixed_spectrum) * moving_spectrum))
     return np.roll(surface, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
 
 
@@ -161,14 +152,15 @@ def align(condition: np.ndarray, target: np.ndarray, pixels_per_cell: float = 1.
     if not condition.any() or not target.any():
         return None
     centre = np.array(ndimage.center_of_mass(target))
-    fixed, reach = spectrum(centred_unit(condition)), round(len(condition) * MAX_SHIFT)
-    windows: dict[int, np.ndarray] = {}
+    fixed, reach = centred_unit(condition), round(len(condition) * MAX_SHIFT)
+
+    @cache
+    def window(step: int) -> np.ndarray:
+        moved = _rotate_back(target, step * ROTATION_STEP, centre) if step else target
+        return correlate(fixed, centred_unit(moved), reach)
 
     def score(step: int) -> float:
-        if step not in windows:
-            moved = _rotate_back(target, step * ROTATION_STEP, centre) if step else target
-            windows[step] = correlate(fixed, spectrum(centred_unit(moved)), reach)
-        return _locate_peak(windows[step])[0]
+        return _locate_peak(window(step))[0]
 
     best = 0
     while abs(best) < MAX_ROTATION_STEPS:
@@ -177,14 +169,13 @@ def align(condition: np.ndarray, target: np.ndarray, pixels_per_cell: float = 1.
             break
         best = step
     refinement = _vertex(score(best - 1), score(best), score(best + 1))
-    peak, shift_y, shift_x = _locate_peak(windows[best])
+    peak, shift_y, shift_x = _locate_peak(window(best))
     return Alignment(
         shift_y_px=shift_y * pixels_per_cell,
         shift_x_px=shift_x * pixels_per_cell,
         rotation_deg=(best + refinement) * ROTATION_STEP,
         score=peak,
-        score_unmoved=float(windows[0][reach, reach]),
-        confidence=_confidence(windows[best]),
+        confidence=_confidence(window(best)),
     )
 
 
@@ -204,24 +195,22 @@ def _vertex(before: float, peak: float, after: float) -> float:
 
 def _locate_peak(window: np.ndarray) -> tuple[float, float, float]:
     """Return the height and place (down, right) of a correlation window's peak, to a fraction of a cell."""
-    reach = window.shape[0] // 2
-    y, x = (int(index) for index in np.unravel_index(int(window.argmax()), window.shape))
-    peak, rise = float(window[y, x]), 0.0
-    offsets = []
-    for index, profile in ((y, window[:, x]), (x, window[y])):
+    y, x = np.unravel_index(window.argmax(), window.shape)
+    height, place = float(window[y, x]), []
+    for index, profile in ((int(y), window[:, x]), (int(x), window[y])):
         offset = 0.0
-        if 0 < index < 2 * reach:
-            before, after = profile[index - 1], profile[index + 1]
+        if 0 < index < len(profile) - 1:
+            before, peak, after = (float(value) for value in profile[index - 1 : index + 2])
             offset = _vertex(before, peak, after)
-            rise += 0.25 * (float(after) - float(before)) * offset
-        offsets.append(float(index - reach + offset))
-    return peak + rise, offsets[0], offsets[1]
+            height += 0.25 * (after - before) * offset
+        place.append(index - len(profile) // 2 + offset)
+    return height, place[0], place[1]
 
 
 def _confidence(window: np.ndarray) -> float:
     """Compute the lead of the peak over everything more than 6 cells away, as a fraction of the peak."""
-    y, x = np.unravel_index(int(window.argmax()), window.shape)
-    peak = float(window[y, x])
+    y, x = np.unravel_index(window.argmax(), window.shape)
     elsewhere = window.copy()
     elsewhere[max(0, y - 6) : y + 7, max(0, x - 6) : x + 7] = 0
+    peak = window[y, x]
     return float(np.clip(1 - elsewhere.max() / peak, 0, 1)) if peak > 0 else 0.0

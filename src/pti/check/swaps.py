@@ -1,14 +1,15 @@
 """Search for images in the wrong place: swapped targets, and condition exchanged with target."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 
 import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from pti.check.pair_alignment import centred_unit, correlate, shrink_map, spectrum
+from pti.check.pair_alignment import centred_unit, correlate, shrink_map
 from pti.check.thresholds import THRESHOLDS, robust_std
 
 COARSE_GRID = 32  # cells along each axis of the maps on which all pairs are compared with all others
@@ -29,18 +30,16 @@ class Swap:
             condition fits the second target.
         gain: mean gain of edge correlation if the targets are put right.
         closed: whether the targets were only permuted among these pairs.
-        certain: whether the gain is beyond doubt.
     """
 
     pairs: tuple[int, ...]
     gain: float
     closed: bool
-    certain: bool
 
-    @classmethod
-    def closed_chain(cls, pairs: tuple[int, ...], gain: float) -> "Swap":
-        """Describe targets that were permuted among pairs."""
-        return cls(pairs, gain, closed=True, certain=gain > THRESHOLDS.certain_swap_gain)
+    @property
+    def certain(self) -> bool:
+        """Whether the swap is beyond doubt."""
+        return self.closed and self.gain > THRESHOLDS.certain_swap_gain
 
 
 def find_swaps(conditions: np.ndarray, targets: np.ndarray) -> list[Swap]:
@@ -61,91 +60,78 @@ def find_swaps(conditions: np.ndarray, targets: np.ndarray) -> list[Swap]:
     """
     if len(conditions) < 2:
         return []
-    fine = _FineCorrelations(conditions, targets)
-    gains = {pair: fine.gain(*pair) for pair in _candidates(_coarse(conditions), _coarse(targets))}
-    swaps = [swap for chain in _chains(gains, len(conditions)) for swap in _explain_chain(chain, fine)]
+
+    @cache
+    def correlation(first: int, second: int) -> float:
+        maps = (conditions[first], targets[second])
+        fixed, moving = (centred_unit(one.astype(np.float32)) for one in maps)
+        return float(correlate(fixed, moving, REACH).max())
+
+    def gain(first: int, second: int) -> float:
+        """Compute how much better the condition of ``first`` fits the target of ``second`` than its own."""
+        return correlation(first, second) - correlation(first, first)
+
+    total = len(conditions)
+    gains = {pair: gain(*pair) for pair in _candidates(_coarse(conditions), _coarse(targets))}
+    swaps = [swap for chain in _chains(gains, total) for swap in _explain_chain(chain, gain)]
     involved = {index for swap in swaps for index in swap.pairs}
-    own = np.array([fine.correlation(index, index) for index in range(len(conditions))])
+    own = np.array([correlation(index, index) for index in range(total)])
     limit = np.median(own) - THRESHOLDS.misfit_std * robust_std(own)
-    for (first, second), gain in sorted(gains.items(), key=lambda item: -item[1]):
-        if gain > THRESHOLDS.misfit_gain and own[first] < limit and first not in involved:
+    for (first, second), improvement in sorted(gains.items(), key=lambda item: -item[1]):
+        if improvement > THRESHOLDS.misfit_gain and own[first] < limit and first not in involved:
             involved.add(first)
-            swaps.append(Swap((first, second), gain, closed=False, certain=False))
+            swaps.append(Swap((first, second), improvement, closed=False))
     return sorted(swaps, key=lambda swap: -swap.gain)
 
 
-def _explain_chain(chain: tuple[int, ...], fine: "_FineCorrelations") -> list[Swap]:
+def _explain_chain(chain: tuple[int, ...], gain: Callable[[int, int], float]) -> list[Swap]:
     """Explain a closed chain of the best assignment by swaps of two, or by the chain as a whole.
 
     Two pairs with swapped targets draw neighbours, whose targets fit almost as well, into their chain: if
     swaps of two reach most of the gain, they are the explanation. Otherwise the chain must gain in most of
     its steps, since a single foreign image can form a chain of a few large gains.
     """
-    steps = [fine.gain(*step) for step in zip(chain, chain[1:] + chain[:1], strict=True)]
-    directions = {
-        pair: (fine.gain(*pair), fine.gain(*pair[::-1])) for pair in combinations(chain[:MAX_CHAIN], 2)
-    }
+    steps = [gain(*step) for step in zip(chain, chain[1:] + chain[:1], strict=True)]
+    directions = {pair: (gain(*pair), gain(*pair[::-1])) for pair in combinations(chain[:MAX_CHAIN], 2)}
     swaps: list[Swap] = []
     for pair, gains in sorted(directions.items(), key=lambda item: -sum(item[1])):
-        gain = sum(gains) / 2
+        mean = sum(gains) / 2
         # A foreign image gains much in one direction and loses as much in the other: not a swap.
-        balanced = min(gains) > -THRESHOLDS.swap_imbalance * gain
-        taken = {index for swap in swaps for index in swap.pairs}
-        if gain > THRESHOLDS.swap_gain and balanced and not taken & set(pair):
-            swaps.append(Swap.closed_chain(pair, gain))
-    gain = float(np.mean(steps))
-    gain_by_twos = sum(2 * swap.gain for swap in swaps)
-    explained = gain_by_twos > THRESHOLDS.swap_share_of_chain * sum(steps)
-    if explained or min(gain, float(np.median(steps))) <= THRESHOLDS.swap_gain:
+        balanced = min(gains) > -THRESHOLDS.swap_imbalance * mean
+        if (
+            mean > THRESHOLDS.swap_gain
+            and balanced
+            and not any(set(swap.pairs) & set(pair) for swap in swaps)
+        ):
+            swaps.append(Swap(pair, mean, closed=True))
+    explained = sum(2 * swap.gain for swap in swaps) > THRESHOLDS.swap_share_of_chain * sum(steps)
+    mean = float(np.mean(steps))
+    if explained or min(mean, np.median(steps)) <= THRESHOLDS.swap_gain:
         return swaps
-    return [Swap.closed_chain(chain, gain)]
+    return [Swap(chain, mean, closed=True)]
 
 
 def _chains(gains: dict[tuple[int, int], float], total: int) -> list[tuple[int, ...]]:
     """List the closed chains of the best assignment."""
     edges = {**{(index, index): 0.0 for index in range(total)}, **gains}
-    rows, columns = (list(axis) for axis in zip(*edges, strict=True))
+    rows, columns = zip(*edges, strict=True)
     weights = [gain + 2 for gain in edges.values()]  # correlations differ by less than 2: all positive
     graph = csr_matrix((weights, (rows, columns)), shape=(total, total))
-    following = min_weight_full_bipartite_matching(graph, maximize=True)[1]
-    chains, seen = [], np.arange(total) == following
-    for start in np.flatnonzero(~seen):
-        chain = []
-        index = int(start)
-        while not seen[index]:
-            seen[index] = True
+    following = min_weight_full_bipartite_matching(graph, maximize=True)[1].tolist()
+    chains = []
+    misplaced = {index for index in range(total) if following[index] != index}
+    while misplaced:
+        chain = [min(misplaced)]
+        while (index := following[chain[-1]]) != chain[0]:
             chain.append(index)
-            index = int(following[index])
-        if chain:
-            chains.append(tuple(chain))
+        misplaced -= set(chain)
+        chains.append(tuple(chain))
     return chains
-
-
-class _FineCorrelations:
-    """Correlations on the full-size maps, at the best displacement up to REACH cells; computed on demand."""
-
-    def __init__(self, conditions: np.ndarray, targets: np.ndarray) -> None:
-        self.conditions, self.targets = conditions, targets
-        self.known: dict[tuple[int, int], float] = {}
-
-    def gain(self, first: int, second: int) -> float:
-        """Return how much better the condition of ``first`` fits the target of ``second`` than its own."""
-        return self.correlation(first, second) - self.correlation(first, first)
-
-    def correlation(self, first: int, second: int) -> float:
-        """Correlate the condition of ``first`` with the target of ``second``."""
-        key = (first, second)
-        if key not in self.known:
-            maps = self.conditions[first], self.targets[second]
-            fixed, moving = (spectrum(centred_unit(small.astype(np.float32))) for small in maps)
-            self.known[key] = float(correlate(fixed, moving, REACH).max())
-        return self.known[key]
 
 
 def _coarse(maps: np.ndarray) -> np.ndarray:
     """Reduce maps to (N, COARSE_GRID²) float32, each of unit length."""
-    small = [centred_unit(shrink_map(one, COARSE_GRID).astype(np.float32)) for one in maps]
-    return np.stack(small).reshape(len(maps), -1)
+    return np.stack([centred_unit(shrink_map(one, COARSE_GRID)).ravel() for one in maps]).astype(np.float32)
 
 
 def _candidates(conditions: np.ndarray, targets: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -179,7 +165,7 @@ def find_exchanged(differences: np.ndarray, patients: Sequence[str]) -> list[int
         Indices of the exchanged pairs; None if there are too few pairs to learn from, or if the two folders
         are too similar to decide.
     """
-    codes = np.unique(np.asarray(patients), return_inverse=True)[1]
+    codes = np.unique(patients, return_inverse=True)[1]
     if len(differences) < 4 * FOLDS or codes.max() + 1 < FOLDS:
         return None
     scores = np.zeros(len(differences))
