@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 import tifffile
 
-from pti.data.tif.checks import DEFLATE, MM_PER_UNIT, NO_COMPRESSION, check
+from pti.data.tif.checks import DEFLATE, NO_COMPRESSION, check
 from pti.data.tif.directory import COPY, RESAVE, Directory, Tag, TifError, read_directory
 
 __all__ = ["TifError", "TifHeader", "TifImage", "inspect", "read", "write"]
@@ -28,13 +28,11 @@ class TifHeader:
     """Header of a file, consistent with the file's size.
 
     Attributes:
-        path: The file.
         shape: (H, W) in pixels.
         dtype: Stored data type, in native byte order.
         pixel_mm: Edge of a pixel in millimetres; None without a resolution tag.
     """
 
-    path: Path
     shape: tuple[int, int]
     dtype: np.dtype
     pixel_mm: float | None
@@ -61,11 +59,8 @@ def inspect(path: str | Path) -> TifHeader:
     Raises:
         TifError: The file can't contain a usable image; `TifError.fault` gives the reason.
     """
-    path = Path(path)
-    with _open(path) as (file, size):
-        directory = read_directory(path, file, size)
-    check(directory)
-    return _header(directory)
+    with _open(Path(path)) as (directory, _):
+        return TifHeader(directory.shape, directory.dtype.newbyteorder("="), directory.pixel_mm)
 
 
 def read(path: str | Path) -> TifImage:
@@ -77,9 +72,7 @@ def read(path: str | Path) -> TifImage:
         TifError: The file can't be used; `TifError.fault` gives the reason.
     """
     path = Path(path)
-    with _open(path) as (file, size):
-        directory = read_directory(path, file, size)
-        check(directory)
+    with _open(path) as (directory, file):
         stored = _decode(directory, file)
     with np.errstate(over="ignore"):  # float64 values beyond float32 become infinite
         pixels = np.array(stored, dtype=np.float32)
@@ -88,8 +81,7 @@ def read(path: str | Path) -> TifImage:
         nan = np.count_nonzero(np.isnan(pixels))
         what = f"contains {nan} NaN and {pixels.size - finite - nan} infinite pixels of {pixels.size}"
         raise TifError(path, "non_finite", what, "Replace them; use 0 where there is no tissue.")
-    header = _header(directory)
-    return TifImage(pixels, header.pixel_mm, header.dtype.name)
+    return TifImage(pixels, directory.pixel_mm, directory.dtype.name)
 
 
 def write(path: str | Path, pixels: np.ndarray, pixel_mm: float | None = None) -> None:
@@ -115,15 +107,17 @@ def write(path: str | Path, pixels: np.ndarray, pixel_mm: float | None = None) -
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """Open a regular file and return its size; reject folders, dangling links and pipes."""
+def _open(path: Path) -> Iterator[tuple[Directory, BinaryIO]]:
+    """Open a regular file (no folder, dangling link or pipe) and check its directory."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would block
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise TifError(path, "unreadable", f"is {kind}", "Rename or remove it.")
         with open(path, "rb") as file:
-            yield file, status.st_size
+            directory = read_directory(path, file, status.st_size)
+            check(directory)
+            yield directory, file
     except FileNotFoundError:
         what = f"is a link to {os.readlink(path)}, which is missing" if path.is_symlink() else "is missing"
         raise TifError(path, "unreadable", what, "Restore the file, or remove its entry.") from None
@@ -132,26 +126,13 @@ def _open(path: Path) -> Iterator[tuple[BinaryIO, int]]:
         raise TifError(path, "unreadable", what, "Check its permissions and the disk.") from None
 
 
-def _header(directory: Directory) -> TifHeader:
-    assert directory.dtype is not None
-    per_unit = directory.tags.get(Tag.X_RESOLUTION, (0.0,))[0]
-    mm = MM_PER_UNIT.get(directory.first(Tag.RESOLUTION_UNIT, 2))
-    return TifHeader(
-        path=directory.path,
-        shape=directory.shape,
-        dtype=directory.dtype.newbyteorder("="),
-        pixel_mm=mm / per_unit if mm and per_unit else None,
-    )
-
-
 def _decode(directory: Directory, file: BinaryIO) -> np.ndarray:
     """Decode to (H, W) in the stored type; tifffile decodes all but simple strips."""
-    compression = directory.first(Tag.COMPRESSION, NO_COMPRESSION)
-    simple = directory.first(Tag.PREDICTOR, 1) == 1 and directory.first(Tag.FILL_ORDER, 1) == 1
-    if compression in (NO_COMPRESSION, *DEFLATE) and simple and Tag.TILE_OFFSETS not in directory.tags:
+    simple = directory.first(Tag.PREDICTOR, 1) == directory.first(Tag.FILL_ORDER, 1) == 1
+    if directory.compression in (NO_COMPRESSION, *DEFLATE) and simple and not directory.tiled:
         pixels = np.frombuffer(b"".join(_segments(directory, file)), directory.dtype)
         return pixels.reshape(directory.shape)
-    if compression in DEFLATE:
+    if directory.compression in DEFLATE:
         # Without imagecodecs, tifffile inflates a stream of any length: inflate it with a limit first.
         for _ in _segments(directory, file):
             pass
@@ -165,13 +146,12 @@ def _decode(directory: Directory, file: BinaryIO) -> np.ndarray:
 
 def _segments(directory: Directory, file: BinaryIO) -> Iterator[bytes]:
     """Yield the decoded bytes of each strip or tile, never more than declared."""
-    inflate = directory.first(Tag.COMPRESSION, NO_COMPRESSION) in DEFLATE
     for index, (offset, count) in enumerate(directory.segments):
         expected = directory.segment_bytes(index)
         file.seek(offset)
         # Deflate expands incompressible data by a fraction of a percent; anything longer is not pixel data.
         data = file.read(min(count, expected + expected // 100 + 65536))
-        if inflate:
+        if directory.compression in DEFLATE:
             data = _inflate(directory.path, data, expected)
         if len(data) < expected:
             what = f"is truncated: strip {index} contains {len(data)} of {expected} bytes"

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 from tifffile import COMPRESSION
 
-from pti.data.tif.directory import COPY, RESAVE, Directory, Tag, TifError
+from pti.data.tif.directory import COPY, MM_PER_UNIT, RESAVE, Directory, Tag, TifError
 
 MAX_SIZE = 4096
 """Longest edge in pixels: 4096 x 4096 float32 need 64 MB, more than any cross-section and still harmless."""
@@ -16,8 +16,6 @@ STORED_DTYPES = ("float32", "float64", "uint8", "uint16", "int16")
 """All except float64 fit into float32 without loss; its rounding errors are below any scanner's noise."""
 
 NO_COMPRESSION, DEFLATE = 1, (8, 32946)
-MM_PER_UNIT = {2: 25.4, 3: 10.0}
-"""Millimetres per resolution unit: inch and centimetre."""
 
 _RATIO_FLOOR = 16 * 2**20
 _FLOAT_PREDICTOR = 3
@@ -42,8 +40,7 @@ def check(directory: Directory) -> None:
 
 
 def _check_samples(directory: Directory) -> None:
-    path, dtype = directory.path, directory.dtype
-    channels, depth = directory.first(Tag.CHANNELS, 1), directory.first(Tag.DEPTH, 1)
+    path, channels, depth = directory.path, directory.first(Tag.CHANNELS, 1), directory.first(Tag.DEPTH, 1)
     if channels != 1 or directory.first(Tag.PHOTOMETRIC, 1) not in (0, 1):
         kind = "is a colour image" if channels in (1, 3, 4) else f"contains {channels} channels"
         fix = "Save it as a grey-scale image."
@@ -51,9 +48,8 @@ def _check_samples(directory: Directory) -> None:
     if depth != 1:
         fix = "Save each slice in a separate file."
         raise TifError(path, "pages", f"contains a volume of {depth} slices; expected one image", fix)
-    if dtype is None or dtype.name not in STORED_DTYPES:
-        name = f"{directory.first(Tag.BITS, 1)} bits per pixel" if dtype is None else dtype.name
-        what = f"stores {name}; expected {', '.join(STORED_DTYPES)}"
+    if directory.dtype_name not in STORED_DTYPES:
+        what = f"stores {directory.dtype_name}; expected {', '.join(STORED_DTYPES)}"
         raise TifError(path, "dtype", what, "Save it as float32.")
     across, down = (directory.tags.get(tag, (0.0,))[0] for tag in (Tag.X_RESOLUTION, Tag.Y_RESOLUTION))
     with_unit = directory.first(Tag.RESOLUTION_UNIT, 2) in MM_PER_UNIT
@@ -63,8 +59,7 @@ def _check_samples(directory: Directory) -> None:
 
 
 def _check_codec(directory: Directory) -> None:
-    compression = directory.first(Tag.COMPRESSION, NO_COMPRESSION)
-    predictor = directory.first(Tag.PREDICTOR, 1)
+    compression, predictor = directory.compression, directory.first(Tag.PREDICTOR, 1)
     built_in = compression in (NO_COMPRESSION, *DEFLATE) and predictor != _FLOAT_PREDICTOR
     if not built_in and find_spec("imagecodecs") is None:
         names = {codec.value: codec.name for codec in COMPRESSION}
@@ -87,7 +82,7 @@ def _check_extent(directory: Directory) -> None:
     if end > directory.file_bytes:
         what = f"is truncated: its pixels end at byte {end}, the file ends at byte {directory.file_bytes}"
         raise TifError(path, "truncated", what, COPY)
-    uncompressed = directory.first(Tag.COMPRESSION, NO_COMPRESSION) == NO_COMPRESSION
+    uncompressed = directory.compression == NO_COMPRESSION
     declared = sum(directory.segment_bytes(index) for index in range(len(segments)))
     stored = sum(count for _, count in segments)
     if uncompressed and stored < declared:

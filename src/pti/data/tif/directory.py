@@ -8,7 +8,6 @@ Tags and types follow TIFF revision 6.0 (Adobe, 1992) and the BigTIFF design.
 """
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -16,19 +15,21 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from tifffile import TIFF
 
 from pti.common.errors import DataError
+
+MM_PER_UNIT = {2: 25.4, 3: 10.0}
+"""Millimetres per resolution unit: inch and centimetre."""
 
 RESAVE = "Save the image again as one uncompressed float32 page."
 COPY = "Copy the file again from its source."
 
 _MAX_PAGES = 1000
 _MAX_SEGMENTS = 65536
-_TYPES_OF_BYTES = {1: (1, 2, 6, 7), 2: (3, 8), 4: (4, 9, 11, 13), 8: (5, 10, 12, 16, 17, 18)}
-_TYPE_BYTES = {kind: size for size, kinds in _TYPES_OF_BYTES.items() for kind in kinds}
-_INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _RATIONAL = 5
-_SAMPLES = {1: "u", 2: "i", 3: "f", 5: "i", 6: "c"}
+_READ_TYPES = (1, 3, 4, 16, _RATIONAL)  # and the unsigned integers
+_SAMPLES = {1: "uint", 2: "int", 3: "float", 6: "complex"}
 _MAGIC = {b"\x89PNG": "is a PNG image", b"\xff\xd8\xff": "is a JPEG image", b"PK\x03\x04": "is a ZIP archive"}
 
 
@@ -57,7 +58,7 @@ class Tag(IntEnum):
     DEPTH = 32997
 
 
-_READ_TAGS = frozenset(int(tag) for tag in Tag)
+_READ_TAGS = frozenset(Tag)
 
 
 class TifError(DataError):
@@ -106,20 +107,38 @@ class Directory:
         """(H, W) in pixels; 0 where the tag is missing."""
         return self.first(Tag.HEIGHT, 0), self.first(Tag.WIDTH, 0)
 
+    @property
+    def pixel_mm(self) -> float | None:
+        """Edge of a pixel in millimetres; None without a resolution."""
+        per_unit = self.tags.get(Tag.X_RESOLUTION, (0.0,))[0]
+        mm = MM_PER_UNIT.get(self.first(Tag.RESOLUTION_UNIT, 2))
+        return mm / per_unit if mm and per_unit else None
+
+    @property
+    def dtype_name(self) -> str:
+        """Name of the stored data type, which numpy may lack (uint12, for example)."""
+        return f"{_SAMPLES.get(self.first(Tag.SAMPLE_FORMAT, 1), 'unknown')}{self.first(Tag.BITS, 1)}"
+
     @cached_property
-    def dtype(self) -> np.dtype | None:
-        """The stored data type in the file's byte order; None if numpy lacks it (12 bits, for example)."""
-        kind, bits = _SAMPLES.get(self.first(Tag.SAMPLE_FORMAT, 1)), self.first(Tag.BITS, 1)
-        try:
-            return np.dtype(f"{self.byte_order}{kind}{bits // 8}") if kind and bits % 8 == 0 else None
-        except TypeError:
-            return None
+    def dtype(self) -> np.dtype:
+        """The stored data type in the file's byte order."""
+        return np.dtype(self.dtype_name).newbyteorder(self.byte_order)
+
+    @property
+    def compression(self) -> int:
+        """Compression scheme; 1 is none."""
+        return self.first(Tag.COMPRESSION, 1)
+
+    @property
+    def tiled(self) -> bool:
+        """Whether the image is stored in tiles instead of strips."""
+        return Tag.TILE_OFFSETS in self.tags
 
     @cached_property
     def segment_shape(self) -> tuple[int, int]:
         """(rows, columns) of a tile or of a full strip."""
         height, width = self.shape
-        if Tag.TILE_OFFSETS in self.tags:
+        if self.tiled:
             return self.first(Tag.TILE_HEIGHT, 0), self.first(Tag.TILE_WIDTH, 0)
         return min(self.first(Tag.ROWS_PER_STRIP, height), height), width
 
@@ -132,9 +151,8 @@ class Directory:
     @cached_property
     def segments(self) -> list[tuple[int, int]]:
         """(offset, stored bytes) of each listed strip or tile that covers the image."""
-        tiled = Tag.TILE_OFFSETS in self.tags
-        offsets = self.tags.get(Tag.TILE_OFFSETS if tiled else Tag.STRIP_OFFSETS, ())[: self.segment_count]
-        counts = self.tags.get(Tag.TILE_BYTES if tiled else Tag.STRIP_BYTES)
+        offsets = self.tags[Tag.TILE_OFFSETS if self.tiled else Tag.STRIP_OFFSETS][: self.segment_count]
+        counts = self.tags.get(Tag.TILE_BYTES if self.tiled else Tag.STRIP_BYTES)
         if counts is None:  # allowed in old files without compression
             counts = tuple(self.segment_bytes(index) for index in range(len(offsets)))
         return list(zip(offsets, counts, strict=False))
@@ -142,9 +160,9 @@ class Directory:
     def segment_bytes(self, index: int) -> int:
         """Return the decoded size of a strip or tile; the last strip may be shorter."""
         rows, columns = self.segment_shape
-        if Tag.TILE_OFFSETS not in self.tags:
+        if not self.tiled:
             rows = min(rows, self.shape[0] - index * rows)
-        return rows * columns * (self.dtype.itemsize if self.dtype else 1)
+        return rows * columns * self.dtype.itemsize
 
 
 def read_directory(path: Path, file: BinaryIO, size: int) -> Directory:
@@ -169,22 +187,21 @@ class _Reader:
 
     def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
         self.path, self.file, self.size = path, file, size
-        self.head = file.read(4096)  # usually contains everything: one system call
-        self.order, self.big = self._magic()
-        self.word, self.count, self.count_bytes = ("Q", "Q", 8) if self.big else ("I", "H", 2)
-        self.entry, self.entry_bytes, self.inline_bytes = ("HHQ", 20, 8) if self.big else ("HHI", 12, 4)
-
-    def _magic(self) -> tuple[str, bool]:
-        head = self.head
+        self.head = head = file.read(4096)  # usually contains everything: one system call
         if not head:
-            raise TifError(self.path, "empty", "is empty (0 bytes)", COPY)
-        order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
-        version = struct.unpack(order + "H", head[2:4])[0] if order and len(head) >= 4 else 0
+            raise TifError(path, "empty", "is empty (0 bytes)", COPY)
+        self.order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
+        version = struct.unpack(self.order + "H", head[2:4])[0] if self.order and len(head) >= 4 else 0
         if version not in (42, 43):
             kinds = (kind for magic, kind in _MAGIC.items() if head.startswith(magic))
             what = f"is not a TIF file: it {next(kinds, f'starts with {head[:8]!r}')}"
-            raise TifError(self.path, "not_tif", what, "Convert it to TIF, or remove it.")
-        return order, version == 43
+            raise TifError(path, "not_tif", what, "Convert it to TIF, or remove it.")
+        # BigTIFF (version 43) has wider offsets and counts.
+        self.word, self.word_bytes, self.count, self.count_bytes = (
+            ("Q", 8, "Q", 8) if version == 43 else ("I", 4, "H", 2)
+        )
+        self.entry = f"{self.order}HH2{self.word}"  # tag, type, count, and the values or their offset
+        self.entry_bytes = struct.calcsize(self.entry)
 
     def at(self, offset: int, count: int) -> bytes:
         if offset + count > self.size:
@@ -195,49 +212,39 @@ class _Reader:
         self.file.seek(offset)
         return self.file.read(count)
 
-    def number(self, code: str, offset: int) -> int:
-        return struct.unpack(self.order + code, self.at(offset, struct.calcsize(self.order + code)))[0]
+    def numbers(self, code: str, offset: int) -> tuple:
+        return struct.unpack(self.order + code, self.at(offset, struct.calcsize(self.order + code)))
 
     def pages(self) -> list[int]:
         """Follow the chain of directories; return their offsets, at most one more than the limit."""
         offsets: list[int] = []
-        offset = self.number(self.word, 8 if self.big else 4)
+        (offset,) = self.numbers(self.word, self.word_bytes)
         while offset and len(offsets) <= _MAX_PAGES:
             if offset in offsets:
                 raise TifError(self.path, "loop", "has a chain of pages that forms a loop", RESAVE)
             offsets.append(offset)
-            entries = self.number(self.count, offset)
+            (entries,) = self.numbers(self.count, offset)
             if entries > 4096:
                 raise TifError(self.path, "unreadable", f"has a page that declares {entries} tags", COPY)
-            offset = self.number(self.word, offset + self.count_bytes + entries * self.entry_bytes)
+            (offset,) = self.numbers(self.word, offset + self.count_bytes + entries * self.entry_bytes)
         return offsets
 
     def tags(self, page: int) -> dict[int, tuple]:
-        tags = {tag: self._values(*entry) for tag, *entry in self._entries(page) if tag in _READ_TAGS}
-        return {tag: values for tag, values in tags.items() if values}
-
-    def _entries(self, page: int) -> Iterator[tuple[int, int, int, int, int]]:
-        """Yield (tag, type, count, offset of the values, their bytes) for each entry of a directory."""
-        start = page + self.count_bytes
-        table = self.at(start, self.number(self.count, page) * self.entry_bytes)
-        for entry in range(0, len(table), self.entry_bytes):
-            tag, kind, count = struct.unpack_from(self.order + self.entry, table, entry)
-            size = _TYPE_BYTES.get(kind, 0) * count
-            offset = start + entry + self.entry_bytes - self.inline_bytes
-            if size > self.inline_bytes:
-                offset = self.number(self.word, offset)
-                if offset + size > self.size:
-                    what = f"is truncated: tag {tag} is at {offset} to {offset + size} of {self.size} bytes"
-                    raise TifError(self.path, "truncated", what, COPY)
-            yield tag, kind, count, offset, size
-
-    def _values(self, kind: int, count: int, offset: int, size: int) -> tuple:
-        if count > _MAX_SEGMENTS:
-            return ()
-        if kind in _INTEGERS:
-            return struct.unpack(f"{self.order}{count}{_INTEGERS[kind]}", self.at(offset, size))
-        if kind == _RATIONAL:
-            numbers = struct.unpack(f"{self.order}{2 * count}I", self.at(offset, size))
-            pairs = zip(numbers[::2], numbers[1::2], strict=True)
-            return tuple(numerator / denominator if denominator else 0.0 for numerator, denominator in pairs)
-        return ()
+        """Read the tags that matter; check that the values of all others lie within the file."""
+        tags: dict[int, tuple] = {}
+        end = page + self.count_bytes
+        table = self.at(end, self.numbers(self.count, page)[0] * self.entry_bytes)
+        for tag, kind, count, offset in struct.iter_unpack(self.entry, table):
+            end += self.entry_bytes
+            repeat, code = TIFF.DATA_FORMATS.get(kind, "0B")
+            size = struct.calcsize(f"<{repeat}{code}") * count
+            if size <= self.word_bytes:
+                offset = end - self.word_bytes
+            if offset + size > self.size:
+                what = f"is truncated: tag {tag} is at {offset} to {offset + size} of {self.size} bytes"
+                raise TifError(self.path, "truncated", what, COPY)
+            if tag in _READ_TAGS and kind in _READ_TYPES and 0 < count <= _MAX_SEGMENTS:
+                numbers = self.numbers(f"{int(repeat) * count}{code}", offset)
+                pairs = zip(numbers[::2], numbers[1::2], strict=False)
+                tags[tag] = tuple(a / b if b else 0.0 for a, b in pairs) if kind == _RATIONAL else numbers
+        return tags
