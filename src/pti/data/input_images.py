@@ -16,9 +16,6 @@ from pti.data.layouts import PATIENT_PATTERN, tif_files
 
 _MAX_NAMED_FAULTS = 20
 _READERS = 8
-_Facts = tuple[
-    float | None, tuple[float, float] | None
-]  # pixel_mm, percentiles of the tissue if there is any
 
 
 @dataclass(frozen=True)
@@ -37,20 +34,6 @@ class InputImage:
     patient: str
 
 
-@dataclass(frozen=True)
-class Survey:
-    """Properties of a set of images.
-
-    Attributes:
-        pixel_mm: Name -> edge of a pixel in mm; None without a resolution tag.
-        tissue: (low, high) in raw units: the smallest 0.5th and the largest 99.5th percentile of any image's
-            tissue.
-    """
-
-    pixel_mm: dict[str, float | None]
-    tissue: tuple[float, float]
-
-
 def find_images(
     folder: Path, patient_pattern: str = PATIENT_PATTERN, skip: Path | None = None
 ) -> list[InputImage]:
@@ -67,8 +50,11 @@ def find_images(
     skipped = os.path.realpath(skip) if skip else None
     images: dict[str, InputImage] = {}
     for here, subfolders, _ in os.walk(folder):
-        visible = sorted(name for name in subfolders if not name.startswith("."))
-        subfolders[:] = [name for name in visible if os.path.realpath(Path(here, name)) != skipped]
+        subfolders[:] = [
+            name
+            for name in subfolders
+            if not name.startswith(".") and os.path.realpath(Path(here, name)) != skipped
+        ]
         for path in tif_files(here):
             name = path.relative_to(folder).with_suffix("").as_posix()
             if name in images:
@@ -80,31 +66,32 @@ def find_images(
     return [images[name] for name in sorted(images)]
 
 
-def survey(images: Sequence[InputImage]) -> Survey:
-    """Read every image once.
+def tissue_range(images: Sequence[InputImage]) -> tuple[float, float]:
+    """Read every image once and measure the range of the tissue.
+
+    Returns:
+        (low, high) in raw units: the smallest 0.5th and the largest 99.5th percentile of any image's tissue;
+        (0, 1) without tissue.
 
     Raises:
         DataError: Some images can't be used; the message names each with its fault and the fix.
     """
     with ThreadPoolExecutor(_READERS) as readers:
-        results = list(track(readers.map(_read_facts, images), "Reading", total=len(images)))
+        results = list(track(readers.map(_percentiles, images), "Reading", total=len(images)))
     if faults := [str(result) for result in results if isinstance(result, DataError)]:
         rest = len(faults) - _MAX_NAMED_FAULTS
         lines = faults[:_MAX_NAMED_FAULTS] + ([f"… and {rest} more"] if rest > 0 else [])
         raise DataError(f"{len(faults)} of {len(images)} images can't be used:\n  " + "\n  ".join(lines))
-    facts = [result for result in results if not isinstance(result, DataError)]
-    windows = [window for _, window in facts if window is not None] or [(0.0, 1.0)]
-    pixel_mm = {image.name: pixel_mm for image, (pixel_mm, _) in zip(images, facts, strict=True)}
-    return Survey(pixel_mm, (min(low for low, _ in windows), max(high for _, high in windows)))
+    lows, highs = zip(
+        *[result for result in results if isinstance(result, list)] or [(0.0, 1.0)], strict=True
+    )
+    return min(lows), max(highs)
 
 
-def _read_facts(image: InputImage) -> "_Facts | DataError":
+def _percentiles(image: InputImage) -> list[float] | DataError | None:
     try:
-        content = tif.read(image.path)
+        pixels = tif.read(image.path).pixels
     except DataError as error:
         return error
-    tissue = content.pixels[content.pixels != 0]
-    if not tissue.size:
-        return content.pixel_mm, None
-    low, high = np.percentile(tissue, (0.5, 99.5))
-    return content.pixel_mm, (float(low), float(high))
+    tissue = pixels[pixels != 0]
+    return np.percentile(tissue, (0.5, 99.5)).tolist() if tissue.size else None

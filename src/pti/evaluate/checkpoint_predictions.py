@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from pti.common.errors import DataError
-from pti.data.input_images import InputImage, survey
+from pti.data.input_images import InputImage, tissue_range
 from pti.data.layouts import Pair
 from pti.evaluate.evaluation import target_images
 from pti.evaluate.predictions import match
@@ -95,7 +95,7 @@ class CheckpointPredictions:
 
     def data_range(self, cases: Sequence[Case]) -> float:
         """Return the data range of the first checkpoint's training set, raw units."""
-        tissue = survey(target_images(cases)).tissue
+        tissue = tissue_range(target_images(cases))
         return fixed_data_range(self.first.module.normalization, tissue)[0]
 
     def training_pairs(self, method: str) -> list[Pair]:

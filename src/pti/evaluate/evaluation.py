@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pti.data.input_images import InputImage, survey
+from pti.data.input_images import InputImage, tissue_range
 from pti.data.layouts import PATIENT_PATTERN
 from pti.evaluate.baselines import FittedBaselines, image_baselines, with_size_baselines
 from pti.evaluate.known_heights import read_height_distribution
@@ -124,7 +124,7 @@ def _intervals(scores: Scores, corrections: Corrections | None) -> dict[str, lis
 
 def data_range_of(cases: Sequence[Case]) -> float:
     """Return the range from 0, or darker tissue, to the top of the targets' tissue (99.5 %), raw units."""
-    low, high = survey(target_images(cases)).tissue
+    low, high = tissue_range(target_images(cases))
     return high - min(low, 0.0)
 
 

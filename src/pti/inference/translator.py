@@ -13,7 +13,7 @@ import torch
 
 from pti.common.errors import UsageError
 from pti.common.progress import track
-from pti.data.input_images import InputImage, survey
+from pti.data.input_images import InputImage, tissue_range
 from pti.inference.calibration_file import HeightCalibration
 from pti.inference.devices import Load, batched, run_batches
 from pti.inference.inputs import Inputs
@@ -137,7 +137,7 @@ def translate_images(
     sampling = sampling.resolved(module)
     settings = {"command": "translate", "checkpoint": translator.sha256, "images": inputs.origin}
     with Manifest(output_dir, settings | sampling.as_dict(), (*FOLDERS, *TABLES)) as manifest:
-        data_range, meaning = fixed_data_range(module.normalization, survey(inputs.images).tissue)
+        data_range, meaning = fixed_data_range(module.normalization, tissue_range(inputs.images))
         translate = TranslateBatch(output_dir, translator.data["image_size"], sampling)
         corrections = None if calibration is None else calibration.corrections
         summarize = SummarizeImage(

@@ -13,7 +13,7 @@ from torch import nn
 
 from pti.common.errors import UsageError
 from pti.common.progress import track
-from pti.data.input_images import InputImage, survey
+from pti.data.input_images import InputImage, tissue_range
 from pti.inference.devices import choose_devices, run_batches
 from pti.inference.inputs import find_inputs
 from pti.latent_study.latents import (
@@ -143,7 +143,7 @@ def _encode(
     settings: StudySettings, path: Path, module: nn.Module, encode: Encode, images: Sequence[InputImage]
 ) -> Iterable[Latents]:
     devices = choose_devices(settings.accelerator, settings.devices)
-    survey(images)  # names every unusable image before the work begins
+    tissue_range(images)  # names every unusable image before the work begins
     load = (lambda: module) if len(devices) == 1 else partial(_load_module, path)
     starts = range(0, len(images), settings.batch_size)
     batches = [images[start : start + settings.batch_size] for start in starts]

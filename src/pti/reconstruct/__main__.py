@@ -28,7 +28,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     """Find the images, reconstruct those that aren't done yet, and summarize."""
     from functools import partial
 
-    from pti.data.input_images import survey
+    from pti.data.input_images import tissue_range
     from pti.inference.devices import choose_devices
     from pti.inference.inputs import find_inputs
     from pti.inference.reconstructions import (
@@ -65,7 +65,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     origin = inputs.origin if cfg.input_dir else f"{inputs.origin}, {cfg.data.sources or data['sources']}"
     settings = {"command": "reconstruct", "checkpoint": opened.sha256, "images": origin}
     with Manifest(output_dir, settings, (RAW, COMPARISONS, METRICS)) as manifest:
-        data_range, meaning = fixed_data_range(module.normalization, survey(inputs.images).tissue)
+        data_range, meaning = fixed_data_range(module.normalization, tissue_range(inputs.images))
         work = ReconstructBatch(output_dir, data["image_size"], data["pixel_mm"], data_range)
         load = (lambda: module) if len(devices) == 1 else partial(checkpoint.load, opened.path)
         reconstruct_all(load, work, inputs.images, manifest, cfg.batch_size, devices)
