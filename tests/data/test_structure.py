@@ -127,7 +127,7 @@ def test_a_patient_in_two_roots(data, tmp_path):
     for folder in ("dente", "edente"):
         (own / folder).mkdir(parents=True)
         (own / folder / f"7{name}").write_bytes((data / folder / name).read_bytes())
-    findings = quick_check(source(data, val_root=own))
+    findings = quick_check(source(data, extra_roots={"val": own}))
     assert {finding.fault for finding in findings} == {"split_patient"}
 
 
@@ -161,7 +161,7 @@ def test_the_split_is_the_one_that_training_uses(data, tmp_path, own_root):
         make_phantom(roots["val"], patients=2, slices=1, image_size=64, seed=9)
         for path in roots["val"].glob("*/*.tif"):
             path.rename(path.with_name(path.name.replace("_0", "_9")))
-    checked = check_structure(source(data, val_root=roots.get("val")))
+    checked = check_structure(source(data, extra_roots=roots))
     assert not [finding for finding in checked.findings if finding.severity == "error"]
     folders = open_folders(data, paired_folders, (0.6, 0.2, 0.2), 0, roots)
     for folder in folders:

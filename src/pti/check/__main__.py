@@ -2,7 +2,6 @@
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -56,9 +55,14 @@ def _source(data: DictConfig):
     if data.get("generate") is not None and not root.exists():
         root.parent.mkdir(parents=True, exist_ok=True)
         instantiate(data.generate)(root)
-    settings: dict[str, Any] = {key: data[key] for key in ("split_seed", "pixel_mm", "batch_size")}
-    settings |= {key: data[key] and Path(data[key]).expanduser() for key in ("val_root", "test_root")}
-    return DataSource(root, instantiate(data.layout), tuple(data.fractions), **settings)
+    extra_roots = {split: data[f"{split}_root"] for split in ("val", "test")}
+    return DataSource(
+        root=root,
+        layout=instantiate(data.layout),
+        fractions=tuple(data.fractions),
+        extra_roots={split: Path(folder).expanduser() for split, folder in extra_roots.items() if folder},
+        **{key: data[key] for key in ("split_seed", "pixel_mm", "batch_size")},
+    )
 
 
 if __name__ == "__main__":

@@ -38,8 +38,7 @@ def require_sound_data(datamodule: TifDataModule, devices: int) -> None:
             fractions=datamodule.fractions,
             split_seed=datamodule.split_seed,
             pixel_mm=datamodule.pixel_mm,
-            val_root=datamodule.extra_roots.get("val"),
-            test_root=datamodule.extra_roots.get("test"),
+            extra_roots=datamodule.extra_roots,
             batch_size=datamodule.batch_size * devices,
         )
     )

@@ -1,8 +1,7 @@
 """Checks of image sizes, pixel sizes and types, from the file headers alone."""
 
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
+from statistics import mode
 
 from pti.data.checks.findings import WHOLE_SET, Finding, merge_widespread, relative_name
 from pti.data.layouts import Pair
@@ -38,7 +37,7 @@ def _check_pairs(pairs: list[Pair], headers: dict[Path, TifHeader], root: Path) 
         condition, target = headers[pair.condition], headers[pair.target]
         names = (relative_name(condition.path, root), relative_name(target.path, root))
         if condition.shape != target.shape:
-            what = f"has {_size(condition.shape)} pixels, its target {_size(target.shape)}"
+            what = "has {} × {} pixels, its target {} × {}".format(*condition.shape, *target.shape)
             fix = "Export both images on the same grid: their relative position is unknown."
             findings.append(Finding("error", names[0], "size", what, fix, names))
         elif _differ(condition.pixel_mm, target.pixel_mm):
@@ -53,7 +52,7 @@ def _check_pixel_sizes(headers: dict[Path, TifHeader], root: Path, pixel_mm: flo
     tagged = {path: header.pixel_mm for path, header in headers.items() if header.pixel_mm is not None}
     if not tagged:
         return []
-    usual = Counter(round(size, 4) for size in tagged.values()).most_common(1)[0][0]
+    usual = mode(round(size, 4) for size in tagged.values())
     findings = []
     if _differ(usual, pixel_mm):
         what = f"the files have {usual:.4g} mm pixels, but data.pixel_mm={pixel_mm:.4g}"
@@ -70,20 +69,15 @@ def _check_pixel_sizes(headers: dict[Path, TifHeader], root: Path, pixel_mm: flo
 
 def _check_types(headers: dict[Path, TifHeader], root: Path) -> list[Finding]:
     """Report files stored in a different type than the rest, which often means different units."""
-    types = Counter(header.dtype.name for header in headers.values())
-    if not types:
-        return []
-    usual, fix = types.most_common(1)[0][0], "Export all images in the same units and type."
+    types = {path: header.dtype.name for path, header in headers.items()}
+    usual = mode(types.values()) if types else ""
+    fix = "Export all images in the same units and type."
     odd = []
-    for path, header in headers.items():
-        if header.dtype.name != usual:
-            what = f"is stored as {header.dtype.name}, most others as {usual}"
+    for path, name in types.items():
+        if name != usual:
+            what = f"is stored as {name}, most others as {usual}"
             odd.append(Finding("warning", relative_name(path, root), "mixed_types", what, fix))
-    return merge_widespread(odd, len(headers))
-
-
-def _size(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape))
+    return merge_widespread(odd, len(types))
 
 
 def _differ(one: float | None, other: float | None) -> bool:

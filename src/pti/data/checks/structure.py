@@ -11,7 +11,7 @@ from pti.data.checks.findings import WHOLE_SET, Finding, file_finding, merge_wid
 from pti.data.checks.headers import check_headers
 from pti.data.checks.source import DataSource
 from pti.data.layouts import Pair, leaves_root, paired_folders
-from pti.data.patient_split import splits_of
+from pti.data.patient_split import fractions_of_root, splits_of
 from pti.data.tif import TifError, TifHeader, inspect
 
 _PREVENT_SPLIT = ("layout", "no_images", "no_patient", "outside")  # mending these faults changes the split
@@ -39,7 +39,7 @@ def check_structure(source: DataSource) -> Structure:
     """List the pairs, read all headers and report every problem that shows without the pixels."""
     findings: list[Finding] = []
     pairs: list[Pair] = []
-    for folder, split in source.folders():
+    for split, folder in {None: source.root, **source.extra_roots}.items():
         try:
             listed = source.layout(folder)
         except DataError as error:
@@ -48,21 +48,21 @@ def check_structure(source: DataSource) -> Structure:
             continue
         findings += _check_partners(source, listed, folder)
         pairs += [replace(pair, split=split or pair.split) for pair in listed]
-    paths = [path for pair in pairs for path in (pair.condition, pair.target) if path is not None]
+    paths = [path for pair in pairs for path in pair.files.values()]
     headers = _read_headers(source, paths, findings)
     findings += _check_patients(source, pairs)
     findings += check_headers(pairs, headers, source.root, source.pixel_mm)
     splits = _split_patients(source, pairs, findings)
-    keep: dict[Path | None, Path] = {path: path for path in headers}
     usable = [
-        replace(pair, condition=keep.get(pair.condition), target=keep.get(pair.target)) for pair in pairs
+        replace(pair, **{role: None for role, path in pair.files.items() if path not in headers})
+        for pair in pairs
     ]
-    return Structure(findings, [pair for pair in usable if pair.condition or pair.target], splits, len(paths))
+    return Structure(findings, [pair for pair in usable if pair.files], splits, len(paths))
 
 
 def _read_headers(source: DataSource, paths: list[Path], findings: list[Finding]) -> dict[Path, TifHeader]:
     """Read the headers of the usable files; add a finding for each of the others."""
-    roots = [folder for folder, _ in source.folders()]
+    roots = [source.root, *source.extra_roots.values()]
 
     def read_header(path: Path) -> TifHeader | Finding:
         if all(leaves_root(root, path) for root in roots):
@@ -91,13 +91,14 @@ def _check_partners(source: DataSource, pairs: list[Pair], folder: Path) -> list
         what = "holds no .tif image where the layout expects them"
         fix = "Set data.root to the folder that holds the images, or data.layout to its layout."
         return [Finding("error", name, "no_images", what, fix)]
+    fix = "Add the missing image, or remove this one."
     lonely: list[Finding] = []
     for pair in pairs:
-        present, missing = pair.condition or pair.target, "target" if pair.condition else "condition"
-        if present is not None and not (pair.condition and pair.target):
-            name = relative_name(present, source.root)
+        if len(pair.files) == 1:
+            [path] = pair.files.values()
+            name = relative_name(path, source.root)
+            missing = "target" if pair.condition else "condition"
             what = f"has no {missing} image: the two images of a pair have the same file name"
-            fix = "Add the missing image, or remove this one."
             lonely.append(Finding("error", name, "missing_partner", what, fix, (name,)))
     if len(lonely) < len(pairs) or len({finding.what for finding in lonely}) > 1:
         return lonely
@@ -116,26 +117,26 @@ def _check_patients(source: DataSource, pairs: list[Pair]) -> list[Finding]:
         Finding("error", relative_name(path, source.root), "no_patient", what, fix)
         for pair in pairs
         if not pair.patient
-        for path in (pair.condition, pair.target)
-        if path is not None
+        for path in pair.files.values()
     ]
     return merge_widespread(nameless, len(pairs))
 
 
 def _split_patients(source: DataSource, pairs: list[Pair], findings: list[Finding]) -> dict[str, str]:
     """Assign patients to splits; add findings for patients in two splits and splits that can't be filled."""
-    pairs_by_split: dict[str, dict[str, Pair]] = defaultdict(dict)
+    files: dict[str, dict[str, str]] = defaultdict(dict)
     for pair in pairs:
         # Patients in the root may be trained on, unlike those in the separate folders.
-        if pair.patient and (pair.split or source.split_roots):
-            pairs_by_split[pair.patient].setdefault(pair.split or "train", pair)
-    several = {patient: pairs for patient, pairs in pairs_by_split.items() if len(pairs) > 1}
-    torn = [_patient_in_two_splits(source, *item) for item in several.items()]
+        if pair.patient and (pair.split or source.extra_roots):
+            file = relative_name(list(pair.files.values())[-1], source.root)
+            files[pair.patient].setdefault(pair.split or "train", file)
+    torn = [_patient_in_two_splits(*item) for item in files.items() if len(item[1]) > 1]
     findings += torn
     if torn or not pairs or any(finding.fault in _PREVENT_SPLIT for finding in findings):
         return {}
+    fractions = fractions_of_root(source.fractions, source.extra_roots)
     try:
-        split_of_pair = splits_of(pairs, source.split_seed, source.root_fractions())
+        split_of_pair = splits_of(pairs, source.split_seed, fractions)
     except DataError as error:
         fix = "Add patients, or change data.fractions."
         findings.append(Finding("error", WHOLE_SET, "split", str(error), fix))
@@ -148,11 +149,10 @@ def _split_patients(source: DataSource, pairs: list[Pair], findings: list[Findin
     return {pair.patient: split for pair, split in zip(pairs, split_of_pair, strict=True)}
 
 
-def _patient_in_two_splits(source: DataSource, patient: str, pair_of_split: dict[str, Pair]) -> Finding:
-    paths = {split: pair.target or pair.condition for split, pair in pair_of_split.items()}
-    files = {split: relative_name(path, source.root) for split, path in paths.items() if path}
+def _patient_in_two_splits(patient: str, files: dict[str, str]) -> Finding:
+    """Report a patient with one file in each of several splits; ``files`` maps split to file."""
     listed = " and ".join(f"{split} ({file})" for split, file in sorted(files.items(), reverse=True))
     what = f"patient {patient} is in two splits: {listed}"
     fix = "Put all images of a patient into one split: otherwise the model is evaluated on bones it has seen."
-    file = next((file for split, file in files.items() if split != "train"), WHOLE_SET)
+    file = next(file for split, file in files.items() if split != "train")
     return Finding("error", file, "split_patient", what, fix, tuple(files.values()))

@@ -10,6 +10,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +78,14 @@ def _write(folder: Path, settings: Mapping[str, Any]) -> None:
     for patient in track(range(patients), "Drawing the phantom"):
         for pair in draw_pairs(seed, patient, slices, *scale):
             write_pair(folder, pair)
-            rows.append({key: _rounded(value) for key, value in pair.truth.items()})
+            cells = pair.truth.items()
+            rows.append({key: f"{cell:.6g}" if isinstance(cell, float) else cell for key, cell in cells})
     write_csv(folder / "truth.csv", None, rows)
     if settings["broken"]:
-        healthy = (next(draw_pairs(seed, patient, 1, *scale)) for patient in range(patients, 10**9))
+        healthy = (next(draw_pairs(seed, patient, 1, *scale)) for patient in count(patients))
         write_csv(folder / "broken.csv", None, write_broken(folder, rows[0]["name"], healthy))
     marker = {"settings": dict(settings), "inventory": inventory(folder)}
     (folder / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
-
-
-def _rounded(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def _move_into_place(beside: Path, folder: Path, settings: Mapping[str, Any]) -> bool:

@@ -60,27 +60,16 @@ _COMMON = {
     "shift_x": (-1.2, 1.2, 0.05),  # horizontal position of the jaw in the image
     "shift_y": (0.0, 1.0, 0.03),  # vertical position: part of the free height that lies below the base
 }
+# name: the same for a premolar and for a molar
 _TEETH = {
-    "premolar": {
-        "neck": (3.2, 3.6, 0.05),  # half the width of the tooth's neck
-        "bulge": (0.45, 0.75, 0.03),
-        "taper": (0.74, 0.84, 0.01),  # half-width of the middle of the root / neck
-        "apex": (0.34, 0.44, 0.01),  # half-width near the apex / neck
-        "crown_height": (7.0, 7.8, 0.1),
-        "pulp": (0.55, 0.8, 0.03),
-        "canals": (0.0, 0.0, 0.0),  # distance between two root canals / width of the root
-    },
-    "molar": {
-        "neck": (4.1, 4.6, 0.05),
-        "bulge": (0.5, 0.9, 0.03),
-        "taper": (0.80, 0.88, 0.01),
-        "apex": (0.40, 0.52, 0.01),
-        "crown_height": (6.6, 7.3, 0.1),
-        "pulp": (0.9, 1.25, 0.03),
-        "canals": (0.42, 0.52, 0.01),
-    },
+    "neck": ((3.2, 3.6, 0.05), (4.1, 4.6, 0.05)),  # half the width of the tooth's neck
+    "bulge": ((0.45, 0.75, 0.03), (0.5, 0.9, 0.03)),
+    "taper": ((0.74, 0.84, 0.01), (0.80, 0.88, 0.01)),  # half-width of the middle of the root / neck
+    "apex": ((0.34, 0.44, 0.01), (0.40, 0.52, 0.01)),  # half-width near the apex / neck
+    "crown_height": ((7.0, 7.8, 0.1), (6.6, 7.3, 0.1)),
+    "pulp": ((0.55, 0.8, 0.03), (0.9, 1.25, 0.03)),
+    "canals": ((0.0, 0.0, 0.0), (0.42, 0.52, 0.01)),  # distance between two root canals / width of the root
 }
-_CUES = ("plate", "density", "support")
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,9 +124,9 @@ def draw_patient(seed: int, patient: int, slices: int) -> list[Section]:
     """
     rng = np.random.default_rng([seed, patient])
     tooth = "molar" if rng.random() < 0.5 else "premolar"
-    table = {**_COMMON, **_TEETH[tooth]}
+    table = _COMMON | {name: ranges[tooth == "molar"] for name, ranges in _TEETH.items()}
     low, high, drift = np.array(list(table.values())).T
-    names = [*table, *(f"cue_{cue}" for cue in _CUES)]
+    names = [*table, "cue_plate", "cue_density", "cue_support"]
     scores = 2 * np.tanh(rng.standard_normal(3) / 1.7)
     level = np.concatenate([rng.uniform(low, high), scores])
     drift = np.concatenate([drift, np.full(3, 0.25)]) * rng.uniform(0.5, 1, len(names))

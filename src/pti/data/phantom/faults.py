@@ -18,8 +18,6 @@ from pti.data.phantom.pairs import PhantomPair, write_pair
 SHIFT = 6 / 256
 """Shift of the shifted pair as a fraction of the image's width: 6 pixels of 256."""
 
-_HEIGHT_TAG = 257
-
 
 def write_broken(folder: Path, original: str, healthy: Iterator[PhantomPair]) -> list[dict[str, str]]:
     """Add one pair for each fault of a file (the partner is sound) and for each fault of a pair.
@@ -45,7 +43,9 @@ def write_broken(folder: Path, original: str, healthy: Iterator[PhantomPair]) ->
         break_file(path)
         add_rows([path], fault, what)
     for (fault, what), break_pair in _PAIR_FAULTS.items():
-        add_rows(break_pair(*write_pair(folder, next(healthy))), fault, what)
+        paths = write_pair(folder, next(healthy))
+        break_pair(*paths)
+        add_rows([path for path in paths if path.exists()], fault, what)
     one, other = write_pair(folder, next(healthy)), write_pair(folder, next(healthy))
     _exchange(one[1], other[1])
     add_rows(one + other, "swapped", "edente images of two patients swapped")
@@ -69,7 +69,7 @@ def _save(path: Path, pixels: np.ndarray, **options: Any) -> None:
 
 def _declare_false_size(path: Path) -> None:
     with tifffile.TiffFile(path, mode="r+") as file:
-        file.pages.first.tags[_HEIGHT_TAG].overwrite(30_000)
+        file.pages.first.tags["ImageLength"].overwrite(30_000)
 
 
 def _save_bomb(path: Path) -> None:
@@ -86,10 +86,9 @@ def _close_loop(path: Path) -> None:
 
 def _insert_nan(path: Path) -> None:
     image = tif.read(path)
-    pixels = image.pixels.copy()
-    middle = pixels.shape[0] // 2
-    pixels[middle, middle : middle + 3] = np.nan
-    tif.write(path, pixels, image.pixel_mm)
+    middle = image.pixels.shape[0] // 2
+    image.pixels[middle, middle : middle + 3] = np.nan
+    tif.write(path, image.pixels, image.pixel_mm)
 
 
 def _save_pages(path: Path) -> None:
@@ -106,24 +105,17 @@ def _replace_by_folder(path: Path) -> None:
     path.mkdir()
 
 
-def _remove_edente(dente: Path, edente: Path) -> list[Path]:
-    edente.unlink()
-    return [dente]
-
-
-def _exchange(one: Path, other: Path) -> list[Path]:
+def _exchange(one: Path, other: Path) -> None:
     temporary = one.with_name("temporary")
     os.replace(one, temporary)
     os.replace(other, one)
     os.replace(temporary, other)
-    return [one, other]
 
 
-def _shift(dente: Path, edente: Path) -> list[Path]:
+def _shift(_: Path, edente: Path) -> None:
     image = tif.read(edente)
     columns = max(1, round(SHIFT * image.pixels.shape[1]))
     tif.write(edente, np.roll(image.pixels, columns, axis=1), image.pixel_mm)
-    return [dente, edente]
 
 
 _FILE_FAULTS: dict[tuple[str, str], Callable[[Path], Any]] = {
@@ -143,8 +135,8 @@ _FILE_FAULTS: dict[tuple[str, str], Callable[[Path], Any]] = {
     ("unreadable", "a dangling link"): _replace_by_link,
     ("unreadable", "a folder named .tif"): _replace_by_folder,
 }
-_PAIR_FAULTS: dict[tuple[str, str], Callable[[Path, Path], list[Path]]] = {
-    ("missing_partner", "no edente image"): _remove_edente,
+_PAIR_FAULTS: dict[tuple[str, str], Callable[[Path, Path], None]] = {
+    ("missing_partner", "no edente image"): lambda _, edente: edente.unlink(),
     ("exchanged", "dente and edente in each other's folder"): _exchange,
     ("shifted", "edente shifted to the right"): _shift,
 }

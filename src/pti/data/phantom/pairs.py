@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from pti.data import tif
-from pti.data.phantom import shapes
 from pti.data.phantom.anatomy import RELATIVE_LOSS_STD, Section, draw_patient
 from pti.data.phantom.section import draw_section
+from pti.data.phantom.shapes import crown_tip, jaw_width
 from pti.data.phantom.texture import draw_textures
 from pti.metrics.morphometry import FRACTIONS, HEIGHTS_MM
 
@@ -74,11 +74,9 @@ def true_sizes(section: Section, pixel_mm: float) -> dict[str, float]:
     """
     height = section.healed_height
     lengths = {"height": height}
-    lengths |= {
-        f"width_{name}": shapes.jaw_width(section, share * height) for name, share in FRACTIONS.items()
-    }
-    lengths |= {f"width_at_{mm}mm": shapes.jaw_width(section, mm) or np.nan for mm in HEIGHTS_MM}
-    lengths["dente_height"] = shapes.crown_tip(section)
+    lengths |= {f"width_{name}": jaw_width(section, share * height) for name, share in FRACTIONS.items()}
+    lengths |= {f"width_at_{mm}mm": jaw_width(section, mm) or np.nan for mm in HEIGHTS_MM}
+    lengths["dente_height"] = crown_tip(section)
     lengths["dente_crest_height"] = section["crest_height"]
     sizes = {}
     for name, length in lengths.items():

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from pti.data.phantom import shapes
 from pti.data.phantom.anatomy import Section
+from pti.data.phantom.shapes import Band, Tooth, distance, jaw_band, place_tooth, smooth_minimum
 from pti.data.phantom.texture import COLUMNS, ROWS, Texture
 
 OFFSET_HU = 2000.0
@@ -38,7 +38,7 @@ def draw_section(
         noise.
     """
     x, y = _coordinates(section, image_size, pixel_mm)
-    painter = _Painter(section, texture, x, y, pixel_mm, shapes.place_tooth(section, x, y))
+    painter = _Painter(section, texture, x, y, pixel_mm, place_tooth(section, x, y))
     images = []
     for (tissue, inside), noise in zip((painter.dente(), painter.edente()), texture.noise, strict=True):
         image = np.zeros((image_size, image_size), np.float32)
@@ -71,16 +71,16 @@ class _Painter:
     x: np.ndarray
     y: np.ndarray
     pixel_mm: float
-    tooth: shapes.Tooth
+    tooth: Tooth
 
     def dente(self) -> tuple[np.ndarray, np.ndarray]:
         """Paint bone and tooth."""
         section, tooth = self.section, self.tooth
-        band = shapes.jaw_band(section, self.y, healed=False)
+        band = jaw_band(section, self.y, healed=False)
         lingual = self._lingual(band)
         crest = section["crest_height"] - section["crest_drop"] * (1 - lingual)
         slope = 0.3 * np.maximum(-tooth.inside - section["gap"], 0)  # the crest slopes down from the tooth
-        bone = shapes.smooth_minimum(shapes.distance(band, self.x), crest - self.y - slope, 1.1)
+        bone = smooth_minimum(distance(band, self.x), crest - self.y - slope, 1.1)
         hu = self._bone_hu(bone, self._cortex(lingual), self.texture.struts)
         lamina = self._cover(tooth.inside + section["gap"] + section["lamina"]) * self._uneven(0.85)
         hu = _blend(hu, section["cortex_hu"] - 150, lamina)
@@ -92,8 +92,8 @@ class _Painter:
     def edente(self) -> tuple[np.ndarray, np.ndarray]:
         """Paint the healed bone."""
         section, texture, tooth = self.section, self.texture, self.tooth
-        band = shapes.jaw_band(section, self.y, healed=True)
-        bone = shapes.distance(band, self.x)
+        band = jaw_band(section, self.y, healed=True)
+        bone = distance(band, self.x)
         thickness = self._cortex(self._lingual(band))
         young = np.exp(-(((section.healed_height - self.y) / 4) ** 2))
         thickness = thickness + (section["healed_cortex"] * (1 + 0.2 * texture.coarse) - thickness) * young
@@ -123,7 +123,7 @@ class _Painter:
         x, y = self.x - section["canal_offset"], (self.y - section["canal_height"]) / section["canal_flat"]
         return section["canal_radius"] + 0.13 * self.texture.coarse - np.sqrt(x**2 + y**2)
 
-    def _lingual(self, band: shapes.Band) -> np.ndarray:
+    def _lingual(self, band: Band) -> np.ndarray:
         """Rise smoothly from 0 on the buccal to 1 on the lingual side."""
         return 0.5 * (1 + np.tanh((self.x - band.centre) / 1.2))
 
@@ -156,7 +156,7 @@ class _Painter:
         return np.clip(level + 0.15 * self.texture.coarse, 0, 1)
 
 
-def _pulp(section: Section, tooth: shapes.Tooth) -> np.ndarray:
+def _pulp(section: Section, tooth: Tooth) -> np.ndarray:
     """Compute the signed distance (mm, approximate) to the pulp: a two-horned chamber, one or two canals."""
     length, width, v = section["root_length"], section["pulp"], tooth.v
     down = np.clip(-v / length, 0, 1)
@@ -165,9 +165,9 @@ def _pulp(section: Section, tooth: shapes.Tooth) -> np.ndarray:
     apart = section["canals"] * tooth.half * _smooth_step(-v - 1.5, 4) * (1 - 0.35 * down)
     roots = np.minimum(canal - np.abs(np.abs(u) - apart), -v)
     roof = 0.4 * tooth.top - v
-    chamber = shapes.smooth_minimum(width * (1 - 0.1 * np.abs(v)) - np.abs(u), roof, 0.8)
-    chamber = shapes.smooth_minimum(chamber, v + 2.6, 1.2)
-    whole = -shapes.smooth_minimum(-chamber, -roots, 0.8)
+    chamber = smooth_minimum(width * (1 - 0.1 * np.abs(v)) - np.abs(u), roof, 0.8)
+    chamber = smooth_minimum(chamber, v + 2.6, 1.2)
+    whole = -smooth_minimum(-chamber, -roots, 0.8)
     return np.minimum(whole, v + length - 0.3)
 
 
