@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -25,8 +25,6 @@ from pti.data.tif import TifError, inspect, read
 from pti.runs.lock import exclusive
 
 _VERSION = 4
-_CHUNK = 256  # rows decoded ahead of the writer: 64 MB at 256 x 256
-_Decoded = tuple[np.ndarray, "Scale", str]
 
 
 class Scale(NamedTuple):
@@ -146,41 +144,28 @@ def open_cache(pairs: Sequence[Pair], image_size: int, cache_dir: str | Path, wo
 
 
 def _build(images: FileImages, array: MappedArray, workers: int) -> None:
-    scales: list[Scale] = []
-    dtypes: Counter[str] = Counter()
-    faults: list[TifError] = []
     array.create((len(images.files), images.image_size, images.image_size))
     rows = array.unfinished()
-    for row, decoded in enumerate(track(_decode(images, workers), "Building the image cache", len(rows))):
-        if isinstance(decoded, TifError):
-            faults.append(decoded)
-            continue
-        rows[row], scale, dtype = decoded
-        scales.append(scale)
-        dtypes[dtype] += 1
-    if faults:
-        array.discard()
-        raise faults[0] if len(faults) == 1 else DataError("\n".join(map(str, faults)))
-    rows.flush()
-    facts = {"scales": scales, "stored_dtypes": dtypes, "files": [str(file) for file in images.files]}
-    (array.path.parent / "rows.json").write_text(json.dumps(facts), encoding="utf-8")
-    array.finish()
 
-
-def _decode(images: FileImages, workers: int) -> Iterator[_Decoded | TifError]:
-    """Yield the rows in order, decoded by threads (reading, inflating and resizing release the GIL)."""
-
-    def decode(row: int) -> _Decoded | TifError:
+    def decode(row: int) -> tuple[Scale, str] | TifError:
         try:
             image = read(images.files[row])
         except TifError as error:
             return error
-        scale = Scale(max(image.pixels.shape), image.pixel_mm)
-        return pad_and_resize(image.pixels, images.image_size), scale, image.stored_dtype
+        rows[row] = pad_and_resize(image.pixels, images.image_size)
+        return Scale(max(image.pixels.shape), image.pixel_mm), image.stored_dtype
 
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for start in range(0, len(images.files), _CHUNK):
-            yield from pool.map(decode, range(start, min(start + _CHUNK, len(images.files))))
+    # Reading, inflating and resizing release the GIL.
+    with ThreadPoolExecutor(workers) as pool:
+        results = list(track(pool.map(decode, range(len(rows))), "Building the image cache", len(rows)))
+    if faults := [result for result in results if isinstance(result, TifError)]:
+        array.discard()
+        raise faults[0] if len(faults) == 1 else DataError("\n".join(map(str, faults)))
+    rows.flush()
+    scales, dtypes = zip(*(result for result in results if isinstance(result, tuple)), strict=True)
+    facts = {"scales": scales, "stored_dtypes": Counter(dtypes), "files": list(map(str, images.files))}
+    (array.path.parent / "rows.json").write_text(json.dumps(facts), encoding="utf-8")
+    array.finish()
 
 
 def _fingerprint(files: Sequence[Path], image_size: int) -> str:

@@ -50,11 +50,8 @@ def find_images(
     skipped = os.path.realpath(skip) if skip else None
     images: dict[str, InputImage] = {}
     for here, subfolders, _ in os.walk(folder):
-        subfolders[:] = [
-            name
-            for name in subfolders
-            if not name.startswith(".") and os.path.realpath(Path(here, name)) != skipped
-        ]
+        visible = [name for name in subfolders if not name.startswith(".")]
+        subfolders[:] = [name for name in visible if os.path.realpath(Path(here, name)) != skipped]
         for path in tif_files(here):
             name = path.relative_to(folder).with_suffix("").as_posix()
             if name in images:

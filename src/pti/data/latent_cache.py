@@ -127,7 +127,5 @@ def cache_key(dataset: TifDataset, autoencoder: str, data: str) -> str:
     """
     parts = [autoencoder, data, *(sample.name for sample in dataset.samples)]
     if dataset.augmentation is not None:
-        settings = vars(dataset.augmentation).items()
-        numbers = {name: value for name, value in settings if isinstance(value, (int, float))}
-        parts += [str(dataset.seed), repr(sorted(numbers.items()))]
+        parts += [str(dataset.seed), repr(sorted(vars(dataset.augmentation).items()))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]

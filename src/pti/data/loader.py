@@ -43,7 +43,7 @@ class BatchLoader:
         plan: Batches of an epoch.
         position: Position at which to start.
         num_workers: Loader processes; 0 loads in this process.
-        options: Further arguments of the DataLoader.
+        pin_memory: Whether batches are in page-locked memory.
     """
 
     def __init__(
@@ -52,17 +52,17 @@ class BatchLoader:
         plan: Plan,
         position: Position = lambda: (0, 0),
         num_workers: int = 0,
-        **options: Any,
+        pin_memory: bool = False,
     ) -> None:
         self.dataset, self._plan, self._position = dataset, plan, position
         self._keys: list[list[Key]] = []  # the DataLoader's batches, replaced before each pass
         self._loader: DataLoader | None = DataLoader(
             dataset,
             batch_sampler=self._keys,
-            collate_fn=_identity,
+            collate_fn=dict,  # batches are complete: a copy
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
-            **options,
+            pin_memory=pin_memory,
         )
 
     def __len__(self) -> int:
@@ -96,7 +96,3 @@ class BatchLoader:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Do nothing: ``position`` knows where to start."""
-
-
-def _identity(batch: Any) -> Any:
-    return batch

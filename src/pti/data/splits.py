@@ -82,33 +82,21 @@ def open_folders(
         DataError: A folder is missing or empty, a file lies outside its root, a patient is in two splits, a
             name lacks a patient, or there are fewer patients than splits.
     """
-    pairs = _list_pairs(root, layout)
-    folders = [Folder(root, pairs, splits_of(pairs, split_seed, fractions_of_root(fractions, extra_roots)))]
-    for split, extra in extra_roots.items():
-        pairs = [replace(pair, split=split) for pair in _list_pairs(extra, layout)]
-        folders.append(Folder(extra, pairs, splits_of(pairs, split_seed, fractions)))
-    _require_disjoint_patients(folders)
-    return folders
-
-
-def _list_pairs(root: Path, layout: Layout) -> list[Pair]:
-    pairs = layout(root)
-    if not pairs:
-        fix = "Set data.root to the data set, or choose the data/layout that describes it."
-        raise DataError(f"{root}: no images found (.tif, .tiff). {fix}")
-    require_inside(root, pairs)
-    return pairs
-
-
-def _require_disjoint_patients(folders: list[Folder]) -> None:
+    shares = fractions_of_root(fractions, extra_roots)
+    folders: list[Folder] = []
     seen: dict[str, str] = {}
-    for folder in folders:
-        splits = dict(zip((pair.patient for pair in folder.pairs), folder.splits, strict=True))
-        if shared := sorted(
-            patient for patient, split in splits.items() if seen.get(patient, split) != split
-        ):
+    for folder, own_split in [(root, None), *((extra, split) for split, extra in extra_roots.items())]:
+        pairs = [replace(pair, split=own_split or pair.split) for pair in layout(folder)]
+        if not pairs:
+            fix = "Set data.root to the data set, or choose the data/layout that describes it."
+            raise DataError(f"{folder}: no images found (.tif, .tiff). {fix}")
+        require_inside(folder, pairs)
+        folders.append(Folder(folder, pairs, splits_of(pairs, split_seed, shares)))
+        splits = dict(zip((pair.patient for pair in pairs), folders[-1].splits, strict=True))
+        if shared := sorted(name for name, split in splits.items() if seen.get(name, split) != split):
             raise DataError(
-                f"{folder.root}: patients in the split {splits[shared[0]]} here and in {seen[shared[0]]} of "
+                f"{folder}: patients in the split {splits[shared[0]]} here and in {seen[shared[0]]} of "
                 f"another root: {abbreviate(shared)}. Keep all images of a patient in one data set."
             )
         seen |= splits
+    return folders
