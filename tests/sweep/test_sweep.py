@@ -19,7 +19,7 @@ from pti.common.errors import DataError, UsageError
 from pti.runs.lock import exclusive
 from pti.runs.summary import write_summary
 from pti.sweep.page import SamePatients, write_report
-from pti.sweep.plan import job_name, plan_sweep, plan_sweep_in
+from pti.sweep.plan import job_name, plan_sweep
 from pti.sweep.record import JobResult, PlannedJob, Sweep, data_state, load_sweep
 
 SCRIPT = """
@@ -221,8 +221,8 @@ def test_names_need_no_quotes_on_a_command_line():
     assert job_name(["model.kl_weight=1e-07", "seed=1"]) == "model.kl_weight-1e-7+seed-1"
 
 
-def planned(*values: str) -> list[PlannedJob]:
-    return [PlannedJob((f"a={value}",), f"hash of {value}") for value in values]
+def planned(*values: str) -> dict[str, PlannedJob]:
+    return {f"a-{value}": PlannedJob((f"a={value}",), f"hash of {value}") for value in values}
 
 
 def finish(sweep: Sweep, name: str) -> None:
@@ -245,7 +245,7 @@ def test_the_newest_sweep_that_fits_is_taken(tmp_path):
     assert plan_sweep("other", planned("1", "2"), tmp_path).folder not in (first.folder, second.folder)
     assert plan_sweep("toy", planned("1"), tmp_path).folder not in (first.folder, second.folder)
     with pytest.raises(UsageError, match="another sweep"):
-        plan_sweep_in(first.folder, "toy", planned("3"))
+        plan_sweep("toy", planned("3"), first.folder, chosen=True)
 
 
 def test_results_and_status(tmp_path):

@@ -5,10 +5,8 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,18 +14,16 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from pti.cli.multirun import finish_sweep, interrupted_sweep, open_sweep, run_job, sweep_overrides
+from pti.cli.multirun import finish_sweep, locked_sweep, run_job, sweep_overrides
 from pti.cli.options import options_first
 from pti.cli.overrides import check_command_line
 from pti.common import conf_dir
-from pti.common.errors import DataError, UsageError
-from pti.runs.lock import exclusive
-from pti.sweep.record import Sweep
+from pti.common.errors import DataError, UsageError, with_causes
 
 Task = Callable[[DictConfig, Path], "int | None"]
 Preflight = Callable[[DictConfig], "list[str] | None"]
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 
 def command(name: str, preflight: Preflight | None = None) -> Callable[[Task], Callable[[], None]]:
@@ -51,7 +47,7 @@ def command(name: str, preflight: Preflight | None = None) -> Callable[[Task], C
     def decorate(task: Task) -> Callable[[], None]:
         @wraps(task)
         def entry() -> None:
-            sys.exit(_run(name, task, preflight))
+            sys.exit(_guarded(lambda: _run(name, task, preflight)))
 
         return entry
 
@@ -59,96 +55,60 @@ def command(name: str, preflight: Preflight | None = None) -> Callable[[Task], C
 
 
 def _run(name: str, task: Task, preflight: Preflight | None) -> int:
-    with ExitStack() as held:
-        prepared: list[tuple[list[str], Sweep | None]] = []
-        code = _guarded(lambda: prepared.append(_prepare(name, preflight, held)))
-        if code:
-            return code
-        (extra, sweep), codes = prepared[0], []
-
-        def job(config: DictConfig) -> None:
-            output_dir = Path(HydraConfig.get().runtime.output_dir)
-            if sweep is None:
-                code = _guarded(lambda: task(config, output_dir))
-            else:
-                code = _guarded(partial(run_job, sweep, config, output_dir, task))
-            if code >= EXIT_INTERRUPTED:  # a signal ends the whole sweep, not only its current job
-                if sweep is not None:
-                    interrupted_sweep(sweep)
-                sys.exit(code)
-            codes.append(code)
-
-        _run_hydra(name, job, extra)
-        if sweep is not None:
-            codes.append(_guarded(lambda: finish_sweep(sweep)))
-        return next((code for code in codes if code), 0)
-
-
-def _prepare(name: str, preflight: Preflight | None, held: ExitStack) -> "tuple[list[str], Sweep | None]":
-    """Check the command line; for a sweep, choose its folder and lock it."""
     line = check_command_line(name, sys.argv[1:], preflight)
     if not line.jobs:
-        return line.extra, None
-    sweep = open_sweep(name, line)
-    message = (
-        f"{sweep.folder}: this sweep is being run by another process. Wait for it, or begin a new one beside "
-        "it with new_sweep=true."
-    )
-    held.enter_context(exclusive(sweep.folder, message, UsageError))
-    sweep.save()
-    return sweep_overrides(sweep), sweep
+        return _run_hydra(name, task, line.extra)
+    with locked_sweep(name, line.jobs, "output_dir" in line.overridden) as sweep:
+        code = _run_hydra(name, partial(run_job, sweep, task), sweep_overrides(sweep, line.jobs))
+        reported = _guarded(lambda: finish_sweep(sweep))
+        return code or reported
 
 
-def _run_hydra(name: str, job: Callable[[DictConfig], None], extra: list[str]) -> None:
-    arguments = sys.argv
-    sys.argv = [arguments[0], *options_first(arguments[1:]), *extra]
-    try:
-        # Hydra derives the job's name from the module of the function that it runs.
-        job.__module__ = f"pti.{name}"
-        hydra.main(version_base="1.3", config_path=str(conf_dir.CONF_DIR), config_name=name)(job)()
-    finally:
-        sys.argv = arguments
+def _run_hydra(name: str, task: Task, extra: list[str]) -> int:
+    """Run the task in Hydra, once per job; return the first exit code that is not 0."""
+    codes = []
+
+    def job(config: DictConfig) -> None:
+        code = _guarded(lambda: task(config, Path(HydraConfig.get().runtime.output_dir)))
+        if code >= EXIT_INTERRUPTED:
+            sys.exit(code)  # a signal ends the whole sweep, not only its current job
+        codes.append(code)
+
+    job.__module__ = f"pti.{name}"  # from which Hydra derives the job's name
+    sys.argv = [sys.argv[0], *options_first(sys.argv[1:]), *extra]
+    hydra.main(version_base="1.3", config_path=str(conf_dir.CONF_DIR), config_name=name)(job)()
+    return next(filter(None, codes), 0)
 
 
-def _guarded(work: Callable[[], Any]) -> int:
+def _guarded(work: Callable[[], int | None]) -> int:
     """Run ``work`` and return the exit code; print a message for a user's mistake, a traceback for a bug."""
     try:
         return work() or 0
-    except (UsageError, DataError) as error:
-        return _report(error, error.exit_code)
-    except OmegaConfBaseException as error:
-        return _report(error, EXIT_USAGE)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception as error:
-        cause = _user_error(error)
-        if cause is not None:
-            return _report(cause, cause.exit_code)
-        traceback.print_exc()
-        return EXIT_FAILED
+        mistake = _find_mistake(error)
+        if mistake is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            traceback.print_exception(error)
+        else:
+            print(f"Error: {mistake}", file=sys.stderr)
+        return EXIT_FAILED if mistake is None else mistake.exit_code
 
 
-def _user_error(error: BaseException | None) -> UsageError | DataError | None:
+def _find_mistake(error: Exception) -> UsageError | DataError | None:
     """Find the user's mistake inside an exception that a library raised from it, as Hydra's instantiate does.
 
     A constructor that refuses an argument with a ValueError also counts as a wrong configuration.
     """
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        if isinstance(error, (UsageError, DataError)):
-            return error
-        if isinstance(error, ValueError) and seen and isinstance(seen[-1], InstantiationException):
-            key = re.search(r"full_key: (\S+)", str(seen[-1]))
-            return UsageError(f"{key[1]}: {error}" if key else str(error))
-        seen.append(error)
-        error = error.__cause__ or error.__context__
+    if isinstance(error, OmegaConfBaseException):
+        return UsageError(str(error))
+    raised = None
+    for cause in with_causes(error):
+        if isinstance(cause, (UsageError, DataError)):
+            return cause
+        if isinstance(cause, ValueError) and isinstance(raised, InstantiationException):
+            key = re.search(r"full_key: (\S+)", str(raised))
+            return UsageError(f"{key[1]}: {cause}" if key else str(cause))
+        raised = cause
     return None
-
-
-def _report(error: BaseException, code: int) -> int:
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":
-        traceback.print_exception(error)
-    else:
-        print(f"Error: {error}", file=sys.stderr)
-    return code

@@ -14,10 +14,19 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pti.cli.options import parse_options
 from pti.cli.renamed import refuse_renamed
-from pti.cli.suggestions import changes_a_default, compose_groups, explain, is_group
-from pti.cli.value_types import expected_type, raw_value
+from pti.cli.suggestions import changes_a_default, compose_groups, explain, flatten, is_group, texts
 from pti.common import conf_dir
 from pti.common.errors import UsageError
+
+_TYPES = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str, bool, int, float), "text"),
+    list: ((list,), "a list, [a,b,c]"),
+    dict: ((dict,), "a group of keys"),
+}
+"""Type of a default -> types of the values that can replace it, and their description."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ def check_command_line(
             config = _compose(name, job)
             if preflight is not None and not shows_only:
                 extra = preflight(config) or []
-            jobs.append(Job([text for text, varies in zip(job, swept, strict=True) if varies], config))
+            jobs.append(Job([text for text, varies in zip(texts(job), swept, strict=True) if varies], config))
     overridden = [override.key_or_group for override in overrides]
     own_sweep = any(key.startswith(("hydra.sweep", "hydra/sweeper")) for key in overridden)
     if options.multirun and not shows_only and not own_sweep:
@@ -82,13 +91,13 @@ def check_command_line(
     return CommandLine(extra, overridden)
 
 
-def _parse(arguments: Sequence[str]) -> list[Override]:
+def _parse(arguments: list[str]) -> list[Override]:
     for argument in arguments:
         if "=" not in argument and not argument.startswith("~"):
             hint = f"; did you mean --{argument.lstrip('-')}?" if argument in ("help", "-help") else ""
             raise UsageError(f"'{argument}' is not a setting: expected key=value{hint}")
     try:
-        overrides = OverridesParser.create().parse_overrides(list(arguments))
+        overrides = OverridesParser.create().parse_overrides(arguments)
     except OverrideParseException as error:
         raise UsageError(
             f"'{error.override}' could not be read: {str(error).splitlines()[0]}. "
@@ -101,38 +110,42 @@ def _parse(arguments: Sequence[str]) -> list[Override]:
     return overrides
 
 
-def _jobs(overrides: list[Override]) -> Iterator[list[str]]:
-    """Yield the overrides of each job: a sweep over a=1,2 has two jobs."""
+def _jobs(overrides: list[Override]) -> Iterator[list[Override]]:
+    """Yield the overrides of each job, in Hydra's order: a sweep over a=1,2 has two jobs."""
     choices = [
         [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
         if override.is_sweep_override()
-        else [str(override.input_line)]
+        else texts([override])
         for override in overrides
     ]
-    return (list(job) for job in itertools.product(*choices))
+    parser = OverridesParser.create()
+    return (parser.parse_overrides(list(job)) for job in itertools.product(*choices))
 
 
-def _compose(name: str, job: list[str]) -> DictConfig:
+def _compose(name: str, job: list[Override]) -> DictConfig:
     try:
-        config = compose(name, job, return_hydra_config=True)
+        config = compose(name, texts(job), return_hydra_config=True)
     except HydraException as error:
         raise UsageError(explain(name, job, error)) from error
     # Preflights and ${hydra:…} read from here, as they do in the run.
     HydraConfig.instance().set_config(config)
     with open_dict(config):
         del config["hydra"]
-    _check_types(name, job, OmegaConf.to_container(config))
+    _check_types(name, job, flatten(OmegaConf.to_container(config)))
     return config
 
 
-def _check_types(name: str, job: list[str], config: Any) -> None:
+def _check_types(name: str, job: list[Override], values: dict[str, Any]) -> None:
     """Refuse a value whose type differs from the default's: text for a number, a number for a switch."""
-    overrides = OverridesParser.create().parse_overrides(job)
-    keys = [override.key_or_group for override in overrides if changes_a_default(override)]
+    keys = [override.key_or_group for override in job if changes_a_default(override)]
     keys = [key for key in keys if not is_group(key)]
-    defaults = compose_groups(name, job) if keys else None
-    for key in keys if defaults is not None else ():
-        default, value = raw_value(defaults, key), raw_value(config, key)
-        expected = expected_type(default, value)
-        if expected:
+    defaults = compose_groups(name, job) if keys else {}
+    for key in keys:
+        default, value = defaults.get(key), values.get(key)
+        if default == "auto" or any(
+            item in (None, "???") or str(item).startswith("${") for item in (default, value)
+        ):
+            continue
+        accepted, expected = _TYPES[type(default)]
+        if type(value) not in accepted:
             raise UsageError(f"{key}={value!r}: expected {expected}, such as the default {default!r}.")

@@ -2,10 +2,10 @@
 
 import difflib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra import compose
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from pti.common import conf_dir
 
 
-def explain(name: str, job: Sequence[str], error: Exception) -> str:
+def explain(name: str, job: Sequence[Override], error: Exception) -> str:
     """Name the override of a job that Hydra could not apply, and what would fit.
 
     Args:
@@ -21,24 +21,21 @@ def explain(name: str, job: Sequence[str], error: Exception) -> str:
         job: The overrides.
         error: Hydra's error, whose text is returned if the override cannot be determined.
     """
-    keys: list[str] | None = None
-    for override in OverridesParser.create().parse_overrides(list(job)):
-        key = override.key_or_group
-        if not changes_a_default(override):
-            continue
+    keys = _known_keys(name, job)
+    for override in filter(changes_a_default, job):
+        key, value = override.key_or_group, override.value()
         if is_group(key):
-            value, options = override.value(), _options_of(key)
+            options = sorted(path.stem for path in _group_dir(key).glob("*.yaml"))
             for option in value if isinstance(value, list) else [value]:
                 if option is not None and str(option) not in options:
-                    near = _nearest(str(option), options)
+                    near = _did_you_mean(difflib.get_close_matches(str(option), options, n=1, cutoff=0.5))
                     return f"{key}={option}: there is no such option.{near} Available: {', '.join(options)}."
             if f"Could not override '{key}'" in str(error):
-                return f"{key}={value}: this command has no such choice.{_keys_below(name, key)}"
-        else:
-            keys = _known_keys(name, job) if keys is None else keys
-            if keys and key not in keys:
-                near = _nearest_key(key, keys)
-                return f"{key}: there is no such key.{near} `python -m pti.{name} --help` lists all keys."
+                below = [known for known in _known_keys(name, []) if known.startswith(f"{key}.")][:3]
+                hint = f"It has {', '.join(below)}." if below else _all_keys(name)
+                return f"{key}={value}: this command has no such choice. {hint}"
+        elif keys and key not in keys:
+            return f"{key}: there is no such key.{_nearest_key(key, keys)} {_all_keys(name)}"
     return str(error).strip()
 
 
@@ -50,61 +47,61 @@ def changes_a_default(override: Override) -> bool:
 
 def is_group(key: str) -> bool:
     """Tell whether an override chooses an option of a group."""
-    return (conf_dir.CONF_DIR / key.split("@")[0]).is_dir()
+    return _group_dir(key).is_dir()
 
 
-def compose_groups(name: str, job: Sequence[str]) -> dict[str, Any] | None:
-    """Compose the configuration with a job's choices of groups only, as plain unresolved containers.
+def texts(job: Sequence[Override]) -> list[str]:
+    """Return overrides as they are typed."""
+    return [str(override.input_line) for override in job]
+
+
+def compose_groups(name: str, job: Sequence[Override]) -> dict[str, Any]:
+    """Compose the configuration with a job's choices of groups only, as flat containers.
 
     Returns:
-        None if the choices do not fit together.
+        Empty if the choices do not fit together.
     """
-    parsed = OverridesParser.create().parse_overrides(list(job))
-    choices = [text for text, override in zip(job, parsed, strict=True) if is_group(override.key_or_group)]
     try:
-        config: Any = OmegaConf.to_container(compose(name, choices))
+        config = compose(name, texts([override for override in job if is_group(override.key_or_group)]))
     except ConfigCompositionException:
-        return None
-    return config
+        return {}
+    return flatten(OmegaConf.to_container(config))
 
 
-def _known_keys(name: str, job: Sequence[str]) -> list[str]:
-    """List all dotted keys of the configuration with the job's choices of groups, and all groups."""
-    config, root = compose_groups(name, job), conf_dir.CONF_DIR
-    groups = [folder.relative_to(root).as_posix() for folder in root.rglob("*") if folder.is_dir()]
-    return [] if config is None else [*_dotted_keys(config), *groups]
-
-
-def _dotted_keys(config: dict[str, Any], prefix: str = "") -> list[str]:
-    keys = []
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Map all dotted keys of nested dicts, those of inner dicts included, to their values."""
+    flat = {}
     for key, value in config.items():
-        keys.append(f"{prefix}{key}")
-        keys += _dotted_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else []
-    return keys
+        flat[f"{prefix}{key}"] = value
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {}
+    return flat
 
 
-def _keys_below(name: str, group: str) -> str:
-    """List some keys that a command has under the name of a group that it does not take."""
-    keys = [key for key in _known_keys(name, []) if key.startswith(f"{group}.")]
-    return f" It has {', '.join(keys[:3])}." if keys else f" `python -m pti.{name} --help` lists all keys."
+def _known_keys(name: str, job: Sequence[Override]) -> list[str]:
+    """List all dotted keys of the configuration with the job's choices of groups, and all groups."""
+    keys, root = compose_groups(name, job), conf_dir.CONF_DIR
+    groups = [folder.relative_to(root).as_posix() for folder in root.rglob("*") if folder.is_dir()]
+    return [*keys, *groups] if keys else []
 
 
-def _options_of(group: str) -> list[str]:
-    return sorted(path.stem for path in (conf_dir.CONF_DIR / group.split("@")[0]).glob("*.yaml"))
+def _group_dir(key: str) -> Path:
+    return conf_dir.CONF_DIR / key.split("@")[0]
+
+
+def _all_keys(name: str) -> str:
+    return f"`python -m pti.{name} --help` lists all keys."
 
 
 def _nearest_key(key: str, known: list[str]) -> str:
-    """Suggest a key with a similar spelling, or the same name elsewhere in the tree."""
+    """Suggest a key with the same name elsewhere in the tree, or one with a similar spelling."""
     name = key.split(".")[-1]
-    same_name = [candidate for candidate in known if candidate.split(".")[-1] == name]
-    if same_name:
-        return f" Did you mean {' or '.join(sorted(same_name, key=len)[:2])}?"
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     by_name = {candidate.split(".")[-1]: candidate for candidate in reversed(known)}
-    near = near or [by_name[match] for match in difflib.get_close_matches(name, by_name, n=1, cutoff=0.6)]
-    return f" Did you mean {near[0]}?" if near else ""
+    return _did_you_mean(
+        sorted((candidate for candidate in known if candidate.split(".")[-1] == name), key=len)[:2]
+        or difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+        or [by_name[match] for match in difflib.get_close_matches(name, by_name, n=1, cutoff=0.6)]
+    )
 
 
-def _nearest(word: str, options: list[str]) -> str:
-    near = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
-    return f" Did you mean {near[0]}?" if near else ""
+def _did_you_mean(names: Sequence[str]) -> str:
+    return f" Did you mean {' or '.join(names)}?" if names else ""

@@ -48,7 +48,7 @@ class SamePatients:
 
 
 def write_report(
-    folder: Path, results: Sequence[JobResult], title: str = "Sweep", pictures: SamePatients | None = None
+    folder: Path, results: Sequence[JobResult], title: str, pictures: SamePatients | None
 ) -> dict[str, Path]:
     """Write ``sweep.csv`` and ``sweep.html`` into ``folder`` and return their paths by name.
 
@@ -59,7 +59,19 @@ def write_report(
         pictures: The same images reconstructed by the jobs; None leaves them out.
     """
     table, page = folder / "sweep.csv", folder / "sweep.html"
-    _write_csv(table, results)
+    metrics = dict.fromkeys(name for result in results for name in result.metrics)
+    columns = ["job", *results[0].values, "status", "reason", "seconds", *metrics, "path"]
+    rows = [
+        {
+            **vars(result),
+            **result.values,
+            **result.metrics,
+            "job": result.name,
+            "path": result.folder.relative_to(folder),
+        }
+        for result in results
+    ]
+    write_csv(table, columns, rows)
     write_text_atomically(page, _html(results, title, pictures))
     return {"table": table, "page": page}
 
@@ -71,14 +83,15 @@ def print_report(results: Sequence[JobResult], artefacts: Mapping[str, Path]) ->
 
     columns = [name for name in main_metrics(results) if name not in _PAGE_ONLY]
     table = Table(title="Sweep", title_justify="left")
-    for key in swept_keys(results):
+    for key in results[0].values:
         table.add_column(key.split(".")[-1], overflow="fold", min_width=9)
     table.add_column("status", no_wrap=True)
     for name in columns:
         table.add_column(name.removeprefix("val/").replace("_", " "), justify="right")
     for result in results:
-        values = [result.values.get(key, "") for key in swept_keys(results)]
-        table.add_row(*values, result.status, *(show(result.metric(name)) for name in columns))
+        table.add_row(
+            *result.values.values(), result.status, *(show(result.metric(name)) for name in columns)
+        )
     console = Console()
     console.print(table)
     for result in results:
@@ -86,11 +99,6 @@ def print_report(results: Sequence[JobResult], artefacts: Mapping[str, Path]) ->
             console.print(f"{result.name} failed: {result.reason}", style="red", markup=False, soft_wrap=True)
     for name, path in artefacts.items():
         console.print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)
-
-
-def swept_keys(results: Sequence[JobResult]) -> list[str]:
-    """Return the keys in which the jobs differ."""
-    return list(dict.fromkeys(key for result in results for key in result.values))
 
 
 def main_metrics(results: Sequence[JobResult]) -> list[str]:
@@ -109,23 +117,6 @@ def show(value: Any) -> str:
     return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
-def _write_csv(path: Path, results: Sequence[JobResult]) -> None:
-    metrics = list(dict.fromkeys(name for result in results for name in result.metrics))
-    keys = swept_keys(results)
-    columns = ["job", *keys, "status", "reason", "seconds", *metrics, "path"]
-    rows = [
-        [
-            result.name,
-            *map(result.values.get, keys),
-            *(result.status, result.reason, result.seconds),
-            *map(result.metrics.get, metrics),
-            result.folder.relative_to(path.parent),
-        ]
-        for result in results
-    ]
-    write_csv(path, columns, rows)
-
-
 def _html(results: Sequence[JobResult], title: str, pictures: SamePatients | None) -> str:
     from pti.drawing.page import render
 
@@ -134,7 +125,6 @@ def _html(results: Sequence[JobResult], title: str, pictures: SamePatients | Non
     rows = [
         {
             "result": result,
-            "values": [result.values.get(key, "") for key in swept_keys(results)],
             "metrics": [(show(result.metric(name)), result.name in best[name]) for name in columns],
             "time": format_duration(result.seconds) if result.seconds else "–",
         }
@@ -143,7 +133,6 @@ def _html(results: Sequence[JobResult], title: str, pictures: SamePatients | Non
     return render(
         "sweep/templates/sweep.html",
         title=title,
-        keys=swept_keys(results),
         columns=[(name, MAIN_METRICS.get(name, "")) for name in columns],
         rows=rows,
         finished=sum(result.status == FINISHED for result in results),

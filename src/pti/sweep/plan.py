@@ -1,8 +1,9 @@
 """Choice of a sweep's folder: that of an earlier sweep of the same command, or a new one."""
 
 import hashlib
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -12,55 +13,44 @@ from pti.sweep.record import FINISHED, SWEEP_FILE, PlannedJob, Sweep, load_sweep
 _MAX_NAME = 100
 
 
-def plan_sweep(command: str, jobs: Sequence[PlannedJob], parent: Path, new: bool = False) -> Sweep:
-    """Return the sweep to run: the newest one below ``parent`` that the same command began, or a new one.
+def plan_sweep(
+    command: str, jobs: dict[str, PlannedJob], folder: Path, *, chosen: bool = False, new: bool = False
+) -> Sweep:
+    """Return the sweep to run: an earlier one that the same command began, or a new one.
 
     Command and job configurations must be the same; the command may now have further values of the same keys.
     A sweep is not continued if the data of a finished job have changed since.
 
     Args:
         command: The verb.
-        jobs: Jobs of the command line, in order.
-        parent: Folder of the sweeps.
+        jobs: Name (`job_name`) -> job, in order.
+        folder: Folder of the sweeps, where the newest one that fits is continued.
+        chosen: ``folder`` is that of the sweep itself, which the user chose.
         new: Begin a new sweep in any case.
-    """
-    planned = {job_name(job.overrides): job for job in jobs}
-    for path in [] if new else sorted(parent.glob(f"*/{SWEEP_FILE}"), reverse=True):
-        earlier = load_sweep(path.parent)
-        if earlier is not None and _continues(command, planned, earlier):
-            return Sweep(path.parent, command, planned)
-    return Sweep(_unused(parent / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")), command, planned)
-
-
-def plan_sweep_in(folder: Path, command: str, jobs: Sequence[PlannedJob], new: bool = False) -> Sweep:
-    """Return the sweep to run in a folder that the user chose.
 
     Raises:
-        UsageError: The folder holds another sweep.
+        UsageError: The chosen folder holds another sweep.
     """
-    planned = {job_name(job.overrides): job for job in jobs}
-    earlier = load_sweep(folder)
-    if earlier is not None and (new or not _continues(command, planned, earlier)):
+    files = sorted(folder.glob(SWEEP_FILE if chosen else f"*/{SWEEP_FILE}"), reverse=True)
+    earlier = [sweep for file in files if (sweep := load_sweep(file.parent)) is not None]
+    for sweep in [] if new else earlier:
+        if sweep.command == command and sweep.jobs.items() <= jobs.items() and _same_data(sweep):
+            return Sweep(sweep.folder, command, jobs)
+    if chosen and earlier:
         raise UsageError(
             f"output_dir={folder}: found another sweep there (or one whose data have changed since), "
             "expected none, or one that this command began. Choose another output_dir."
         )
-    return Sweep(folder, command, planned)
+    if not chosen:
+        begun = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        numbered = (f"{begun}_{number}" for number in itertools.count(2))  # several in the same second
+        names = itertools.chain([begun], numbered)
+        folder = next(folder / name for name in names if not (folder / name).exists())
+    return Sweep(folder, command, jobs)
 
 
-def _continues(command: str, planned: Mapping[str, PlannedJob], earlier: Sweep) -> bool:
-    if earlier.command != command or not earlier.jobs.items() <= planned.items():
-        return False
-    return all(earlier.is_finished(name) for name in earlier.jobs if earlier.status(name) == FINISHED)
-
-
-def _unused(folder: Path) -> Path:
-    """Append a number if a sweep began in the same second."""
-    number, candidate = 2, folder
-    while candidate.exists():
-        candidate = folder.with_name(f"{folder.name}_{number}")
-        number += 1
-    return candidate
+def _same_data(sweep: Sweep) -> bool:
+    return all(sweep.is_finished(name) for name in sweep.jobs if sweep.status(name) == FINISHED)
 
 
 def job_name(overrides: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pti.common.files import write_text_atomically
+from pti.runs.locate import BEST, LAST
 
 FINISHED, INTERRUPTED, FAILED, WAITING = "finished", "interrupted", "failed", "waiting"
 
@@ -55,6 +56,12 @@ class JobResult:
         return next((value for value in values if value is not None), None)
 
     @property
+    def checkpoint(self) -> Path | None:
+        """Best checkpoint of a finished job, else its last one, if there is one."""
+        paths = [self.folder / "checkpoints" / name for name in (BEST, LAST) if self.status == FINISHED]
+        return next(filter(Path.is_file, paths), None)
+
+    @property
     def label(self) -> str:
         """Label in a picture: ``1e-6``, or ``1e-6, seed 2``."""
         first, *rest = self.values.items() or [("", self.name)]
@@ -77,7 +84,8 @@ class Sweep:
         def record(status: str, reason: str = "") -> None:
             state = data_state(self.jobs[name].data_roots) if status == FINISHED else None
             seconds = round(earlier + time.monotonic() - start, 1)
-            self._write(name, {"status": status, "reason": reason, "seconds": seconds, "data_state": state})
+            content = {"status": status, "reason": reason, "seconds": seconds, "data_state": state}
+            _write(self.folder / name / _JOB, content)
 
         record(INTERRUPTED)  # a killed process records nothing later
         try:
@@ -103,34 +111,26 @@ class Sweep:
             return False
         return self._record(name).get("data_state") == data_state(self.jobs[name].data_roots)
 
-    def checkpoint_of(self, name: str) -> Path | None:
-        """Return the newest checkpoint of a job that began earlier and has not finished."""
-        last = self.folder / name / "checkpoints" / "last.ckpt"
-        return last if self._record(name) and last.is_file() else None
-
     def results(self) -> list[JobResult]:
         """Return the outcome of each job, in the order in which they run."""
-        return [self._result(name) for name in self.jobs]
-
-    def _result(self, name: str) -> JobResult:
-        record, folder = self._record(name), self.folder / name
-        summary = _read(folder / "summary.json")
-        status = self.status(name)
-        metrics = dict(_flatten(summary.get("figures", {}))) if status == FINISHED else {}
-        values = dict(readable(override).split("=", 1) for override in self.jobs[name].overrides)
-        reason, seconds = record.get("reason", ""), record.get("seconds", 0.0)
-        return JobResult(name, values, status, reason, seconds, metrics, folder)
+        results = []
+        for name, job in self.jobs.items():
+            record, folder = self._record(name), self.folder / name
+            status, reason = record.get("status", WAITING), record.get("reason", "")
+            summary = _read(folder / "summary.json") if status == FINISHED else {}
+            values = dict(readable(override).split("=", 1) for override in job.overrides)
+            metrics = dict(_flatten(summary.get("figures", {})))
+            seconds = record.get("seconds", 0.0)
+            results.append(JobResult(name, values, status, reason, seconds, metrics, folder))
+        return results
 
     def _record(self, name: str) -> dict[str, Any]:
         return _read(self.folder / name / _JOB)
 
-    def _write(self, name: str, record: Mapping[str, Any]) -> None:
-        write_text_atomically(self.folder / name / _JOB, json.dumps(record, indent=2) + "\n")
-
     def save(self) -> None:
         """Write ``sweep.json`` with the planned jobs."""
-        content = {"command": self.command, "jobs": {name: asdict(job) for name, job in self.jobs.items()}}
-        write_text_atomically(self.folder / SWEEP_FILE, json.dumps(content, indent=2) + "\n")
+        jobs = {name: asdict(job) for name, job in self.jobs.items()}
+        _write(self.folder / SWEEP_FILE, {"command": self.command, "jobs": jobs})
 
 
 def load_sweep(folder: Path) -> Sweep | None:
@@ -179,3 +179,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    write_text_atomically(path, json.dumps(content, indent=2) + "\n")

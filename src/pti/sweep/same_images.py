@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,26 +16,23 @@ from pti.inference.reconstructions import reconstruct_images
 from pti.modules.protocols import Autoencoder
 from pti.runs.checkpoint import open_checkpoint
 from pti.sweep.page import SamePatients
-from pti.sweep.record import FINISHED, JobResult
+from pti.sweep.record import JobResult
 
 
 def same_patients(results: Sequence[JobResult], count: int = 4) -> SamePatients | None:
     """Reconstruct some images with the best checkpoint of each finished job.
 
     Args:
-        results: Jobs; those without a checkpoint are left out.
+        results: Jobs, at least one with a checkpoint; those without one are left out.
         count: Number of images, of different patients as far as possible.
 
     Returns:
-        None if there is no checkpoint, or one of them is not an autoencoder's.
+        None if one of the checkpoints is not an autoencoder's.
 
     Raises:
         DataError: An image or a checkpoint cannot be read.
     """
-    paths = {result.name: path for result in results if (path := _checkpoint(result)) is not None}
-    if not paths:
-        return None
-    checkpoints = {name: open_checkpoint(path) for name, path in paths.items()}
+    checkpoints = {job.name: open_checkpoint(job.checkpoint) for job in results if job.checkpoint}
     data = {name: checkpoint.config["data"] for name, checkpoint in checkpoints.items()}
     images, note = _held_out(data)
     images = _alternate_patients(images)[:count]
@@ -50,12 +46,6 @@ def same_patients(results: Sequence[JobResult], count: int = 4) -> SamePatients 
         with torch.inference_mode():
             reconstructions[name] = reconstruct_images(module, originals, data[name]["image_size"])
     return SamePatients([image.name for image in images], originals, reconstructions, note)
-
-
-def _checkpoint(result: JobResult) -> Path | None:
-    folder = result.folder / "checkpoints"
-    paths = [folder / name for name in ("best.ckpt", "last.ckpt")] if result.status == FINISHED else []
-    return next((path for path in paths if path.is_file()), None)
 
 
 def _held_out(data: Mapping[str, Mapping[str, Any]]) -> tuple[list[InputImage], str]:
@@ -83,8 +73,9 @@ def _untrained(config: Mapping[str, Any], source: str) -> list[InputImage]:
 def _alternate_patients(images: Sequence[InputImage]) -> list[InputImage]:
     """Order images as the first one of each patient, then the second ones, and so on."""
     seen: Counter[str] = Counter()
-    rounds = []
-    for image in images:
-        rounds.append(seen[image.patient])
+
+    def round_of(image: InputImage) -> int:
         seen[image.patient] += 1
-    return [images[index] for index in sorted(range(len(images)), key=rounds.__getitem__)]
+        return seen[image.patient]
+
+    return sorted(images, key=round_of)
