@@ -6,14 +6,14 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from pti.cli.command import command
-from pti.cli.preflight import POSITIVE, require_folder, require_in_range
+from pti.cli.preflight import POSITIVE, is_overridden, require_folder, require_in_range
 
 
 def preflight(cfg: DictConfig) -> None:
     """Refuse missing folders and settings out of range before anything heavy is imported."""
     data = cfg.data
     root = None if OmegaConf.is_missing(data, "root") else data.root
-    if root is None or data.get("generate") is None:
+    if root is None or data.get("generate") is None or is_overridden("data.root"):
         require_folder("data.root", root, "Set it to the folder that holds the images.")
     for key in ("val_root", "test_root"):
         if data[key] is not None:

@@ -69,11 +69,8 @@ TITLES = {
 
 def write_report(report: Report, output_dir: Path) -> dict[str, Path]:
     """Write the page and both tables; return the path of each by name."""
-    paths = {
-        "report": output_dir / "check.html",
-        "findings": output_dir / "check.csv",
-        "pairs": output_dir / "pairs.csv",
-    }
+    files = {"report": "check.html", "findings": "check.csv", "pairs": "pairs.csv"}
+    paths = {name: output_dir / file for name, file in files.items()}
     write_csv(paths["findings"], FINDING_COLUMNS, map(vars, report.findings))
     write_csv(paths["pairs"], PAIR_COLUMNS, (_pair_row(report, facts) for facts in report.facts))
     write_text_atomically(paths["report"], _page(report))

@@ -92,18 +92,17 @@ def _explain_chain(chain: tuple[int, ...], gain: Callable[[int, int], float]) ->
     its steps, since a single foreign image can form a chain of a few large gains.
     """
     steps = [gain(*step) for step in zip(chain, chain[1:] + chain[:1], strict=True)]
-    directions = {pair: (gain(*pair), gain(*pair[::-1])) for pair in combinations(chain[:MAX_CHAIN], 2)}
     swaps: list[Swap] = []
-    for pair, gains in sorted(directions.items(), key=lambda item: -sum(item[1])):
+    taken: set[int] = set()
+    pairs = combinations(chain[:MAX_CHAIN], 2)
+    for first, second in sorted(pairs, key=lambda pair: -(gain(*pair) + gain(*pair[::-1]))):
+        gains = gain(first, second), gain(second, first)
         mean = sum(gains) / 2
         # A foreign image gains much in one direction and loses as much in the other: not a swap.
         balanced = min(gains) > -THRESHOLDS.swap_imbalance * mean
-        if (
-            mean > THRESHOLDS.swap_gain
-            and balanced
-            and not any(set(swap.pairs) & set(pair) for swap in swaps)
-        ):
-            swaps.append(Swap(pair, mean, closed=True))
+        if mean > THRESHOLDS.swap_gain and balanced and not taken & {first, second}:
+            taken |= {first, second}
+            swaps.append(Swap((first, second), mean, closed=True))
     explained = sum(2 * swap.gain for swap in swaps) > THRESHOLDS.swap_share_of_chain * sum(steps)
     mean = float(np.mean(steps))
     if explained or min(mean, np.median(steps)) <= THRESHOLDS.swap_gain:
@@ -142,7 +141,7 @@ def _candidates(conditions: np.ndarray, targets: np.ndarray) -> Iterator[tuple[i
         here = conditions[rows] @ targets.T - own[rows, None]
         both = (here + targets[rows] @ conditions.T - own[None]) / 2
         for gain in (here, both):
-            gain[np.arange(len(gain)), start + np.arange(len(gain))] = -np.inf
+            np.fill_diagonal(gain[:, start:], -np.inf)
             best = np.argpartition(-gain, min(CANDIDATES, gain.shape[1] - 1), 1)[:, :CANDIDATES]
             promising = np.take_along_axis(gain, best, 1) > -THRESHOLDS.coarse_swap_loss
             for row, column in zip(*np.nonzero(promising), strict=True):

@@ -13,11 +13,11 @@ _PREVIEW_PAIRS = 6
 
 def preflight(cfg: DictConfig) -> None:
     """Refuse settings out of range and a folder that holds something else."""
-    from pti.data.phantom.folder import RECIPE, check_settings, holds_phantom
+    from pti.data.phantom.folder import check_settings, holds_phantom
 
     settings = {key: cfg[key] for key in KEYS}
-    check_settings(**{key: settings[key] for key in KEYS if key != "broken"})
-    holds_phantom(Path(cfg.output_dir), {"recipe": RECIPE, **settings})
+    check_settings(settings)
+    holds_phantom(Path(cfg.output_dir), settings)
 
 
 @command("make_phantom", preflight=preflight)

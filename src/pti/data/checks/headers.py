@@ -16,7 +16,7 @@ def check_headers(
     """Compare the headers within each pair, with each other and with the configuration.
 
     Args:
-        pairs: the pairs of the data set.
+        pairs: the pairs of the data set, without their unusable files.
         headers: headers of the usable files.
         root: folder that the findings name files relative to.
         pixel_mm: expected pixel size in millimetres; None expects nothing.
@@ -32,10 +32,10 @@ def _check_pairs(pairs: list[Pair], headers: dict[Path, TifHeader], root: Path) 
     """Report pairs whose two images differ in size or pixel size."""
     findings = []
     for pair in pairs:
-        if pair.condition not in headers or pair.target not in headers:
+        if len(pair.files) < 2:
             continue
-        condition, target = headers[pair.condition], headers[pair.target]
-        names = (relative_name(condition.path, root), relative_name(target.path, root))
+        condition, target = (headers[path] for path in pair.files.values())
+        names = tuple(relative_name(path, root) for path in pair.files.values())
         if condition.shape != target.shape:
             what = "has {} × {} pixels, its target {} × {}".format(*condition.shape, *target.shape)
             fix = "Export both images on the same grid: their relative position is unknown."

@@ -51,12 +51,12 @@ def check_structure(source: DataSource) -> Structure:
     paths = [path for pair in pairs for path in pair.files.values()]
     headers = _read_headers(source, paths, findings)
     findings += _check_patients(source, pairs)
-    findings += check_headers(pairs, headers, source.root, source.pixel_mm)
     splits = _split_patients(source, pairs, findings)
     usable = [
         replace(pair, **{role: None for role, path in pair.files.items() if path not in headers})
         for pair in pairs
     ]
+    findings += check_headers(usable, headers, source.root, source.pixel_mm)
     return Structure(findings, [pair for pair in usable if pair.files], splits, len(paths))
 
 
@@ -65,23 +65,21 @@ def _read_headers(source: DataSource, paths: list[Path], findings: list[Finding]
     roots = [source.root, *source.extra_roots.values()]
 
     def read_header(path: Path) -> TifHeader | Finding:
-        if all(leaves_root(root, path) for root in roots):
-            what = f"leads out of the data root, to {path.resolve()}"
-            fix = "Copy the file into the data root, or set data.root to the folder that holds it."
-            return Finding("error", relative_name(path, source.root), "outside", what, fix)
         try:
+            if all(leaves_root(root, path) for root in roots):
+                what = f"leads out of the data root, to {path.resolve()}"
+                fix = "Copy the file into the data root, or set data.root to the folder that holds it."
+                raise TifError(path, "outside", what, fix)
             return inspect(path)
         except TifError as error:
             return file_finding(error, source.root)
 
-    headers = {}
     with ThreadPoolExecutor(_READERS) as readers:
-        for path, result in zip(paths, readers.map(read_header, paths), strict=True):
-            if isinstance(result, Finding):
-                findings.append(result)
-            else:
-                headers[path] = result
-    return headers
+        results = list(readers.map(read_header, paths))
+    findings += [result for result in results if isinstance(result, Finding)]
+    return {
+        path: result for path, result in zip(paths, results, strict=True) if isinstance(result, TifHeader)
+    }
 
 
 def _check_partners(source: DataSource, pairs: list[Pair], folder: Path) -> list[Finding]:

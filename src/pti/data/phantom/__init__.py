@@ -48,10 +48,10 @@ def make_phantom(
     Raises:
         UsageError: a setting is out of range, or ``output_dir`` holds something else.
     """
-    settings = {"recipe": RECIPE, "patients": patients, "slices": slices, "image_size": image_size}
+    settings = {"patients": patients, "slices": slices, "image_size": image_size}
     settings |= {"pixel_mm": pixel_mm, "seed": seed, "broken": broken}
     folder = Path(output_dir).resolve()
-    check_settings(patients, slices, image_size, pixel_mm, seed)
+    check_settings(settings)
     if holds_phantom(folder, settings):
         return False
     beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}.part")
@@ -84,7 +84,7 @@ def _write(folder: Path, settings: Mapping[str, Any]) -> None:
     if settings["broken"]:
         healthy = (next(draw_pairs(seed, patient, 1, *scale)) for patient in count(patients))
         write_csv(folder / "broken.csv", None, write_broken(folder, rows[0]["name"], healthy))
-    marker = {"settings": dict(settings), "inventory": inventory(folder)}
+    marker = {"settings": {"recipe": RECIPE, **settings}, "inventory": inventory(folder)}
     (folder / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
 
 

@@ -11,28 +11,23 @@ MARKER = "phantom.json"
 RECIPE = 1
 """Version of the drawing, raised whenever the same settings would give different images."""
 
-IMAGE_SIZES = (64, 512)
 PIXEL_SIZES_MM = (38.4 / 256, 80.0 / 256)
 """Pixel sizes at 256 rows for which the jaw fits into the image and stays large enough."""
 
 
-def check_settings(patients: int, slices: int, image_size: int, pixel_mm: float, seed: int) -> None:
+def check_settings(settings: Mapping[str, Any]) -> None:
     """Refuse settings out of range.
 
     Raises:
         UsageError: a number is out of range; the message names it.
     """
-    for name, value, low, high in (
-        ("patients", patients, 1, 10_000),
-        ("slices", slices, 1, 100),
-        ("image_size", image_size, *IMAGE_SIZES),
-        ("seed", seed, 0, 2**63 - 1),
-    ):
-        if not low <= value <= high:
-            raise UsageError(f"{name}={value}: expected a whole number from {low} to {high}.")
+    limits = {"patients": (1, 10_000), "slices": (1, 100), "image_size": (64, 512), "seed": (0, 2**63 - 1)}
+    for name, (low, high) in limits.items():
+        if not low <= settings[name] <= high:
+            raise UsageError(f"{name}={settings[name]}: expected a whole number from {low} to {high}.")
+    image_size, pixel_mm = settings["image_size"], settings["pixel_mm"]
     if image_size % 8:
-        fix = f"Use {image_size // 8 * 8}."
-        raise UsageError(f"image_size={image_size}: expected a multiple of 8. {fix}")
+        raise UsageError(f"image_size={image_size}: expected a multiple of 8. Use {image_size // 8 * 8}.")
     low, high = PIXEL_SIZES_MM
     if not low - 1e-9 <= pixel_mm <= high:
         raise UsageError(f"pixel_mm={pixel_mm}: expected {low:g} to {high:g} mm, so that the jaw fits.")
@@ -57,7 +52,8 @@ def holds_phantom(folder: Path, settings: Mapping[str, Any]) -> bool:
         held, held_files = dict(marker["settings"]), marker["inventory"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"{folder} is not empty and holds no complete phantom. {fix}") from None
-    differing = [f"{key}={held.get(key)}" for key, value in settings.items() if held.get(key) != value]
+    expected = {"recipe": RECIPE, **settings}
+    differing = [f"{key}={held.get(key)}" for key, value in expected.items() if held.get(key) != value]
     if differing:
         raise UsageError(f"{folder} holds another phantom ({', '.join(differing)}). {fix}")
     if held_files != inventory(folder):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
+from scipy import fft  # unlike numpy before 2.0, it stays in float32
 
 ROWS, COLUMNS = 256, 160
 """Size of the grid on which each texture is drawn, so that images of any size show the same bone."""
@@ -57,7 +57,7 @@ def draw_textures(
         drawn = rng.standard_normal((len(filters), ROWS, COLUMNS), dtype=np.float32)
         white = drawn if index == 0 else np.float32(kept) * white + np.float32(added) * drawn
         white[-2:] = drawn[-2:]  # acquisition noise is independent in each slice
-        fields = _inverse(_spectrum(white) * filters, ROWS, COLUMNS)
+        fields = np.asarray(fft.irfft2(np.asarray(fft.rfft2(white)) * filters))
         gate = 0.5 * (1 + np.tanh(1.4 * fields[4]))
         main = _network(fields[0], 0.26 + 0.4 * gate) * (0.35 + 0.65 * gate)
         cross = _network(fields[1], 0.3) * (0.75 - 0.55 * gate)
@@ -100,23 +100,16 @@ def _filters(pixel_mm: float, strut_mm: float, angle: float) -> np.ndarray:
     return (stacked / np.sqrt(power)).astype(np.float32)
 
 
-def _spectrum(fields: np.ndarray) -> np.ndarray:
-    return np.asarray(scipy.fft.rfft2(fields))  # scipy, unlike numpy before 2.0, stays in float32
-
-
-def _inverse(spectrum: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    return np.asarray(scipy.fft.irfft2(spectrum, s=(rows, columns)))
-
-
 def _resample(fields: np.ndarray, image_size: int) -> np.ndarray:
     """Resample (n, ROWS, COLUMNS) to (n, image_size, image_size·5/8), band-limited."""
     if image_size == ROWS:
         return fields
     rows, columns = image_size, image_size * COLUMNS // ROWS
-    spectrum = np.fft.fftshift(_spectrum(fields), axes=1)
+    spectrum = np.fft.fftshift(np.asarray(fft.rfft2(fields)), axes=1)
     half, mid = min(rows, ROWS) // 2, ROWS // 2
     width = min(columns, COLUMNS) // 2
     out = np.zeros((len(fields), rows, columns // 2 + 1), spectrum.dtype)
     out[:, rows // 2 - half : rows // 2 + half, :width] = spectrum[:, mid - half : mid + half, :width]
     scale = rows * columns / (ROWS * COLUMNS)
-    return _inverse(np.fft.ifftshift(out, axes=1), rows, columns) * np.float32(scale)
+    resampled = fft.irfft2(np.fft.ifftshift(out, axes=1), s=(rows, columns))
+    return np.asarray(resampled) * np.float32(scale)
