@@ -13,7 +13,7 @@ import pytest
 from helpers.image_sets import WriteSet, disc
 from pti.common.errors import DataError
 from pti.data import tif
-from pti.data.image_cache import FileImages, open_cache
+from pti.data.image_cache import FileImages, ImageCache
 from pti.data.layouts import paired_folders, single_folder
 
 
@@ -24,7 +24,7 @@ def files_below(folder: Path) -> list[str]:
 
 def test_same_images_as_the_files(write_set: WriteSet, tmp_path: Path) -> None:
     pairs = paired_folders(write_set(patients=3, slices=2, size=40))
-    cache, files = open_cache(pairs, 32, tmp_path / "cache"), FileImages(pairs, 32)
+    cache, files = ImageCache(pairs, 32, tmp_path / "cache"), FileImages(pairs, 32)
     for index in range(len(pairs)):
         for role in ("condition", "target"):
             assert np.array_equal(cache.image(index, role), files.image(index, role))
@@ -38,7 +38,7 @@ def test_default_pixel_size_and_missing_roles(write_set: WriteSet, tmp_path: Pat
     root = write_set(patients=2, slices=1) / "edente"
     for path in root.iterdir():
         tif.write(path, disc(1, 64))
-    cache = open_cache(single_folder(root), 32, tmp_path / "cache")
+    cache = ImageCache(single_folder(root), 32, tmp_path / "cache")
     assert cache.pixel_mm(0, 0.2) == pytest.approx(0.4)
     with pytest.raises(IndexError, match="no condition"):
         cache.image(0, "condition")
@@ -47,22 +47,22 @@ def test_default_pixel_size_and_missing_roles(write_set: WriteSet, tmp_path: Pat
 def test_any_change_makes_another_cache(write_set: WriteSet, tmp_path: Path) -> None:
     root = write_set(patients=2, slices=1)
     pairs = paired_folders(root)
-    fingerprints = [open_cache(pairs, 32, tmp_path / "cache").fingerprint]
-    assert open_cache(pairs, 32, tmp_path / "cache").fingerprint == fingerprints[0]
+    fingerprints = [ImageCache(pairs, 32, tmp_path / "cache").fingerprint]
+    assert ImageCache(pairs, 32, tmp_path / "cache").fingerprint == fingerprints[0]
     changed = root / "edente" / f"{pairs[0].name}.tif"
     tif.write(changed, np.full((32, 32), 7))  # same size, other content: the modification time differs
-    cache = open_cache(pairs, 32, tmp_path / "cache")
+    cache = ImageCache(pairs, 32, tmp_path / "cache")
     assert (cache.image(0, "target") == 7).all()
     fingerprints.append(cache.fingerprint)
-    fingerprints.append(open_cache(pairs, 16, tmp_path / "cache").fingerprint)
+    fingerprints.append(ImageCache(pairs, 16, tmp_path / "cache").fingerprint)
     changed.rename(changed.with_name("x_HA_2021_02_000.tif"))
-    fingerprints.append(open_cache(paired_folders(root), 32, tmp_path / "cache").fingerprint)
+    fingerprints.append(ImageCache(paired_folders(root), 32, tmp_path / "cache").fingerprint)
     assert len(set(fingerprints)) == len(fingerprints)
 
 
 def test_each_process_maps_the_file_itself(write_set: WriteSet, tmp_path: Path) -> None:
     pairs = paired_folders(write_set(patients=2, slices=1, size=64))
-    cache = open_cache(pairs, 64, tmp_path / "cache")
+    cache = ImageCache(pairs, 64, tmp_path / "cache")
     first = cache.image(0, "target")
     sent = pickle.dumps(cache)
     assert len(sent) < 10_000
@@ -76,18 +76,18 @@ def test_every_bad_file_is_named(write_set: WriteSet, tmp_path: Path) -> None:
         assert pair.target is not None
         pair.target.write_bytes(pair.target.read_bytes()[:-1])
     with pytest.raises(DataError) as caught:
-        open_cache(pairs, 32, tmp_path / "cache")
+        ImageCache(pairs, 32, tmp_path / "cache")
     assert all(f"{pair.target}: is truncated" in str(caught.value) for pair in pairs[:2])
     assert files_below(tmp_path / "cache") == []
     (root / "edente" / f"{pairs[0].name}.tif").unlink()
     with pytest.raises(DataError, match=rf"{pairs[0].name}.*can't be found"):
-        open_cache(pairs, 32, tmp_path / "cache")
+        ImageCache(pairs, 32, tmp_path / "cache")
 
 
 def test_an_unusable_cache_folder_is_named(write_set: WriteSet, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"cache can't be written .*data\.cache_dir"):
-        open_cache(paired_folders(write_set()), 32, tmp_path / "file" / "cache")
+        ImageCache(paired_folders(write_set()), 32, tmp_path / "file" / "cache")
 
 
 BUILD = """if True:
@@ -100,7 +100,7 @@ BUILD = """if True:
         print("read", flush=True)
         return read(path)
     cache.read = slow
-    opened = cache.open_cache(paired_folders(Path(sys.argv[1])), 32, Path(sys.argv[2]), workers=1)
+    opened = cache.ImageCache(paired_folders(Path(sys.argv[1])), 32, Path(sys.argv[2]), workers=1)
     print(opened.image(0, "target").sum())
 """
 
@@ -120,7 +120,7 @@ def test_killed_builder_leaves_no_cache(write_set: WriteSet, tmp_path: Path) -> 
     assert files_below(tmp_path / "cache") == ["images.part"]
     pairs = paired_folders(root)
     start = time.monotonic()
-    cache = open_cache(pairs, 32, tmp_path / "cache")
+    cache = ImageCache(pairs, 32, tmp_path / "cache")
     assert time.monotonic() - start < 10
     files = FileImages(pairs, 32)
     assert all(np.array_equal(cache.row(row), files.row(row)) for row in range(len(files.files)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pti.data.image_cache import open_cache
+from pti.data.image_cache import ImageCache
 from pti.data.layouts import paired_folders
 from pti.data.memory_maps import UNUSED_DAYS, MappedArray, remove_unused
 
@@ -64,7 +64,7 @@ def test_other_folders_are_kept(tmp_path, name, file):
 
 def test_opening_counts_as_use_and_building_removes_unused_caches(paired_set, tmp_path):
     def build(size: int) -> Path:
-        return open_cache(paired_folders(paired_set), size, tmp_path / "cache").folder
+        return ImageCache(paired_folders(paired_set), size, tmp_path / "cache").folder
 
     first, second = build(16), build(24)
     for folder in (first, second):
@@ -80,8 +80,8 @@ def test_a_cache_on_a_read_only_disk_is_usable(paired_set, tmp_path, monkeypatch
     def refused(*_: object) -> None:
         raise PermissionError("read-only")
 
-    first = open_cache(paired_folders(paired_set), 16, tmp_path / "cache")
+    first = ImageCache(paired_folders(paired_set), 16, tmp_path / "cache")
     monkeypatch.setattr("pti.data.memory_maps.os.utime", refused)
-    again = open_cache(paired_folders(paired_set), 16, tmp_path / "cache")
+    again = ImageCache(paired_folders(paired_set), 16, tmp_path / "cache")
     assert again.folder == first.folder
     assert (again.row(0) == first.row(0)).all()

@@ -31,11 +31,10 @@ def training_batches(
     digest = hashlib.sha256(f"order/{seed}/{epoch}".encode()).digest()
     # numpy guarantees the stream of RandomState: any version resumes a checkpoint in the same order.
     order = np.random.RandomState(int.from_bytes(digest[:4], "big")).permutation(samples)
-    starts = list(range(0, samples, global_batch))
-    if len(starts) > 1 and samples - starts[-1] < world_size:
-        starts.pop()
-    ends = [*starts[1:], samples]
-    return [order[start:end][rank::world_size].tolist() for start, end in zip(starts, ends, strict=True)]
+    cuts = np.arange(global_batch, samples, global_batch)
+    if len(cuts) and samples - cuts[-1] < world_size:
+        cuts = cuts[:-1]
+    return [batch[rank::world_size].tolist() for batch in np.split(order, cuts)]
 
 
 def evaluation_batches(samples: int, batch_size: int, rank: int = 0, world_size: int = 1) -> list[list[int]]:

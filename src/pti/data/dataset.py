@@ -95,7 +95,10 @@ class TifDataset(Dataset):
         stacked = np.empty((len(roles), len(keys), 1, size, size), np.float32)
         try:
             for position, ((epoch, _), sample) in enumerate(zip(keys, samples, strict=True)):
-                stacked[:, position, 0] = self._raw_images(sample, epoch)
+                images = np.stack([self.images.image(sample.pair, role) for role in sample.roles])
+                if self.augmentation is not None:
+                    images = self.augmentation(images, self.seed, epoch, sample.name)
+                stacked[:, position, 0] = images
             pixel_mm = [self.images.pixel_mm(sample.pair, self.pixel_mm) for sample in samples]
         except TifError as error:
             # The DataLoader recreates a worker's exception from its message alone: impossible for a TifError.
@@ -107,9 +110,3 @@ class TifDataset(Dataset):
             "name": [sample.name for sample in samples],
             "patient": [sample.patient for sample in samples],
         }
-
-    def _raw_images(self, sample: Sample, epoch: int) -> Sequence[np.ndarray]:
-        images = [self.images.image(sample.pair, role) for role in sample.roles]
-        if self.augmentation is None:
-            return images
-        return list(self.augmentation(np.stack(images), self.seed, epoch, sample.name))

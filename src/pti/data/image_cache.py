@@ -93,13 +93,31 @@ class FileImages:
 
 
 class ImageCache(FileImages):
-    """The same images from a complete cache."""
+    """The same images from their cache, which is built if it is missing or anything has changed.
 
-    def __init__(self, pairs: Sequence[Pair], image_size: int, folder: Path) -> None:
+    Args:
+        pairs: Pairs of the data set, in order.
+        image_size: Edge of the square images in pixels.
+        cache_dir: Folder of all caches; created if it does not exist.
+        workers: Threads that read and decode.
+
+    Attributes:
+        folder: Folder of this cache.
+
+    Raises:
+        DataError: Some files can't be used (the message names each), or the cache can't be written.
+    """
+
+    def __init__(
+        self, pairs: Sequence[Pair], image_size: int, cache_dir: str | Path, workers: int = 2
+    ) -> None:
         super().__init__(pairs, image_size)
-        self.folder = folder
-        self._images = MappedArray(folder / "images.npy")
-        facts = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
+        self.folder = Path(cache_dir) / f"{self.fingerprint}-{image_size}"
+        self._images = MappedArray(self.folder / "images.npy")
+        if not self._images.exists:
+            self._build_alone(workers)
+        mark_used(self.folder)
+        facts = json.loads((self.folder / "rows.json").read_text(encoding="utf-8"))
         self._scales = [Scale(*scale) for scale in facts["scales"]]
         self.stored_dtypes = facts["stored_dtypes"]
 
@@ -111,61 +129,46 @@ class ImageCache(FileImages):
         """Return size and resolution of ``files[row]`` before resizing."""
         return self._scales[row]
 
-
-def open_cache(pairs: Sequence[Pair], image_size: int, cache_dir: str | Path, workers: int = 2) -> ImageCache:
-    """Open the cache of these images, building it if it is missing or anything has changed.
-
-    Args:
-        pairs: Pairs of the data set, in order.
-        image_size: Edge of the square images in pixels.
-        cache_dir: Folder of all caches; created if it does not exist.
-        workers: Threads that read and decode.
-
-    Raises:
-        DataError: Some files can't be used (the message names each), or the cache can't be written.
-    """
-    images = FileImages(pairs, image_size)
-    folder = Path(cache_dir) / f"{images.fingerprint}-{image_size}"
-    array = MappedArray(folder / "images.npy")
-    if not array.exists:
+    def _build_alone(self, workers: int) -> None:
+        """Build the cache, unless another process does so while this one waits."""
+        caches, message = (
+            self.folder.parent,
+            f"Waiting for another process that builds the cache {self.folder}.",
+        )
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            remove_unused(folder.parent)
-            with exclusive(folder, f"Waiting for another process that builds the cache {folder}.", wait=True):
-                if not array.exists:
-                    _build(images, array, workers)
+            caches.mkdir(parents=True, exist_ok=True)
+            remove_unused(caches)
+            with exclusive(self.folder, message, wait=True):
+                if not self._images.exists:
+                    self._build(workers)
         except OSError as error:
-            need = len(images.files) * image_size**2 * 4 / 2**20
-            reason = error.strerror or error
+            need, reason = len(self.files) * self.image_size**2 * 4 / 2**20, error.strerror or error
             fix = f"Make it writable with {need:,.0f} MB free, or set data.cache_dir, or data.cache=false."
-            raise DataError(f"{cache_dir}: the image cache can't be written ({reason}). {fix}") from None
-    mark_used(folder)
-    return ImageCache(pairs, image_size, folder)
+            raise DataError(f"{caches}: the image cache can't be written ({reason}). {fix}") from None
 
+    def _build(self, workers: int) -> None:
+        self._images.create((len(self.files), self.image_size, self.image_size))
+        rows = self._images.unfinished()
 
-def _build(images: FileImages, array: MappedArray, workers: int) -> None:
-    array.create((len(images.files), images.image_size, images.image_size))
-    rows = array.unfinished()
+        def decode(row: int) -> tuple[Scale, str] | TifError:
+            try:
+                image = read(self.files[row])
+            except TifError as error:
+                return error
+            rows[row] = pad_and_resize(image.pixels, self.image_size)
+            return Scale(max(image.pixels.shape), image.pixel_mm), image.stored_dtype
 
-    def decode(row: int) -> tuple[Scale, str] | TifError:
-        try:
-            image = read(images.files[row])
-        except TifError as error:
-            return error
-        rows[row] = pad_and_resize(image.pixels, images.image_size)
-        return Scale(max(image.pixels.shape), image.pixel_mm), image.stored_dtype
-
-    # Reading, inflating and resizing release the GIL.
-    with ThreadPoolExecutor(workers) as pool:
-        results = list(track(pool.map(decode, range(len(rows))), "Building the image cache", len(rows)))
-    if faults := [result for result in results if isinstance(result, TifError)]:
-        array.discard()
-        raise faults[0] if len(faults) == 1 else DataError("\n".join(map(str, faults)))
-    rows.flush()
-    scales, dtypes = zip(*(result for result in results if isinstance(result, tuple)), strict=True)
-    facts = {"scales": scales, "stored_dtypes": Counter(dtypes), "files": list(map(str, images.files))}
-    (array.path.parent / "rows.json").write_text(json.dumps(facts), encoding="utf-8")
-    array.finish()
+        # Reading, inflating and resizing release the GIL.
+        with ThreadPoolExecutor(workers) as pool:
+            results = list(track(pool.map(decode, range(len(rows))), "Building the image cache", len(rows)))
+        if faults := [result for result in results if isinstance(result, TifError)]:
+            self._images.discard()
+            raise faults[0] if len(faults) == 1 else DataError("\n".join(map(str, faults)))
+        rows.flush()
+        scales, dtypes = zip(*(result for result in results if isinstance(result, tuple)), strict=True)
+        facts = {"scales": scales, "stored_dtypes": Counter(dtypes), "files": list(map(str, self.files))}
+        (self.folder / "rows.json").write_text(json.dumps(facts), encoding="utf-8")
+        self._images.finish()
 
 
 def _fingerprint(files: Sequence[Path], image_size: int) -> str:

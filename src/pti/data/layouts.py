@@ -18,7 +18,6 @@ from pti.common.tables import read_csv
 
 SPLITS = ("train", "val", "test")
 ROLES = ("condition", "target")
-SUFFIXES = (".tif", ".tiff")
 
 PATIENT_PATTERN = r"^[^_]+_[^_]+_[^_]+_[^_]+_(?P<patient>[^_]+)$"
 """<slice>_<site>_<year>_<month>_<patient>, for example 1000_HA_2021_02_545."""
@@ -74,12 +73,7 @@ def paired_folders(
         UsageError: ``patient_pattern`` is invalid.
     """
     conditions = _files_by_name(Path(root), condition_folder)
-    targets = _files_by_name(Path(root), target_folder)
-    patient_of = _patient_reader(patient_pattern)
-    return [
-        Pair(name, patient_of(name), conditions.get(name), targets.get(name))
-        for name in sorted(conditions.keys() | targets.keys())
-    ]
+    return _pairs_by_name(conditions, _files_by_name(Path(root), target_folder), patient_pattern)
 
 
 def single_folder(root: str | Path, patient_pattern: str = PATIENT_PATTERN, folder: str = ".") -> list[Pair]:
@@ -89,9 +83,7 @@ def single_folder(root: str | Path, patient_pattern: str = PATIENT_PATTERN, fold
         DataError: The folder is missing, or contains the same name twice.
         UsageError: ``patient_pattern`` is invalid.
     """
-    patient_of = _patient_reader(patient_pattern)
-    files = _files_by_name(Path(root), folder)
-    return [Pair(name, patient_of(name), None, files[name]) for name in sorted(files)]
+    return _pairs_by_name({}, _files_by_name(Path(root), folder), patient_pattern)
 
 
 def csv_table(root: str | Path, table: str = "pairs.csv") -> list[Pair]:
@@ -112,10 +104,8 @@ def csv_table(root: str | Path, table: str = "pairs.csv") -> list[Pair]:
         fix = "Create it, or set data.layout.table."
         raise DataError(f"{path}: the table of pairs can't be read ({error}). {fix}") from None
     if missing := {"condition", "target", "patient"} - set(columns):
-        raise DataError(
-            f"{path}: the columns {', '.join(sorted(missing))} are missing. Its columns are: "
-            f"{', '.join(columns) or 'none'}."
-        )
+        lacking, present = ", ".join(sorted(missing)), ", ".join(columns) or "none"
+        raise DataError(f"{path}: the columns {lacking} are missing. Its columns are: {present}.")
     pairs = [_pair_of_row(Path(root), path, line, row) for line, row in enumerate(rows, start=2)]
     counts = Counter(pair.name for pair in pairs)
     if repeated := sorted(name for name, count in counts.items() if count > 1):
@@ -137,7 +127,9 @@ def tif_files(folder: str | Path) -> list[Path]:
     except OSError as error:
         fix = "Set data.root to the folder that contains the images, or choose another data/layout."
         raise DataError(f"{folder}: the folder can't be listed ({error.strerror}). {fix}") from None
-    return [Path(folder, name) for name in names if name[0] != "." and name.lower().endswith(SUFFIXES)]
+    return [
+        Path(folder, name) for name in names if name[0] != "." and name.lower().endswith((".tif", ".tiff"))
+    ]
 
 
 def leaves_root(root: str | Path, path: str | Path) -> bool:
@@ -178,6 +170,20 @@ def _files_by_name(root: Path, folder: str) -> dict[str, Path]:
     return files
 
 
+def _pairs_by_name(conditions: dict[str, Path], targets: dict[str, Path], pattern: str) -> list[Pair]:
+    key = "data.layout.patient_pattern"
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"{key}: {pattern!r} is not a valid regular expression ({error}).") from None
+    if "patient" not in expression.groupindex:
+        raise UsageError(f"{key}: {pattern!r} lacks a group (?P<patient>...).")
+    names = sorted(conditions.keys() | targets.keys())
+    matches = {name: match for name in names if (match := expression.search(name))}
+    patients = {name: match["patient"] or "" for name, match in matches.items()}
+    return [Pair(name, patients.get(name, ""), conditions.get(name), targets.get(name)) for name in names]
+
+
 def _pair_of_row(root: Path, table: Path, line: int, row: Mapping[str, str | None]) -> Pair:
     cells = {key: (row.get(key) or "").strip() for key in (*ROLES, "patient", "split")}
     condition, target = (root / cells[role] if cells[role] else None for role in ROLES)
@@ -188,14 +194,3 @@ def _pair_of_row(root: Path, table: Path, line: int, row: Mapping[str, str | Non
         fix = f"Use one of {', '.join(SPLITS)}, or leave it empty."
         raise DataError(f"{table}, line {line}: the split {cells['split']!r} is unknown. {fix}")
     return Pair(_normal_name(file), cells["patient"], condition, target, cells["split"] or None)
-
-
-def _patient_reader(pattern: str) -> Callable[[str], str]:
-    key = "data.layout.patient_pattern"
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise UsageError(f"{key}: {pattern!r} is not a valid regular expression ({error}).") from None
-    if "patient" not in expression.groupindex:
-        raise UsageError(f"{key}: {pattern!r} lacks a group (?P<patient>...).")
-    return lambda name: match["patient"] or "" if (match := expression.search(name)) else ""

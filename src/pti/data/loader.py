@@ -50,13 +50,13 @@ class BatchLoader:
         self,
         dataset: TifDataset | LatentDataset,
         plan: Plan,
-        position: Position = lambda: (0, 0),
+        position: Position,
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
         self.dataset, self._plan, self._position = dataset, plan, position
         self._keys: list[list[Key]] = []  # the DataLoader's batches, replaced before each pass
-        self._loader: DataLoader | None = DataLoader(
+        self._loader = DataLoader(
             dataset,
             batch_sampler=self._keys,
             collate_fn=dict,  # batches are complete: a copy
@@ -69,8 +69,6 @@ class BatchLoader:
         return len(self._plan(0))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        if self._loader is None:
-            raise RuntimeError("this loader has been closed")
         epoch, done = self._position()
         self._keys[:] = [[(epoch, index) for index in batch] for batch in self._plan(epoch)[done:]]
         try:
@@ -80,15 +78,15 @@ class BatchLoader:
             raise DataError(str(error).rpartition("DataError: ")[2].strip()) from None
 
     def close(self) -> None:
-        """End the loader processes; the loader can't be used afterwards.
+        """End the loader processes; another pass would start new ones.
 
         Garbage collection may remove a worker's queue before its loader, which then waits five seconds for
         each worker in turn.
         """
-        iterator = getattr(self._loader, "_iterator", None)
+        iterator: Any = self._loader._iterator
         if iterator is not None:
             iterator._shutdown_workers()
-        self._loader = None
+            self._loader._iterator = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return an empty state, which tells Lightning that this loader can resume (see ``position``)."""

@@ -101,20 +101,13 @@ def remove_unused(parent: Path) -> list[Path]:
     oldest, removed = time.time() - UNUSED_DAYS * 86400, []
     for folder in sorted(parent.iterdir()):
         with contextlib.suppress(OSError):
-            if _is_cache(folder) and folder.stat().st_mtime < oldest:
+            ours = _CACHE_NAME.fullmatch(folder.name) and all(map(_CACHE_FILE.fullmatch, os.listdir(folder)))
+            if ours and folder.stat().st_mtime < oldest:
                 shutil.rmtree(folder)
                 removed.append(folder)
     if removed:
         _LOG.info("Removed %d caches that were not used for %d days.", len(removed), UNUSED_DAYS)
     return removed
-
-
-def _is_cache(folder: Path) -> bool:
-    return (
-        _CACHE_NAME.fullmatch(folder.name) is not None
-        and folder.is_dir()
-        and all(_CACHE_FILE.fullmatch(file.name) for file in folder.iterdir())
-    )
 
 
 def _allocate(file: IO[bytes], size: int) -> None:

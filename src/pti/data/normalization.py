@@ -191,20 +191,17 @@ def _sample_tissue(images: Iterable[np.ndarray]) -> tuple[np.ndarray, float]:
     n starts at 1 and doubles whenever there are more than :data:`MAX_SAMPLES`. Memory therefore stays below
     64 MB for any number of images, each image is weighted by its tissue, and small sets are measured exactly.
     """
-    kept: list[np.ndarray] = []
+    kept = [np.zeros(0, np.float32)]
     step, held, minimum = 1, 0, np.inf
     for image in images:
         tissue = image[image != 0]
-        if not len(tissue):
-            continue
-        minimum = min(minimum, float(tissue.min()))
+        minimum = min(minimum, float(tissue.min(initial=np.inf)))
         kept.append(tissue[::step])
         held += len(kept[-1])
         while held > MAX_SAMPLES:
             kept = [np.concatenate(kept)[::2]]
             step, held = step * 2, len(kept[0])
-    samples = np.concatenate(kept) if kept else np.zeros(0)
-    return samples.astype(np.float64), minimum
+    return np.concatenate(kept).astype(np.float64), minimum
 
 
 def _columns(statistics: Tensor, like: Tensor) -> tuple[Tensor, ...]:

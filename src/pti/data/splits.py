@@ -1,15 +1,11 @@
 """A data set's folders with the split (train, val or test) of each of their pairs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
 from pti.common.errors import DataError
-from pti.data.dataset import Sample
-from pti.data.image_cache import FileImages
 from pti.data.layouts import Layout, Pair, abbreviate, require_inside
 from pti.data.patient_split import Fractions, fractions_of_root, splits_of
 
@@ -33,25 +29,6 @@ class Folder:
     def numbered(self, split: str) -> list[tuple[int, Pair]]:
         """Return the pairs of a split with their indices in `pairs`."""
         return [(index, pair) for index, pair in enumerate(self.pairs) if self.splits[index] == split]
-
-
-@dataclass(frozen=True)
-class Split:
-    """The samples of one split and the images that they refer to."""
-
-    images: FileImages
-    samples: list[Sample]
-
-    def counts(self) -> dict[str, int]:
-        """Return the numbers of patients and of images (files)."""
-        patients = {sample.patient for sample in self.samples}
-        return {"patients": len(patients), "images": sum(len(sample.roles) for sample in self.samples)}
-
-    def raw_images(self) -> Iterator[np.ndarray]:
-        """Yield each raw image, (image_size, image_size) float32."""
-        for sample in self.samples:
-            for role in sample.roles:
-                yield self.images.image(sample.pair, role)
 
 
 def evenly_spaced(items: list[Item], count: int | None) -> list[Item]:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from pti.common.processes import usable_cpus
 from pti.data.augment import Augmentation
 from pti.data.batches import evaluation_batches, training_batches
 from pti.data.dataset import SOURCES, TifDataset, samples_of
-from pti.data.image_cache import FileImages, open_cache
+from pti.data.image_cache import FileImages, ImageCache
 from pti.data.latent_cache import LatentDataset
 from pti.data.layouts import Layout
 from pti.data.loader import BatchLoader, Plan, Position, auto_workers
-from pti.data.splits import Folder, Split, evenly_spaced, open_folders
+from pti.data.splits import Folder, evenly_spaced, open_folders
 
 _LOG = logging.getLogger(__name__)
 
@@ -98,15 +99,13 @@ class TifDataModule(lightning.LightningDataModule):
         # A small validation split may leave a rank without samples: this is no error.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.latents: LatentDataset | None = None  # set by a second stage, to train on latents instead
-        self._splits: dict[str, Split] = {}
-        self._fingerprints: list[str] = []
+        self._splits: dict[str, TifDataset] = {}
         self._loaders: list[BatchLoader] = []
 
     def prepare_data(self) -> None:
         """Generate a missing data set and build the caches, on one process of each machine."""
         self.generate_missing()
-        images = [self._open(folder) for folder in self._folders()]
-        dtypes = sum((Counter(each.stored_dtypes) for each in images), Counter())
+        dtypes = sum((Counter(images.stored_dtypes) for _, images in self._open()), Counter())
         converted = [f"{count} of {name}" for name, count in sorted(dtypes.items()) if name != "float32"]
         if converted:
             _LOG.warning("%s: images converted to float32: %s.", self.root, ", ".join(converted))
@@ -125,12 +124,11 @@ class TifDataModule(lightning.LightningDataModule):
             DataError: The data can't be used, or there is not one training batch for each device.
         """
         if not self._splits:
-            for folder in self._folders():
-                images = self._open(folder)
-                self._fingerprints.append(images.fingerprint)
+            for folder, images in self._open():
                 for split in dict.fromkeys(folder.splits):
                     pairs = evenly_spaced(folder.numbered(split), self.subset)
-                    self._splits[split] = Split(images, samples_of(pairs, self.sources))
+                    samples = samples_of(pairs, self.sources)
+                    self._splits[split] = TifDataset(images, samples, None, self.seed, self.pixel_mm)
         if stage in ("fit", None):
             self._require_one_batch()
 
@@ -150,20 +148,28 @@ class TifDataModule(lightning.LightningDataModule):
 
     def training_set(self) -> TifDataset:
         """Return the training split as images, augmented as configured."""
-        return self._dataset("train", self.augmentation)
+        return replace(self._splits["train"], augmentation=self.augmentation)
 
     def training_images(self) -> Iterator[np.ndarray]:
         """Yield the raw training images, (image_size, image_size), without augmentation."""
-        return self._splits["train"].raw_images()
+        split = self._splits["train"]
+        for sample in split.samples:
+            yield from (split.images.image(sample.pair, role) for role in sample.roles)
 
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with the image size and any file's path, size or mtime."""
-        return hashlib.sha256("/".join(self._fingerprints).encode()).hexdigest()[:16]
+        fingerprints = dict.fromkeys(split.images.fingerprint for split in self._splits.values())
+        return hashlib.sha256("/".join(fingerprints).encode()).hexdigest()[:16]
 
     def split_counts(self) -> dict[str, dict[str, int]]:
         """Return split -> {"patients": …, "images": …}; an image is one file."""
-        return {name: split.counts() for name, split in self._splits.items()}
+        counts = {}
+        for name, split in self._splits.items():
+            patients = {sample.patient for sample in split.samples}
+            images = sum(len(sample.roles) for sample in split.samples)
+            counts[name] = {"patients": len(patients), "images": images}
+        return counts
 
     def rank_and_world_size(self) -> tuple[int, int]:
         """Return the rank of this process and the number of processes."""
@@ -185,8 +191,7 @@ class TifDataModule(lightning.LightningDataModule):
         Raises:
             UsageError: Seed, batch size, devices or samples differ, without ``allow_config_changes``.
         """
-        resuming = self.trainer is not None and self.trainer.state.fn == "fit"
-        if not resuming or self.allow_config_changes:
+        if self.allow_config_changes or self.trainer is None or self.trainer.state.fn != "fit":
             return
         current = self.state_dict()
         differing = [
@@ -208,13 +213,14 @@ class TifDataModule(lightning.LightningDataModule):
         """End the loader processes; after an exception, Lightning does not call `teardown`."""
         self.teardown()
 
-    def _folders(self) -> list[Folder]:
-        return open_folders(self.root, self.layout, self.fractions, self.split_seed, self.extra_roots)
-
-    def _open(self, folder: Folder) -> FileImages:
-        if not self.cache:
-            return FileImages(folder.pairs, self.image_size)
-        return open_cache(folder.pairs, self.image_size, self.cache_dir, workers=usable_cpus())
+    def _open(self) -> Iterator[tuple[Folder, FileImages]]:
+        """Yield each data root with its images, from a cache that is built if necessary."""
+        roots = (self.root, self.layout, self.fractions, self.split_seed, self.extra_roots)
+        for folder in open_folders(*roots):
+            if self.cache:
+                yield folder, ImageCache(folder.pairs, self.image_size, self.cache_dir, usable_cpus())
+            else:
+                yield folder, FileImages(folder.pairs, self.image_size)
 
     def _require_one_batch(self) -> None:
         world_size, samples = self.rank_and_world_size()[1], len(self._splits["train"].samples)
@@ -226,28 +232,21 @@ class TifDataModule(lightning.LightningDataModule):
                 f"{world_size} devices. {fix}, or add images."
             )
 
-    def _dataset(self, name: str, augmentation: Augmentation | None = None) -> TifDataset:
-        split = self._splits[name]
-        return TifDataset(split.images, split.samples, augmentation, self.seed, self.pixel_mm)
-
     def _evaluation_loader(self, split: str) -> BatchLoader | list:
         if split not in self._splits:
             return []
-        dataset = self._dataset(split)
+        dataset = self._splits[split]
         batches = evaluation_batches(len(dataset), self.batch_size, *self.rank_and_world_size())
-        return self._loader(dataset, lambda _: batches)
+        return self._loader(dataset, lambda _: batches, lambda: (0, 0))
 
-    def _loader(
-        self, dataset: TifDataset | LatentDataset, plan: Plan, position: Position = lambda: (0, 0)
-    ) -> BatchLoader:
+    def _loader(self, dataset: TifDataset | LatentDataset, plan: Plan, position: Position) -> BatchLoader:
         device = "cpu" if self.trainer is None else self.trainer.strategy.root_device.type
-        workers, pinned = self.num_workers, self.pin_memory
+        workers = self.num_workers
         if workers == "auto":
             heavy = isinstance(dataset, TifDataset) and (not self.cache or dataset.augmentation is not None)
             workers = auto_workers(heavy, device != "cpu", self.trainer.num_devices if self.trainer else 1)
-        if pinned == "auto":
-            pinned = device == "cuda"
-        loader = BatchLoader(dataset, plan, position, num_workers=int(workers), pin_memory=bool(pinned))
+        pinned = device == "cuda" if self.pin_memory == "auto" else bool(self.pin_memory)
+        loader = BatchLoader(dataset, plan, position, int(workers), pinned)
         self._loaders.append(loader)
         return loader
 

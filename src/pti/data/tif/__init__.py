@@ -152,20 +152,16 @@ def _segments(directory: Directory, file: BinaryIO) -> Iterator[bytes]:
         # Deflate expands incompressible data by a fraction of a percent; anything longer is not pixel data.
         data = file.read(min(count, expected + expected // 100 + 65536))
         if directory.compression in DEFLATE:
-            data = _inflate(directory.path, data, expected)
+            try:
+                # One byte more than expected reveals a stream that is too long.
+                data = zlib.decompressobj().decompress(data, expected + 1)
+            except zlib.error as error:
+                what = f"has damaged compressed pixels ({error})"
+                raise TifError(directory.path, "unreadable", what, COPY) from None
+            if len(data) > expected:
+                what = f"decompresses to more than the {expected} bytes that it declares"
+                raise TifError(directory.path, "bomb", what, "Remove it, or save the image again.")
         if len(data) < expected:
             what = f"is truncated: strip {index} contains {len(data)} of {expected} bytes"
             raise TifError(directory.path, "truncated", what, COPY)
         yield data[:expected]
-
-
-def _inflate(path: Path, data: bytes, expected: int) -> bytes:
-    try:
-        # One byte more than expected reveals a stream that is too long.
-        decoded = zlib.decompressobj().decompress(data, expected + 1)
-    except zlib.error as error:
-        raise TifError(path, "unreadable", f"has damaged compressed pixels ({error})", COPY) from None
-    if len(decoded) > expected:
-        what = f"decompresses to more than the {expected} bytes that it declares"
-        raise TifError(path, "bomb", what, "Remove it, or save the image again.")
-    return decoded

@@ -17,9 +17,6 @@ STORED_DTYPES = ("float32", "float64", "uint8", "uint16", "int16")
 
 NO_COMPRESSION, DEFLATE = 1, (8, 32946)
 
-_RATIO_FLOOR = 16 * 2**20
-_FLOAT_PREDICTOR = 3
-
 
 def check(directory: Directory) -> None:
     """Reject a file that can't be used, without decoding it.
@@ -60,7 +57,7 @@ def _check_samples(directory: Directory) -> None:
 
 def _check_codec(directory: Directory) -> None:
     compression, predictor = directory.compression, directory.first(Tag.PREDICTOR, 1)
-    built_in = compression in (NO_COMPRESSION, *DEFLATE) and predictor != _FLOAT_PREDICTOR
+    built_in = compression in (NO_COMPRESSION, *DEFLATE) and predictor != 3  # of floats
     if not built_in and find_spec("imagecodecs") is None:
         names = {codec.value: codec.name for codec in COMPRESSION}
         name = names.get(compression, f"scheme {compression}")
@@ -91,7 +88,7 @@ def _check_extent(directory: Directory) -> None:
             f"declares {height} x {width} {directory.dtype} pixels ({declared} bytes), stores {stored} bytes"
         )
         raise TifError(path, "truncated", what, COPY)
-    if declared > max(_RATIO_FLOOR, MAX_RATIO * stored):
+    if declared > max(16 * 2**20, MAX_RATIO * stored):
         what = f"decompresses {stored} bytes to {declared}"
         raise TifError(path, "bomb", what, "Remove it; if it is intended, save it uncompressed.")
     if not uncompressed and stored > 2 * declared + 2**20:

@@ -122,7 +122,7 @@ class Directory:
     @cached_property
     def dtype(self) -> np.dtype:
         """The stored data type in the file's byte order."""
-        return np.dtype(self.dtype_name).newbyteorder(self.byte_order)
+        return np.dtype(self.dtype_name).newbyteorder("big" if self.byte_order == ">" else "little")
 
     @property
     def compression(self) -> int:
@@ -197,9 +197,8 @@ class _Reader:
             what = f"is not a TIF file: it {next(kinds, f'starts with {head[:8]!r}')}"
             raise TifError(path, "not_tif", what, "Convert it to TIF, or remove it.")
         # BigTIFF (version 43) has wider offsets and counts.
-        self.word, self.word_bytes, self.count, self.count_bytes = (
-            ("Q", 8, "Q", 8) if version == 43 else ("I", 4, "H", 2)
-        )
+        self.word, self.count = "QQ" if version == 43 else "IH"
+        self.word_bytes, self.count_bytes = struct.calcsize(self.word), struct.calcsize(self.count)
         self.entry = f"{self.order}HH2{self.word}"  # tag, type, count, and the values or their offset
         self.entry_bytes = struct.calcsize(self.entry)
 
