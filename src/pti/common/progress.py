@@ -45,13 +45,9 @@ def _as_lines(items: Iterable[Item], description: str, total: int | None) -> Ite
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now
-            print(_line(description, done, total, now - start), file=sys.stderr, flush=True)
-
-
-def _line(description: str, done: int, total: int | None, elapsed: float) -> str:
-    if total is None:
-        return f"{description}: {done}"
-    return f"{description}: {done}/{total}, {format_duration(elapsed / done * (total - done))} left"
+            left = "" if total is None else format_duration((now - start) / done * (total - done))
+            counted = f"{done}/{total}, {left} left" if left else f"{done}"
+            print(f"{description}: {counted}", file=sys.stderr, flush=True)
 
 
 def format_duration(seconds: float) -> str:

@@ -88,11 +88,8 @@ def open_checkpoint(name: str | Path) -> Checkpoint:
     path = resolve(str(name))
     content = read(path)
     config = content.get("config")
-    if (
-        not isinstance(config, dict)
-        or not isinstance(config.get("model"), dict)
-        or "state_dict" not in content
-    ):
+    has_model = isinstance(config, dict) and isinstance(config.get("model"), dict)
+    if not has_model or "state_dict" not in content:
         raise ForeignFileError(
             f"{path}: expected a checkpoint of `python -m pti.train`, with `config` and `state_dict`; "
             f"found the keys {', '.join(map(str, list(content)[:8])) or 'none'}."

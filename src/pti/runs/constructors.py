@@ -6,10 +6,10 @@ names before anything is imported, and only with arguments that their signatures
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Iterator
 from functools import cache, partial
+from pkgutil import resolve_name
 from typing import Any
 
 from pti.common.errors import DataError, UsageError
@@ -86,23 +86,17 @@ def check_targets(config: Any, source: str) -> None:
         if isinstance(value, dict) and "_target_" in value:
             calls.append((place, value))
     for place, call in calls:
-        unknown = [
-            str(key) for key in call if key not in _RESERVED and key not in _parameters(call["_target_"])
-        ]
+        target = call["_target_"]
+        unknown = ", ".join(str(key) for key in call if key not in {*_RESERVED, *_parameters(target)})
         if unknown:
-            raise CheckpointError(
-                f"{source}: refused, because {call['_target_']} ({place}) has no argument "
-                f"{', '.join(unknown)}."
-            )
+            raise CheckpointError(f"{source}: refused, because {target} ({place}) has no argument {unknown}.")
 
 
 def _walk(value: Any, place: str = "") -> Iterator[tuple[str, str, Any]]:
     """Yield the dotted path, the key and the value of every item in nested containers."""
-    if isinstance(value, dict):
-        items = list(value.items())
-    else:
-        items = list(enumerate(value)) if isinstance(value, (list, tuple, set)) else []
-    for key, item in items:
+    if isinstance(value, (list, tuple, set)):
+        value = dict(enumerate(value))
+    for key, item in value.items() if isinstance(value, dict) else ():
         inner = f"{place}.{key}".lstrip(".")
         yield inner, str(key), item
         yield from _walk(item, inner)
@@ -116,7 +110,7 @@ def _build(value: Any, source: str) -> Any:
     arguments = {key: _build(item, source) for key, item in value.items() if key not in _RESERVED}
     if "_target_" not in value:
         return arguments
-    call = partial(_constructor(value["_target_"]), **arguments)
+    call = partial(resolve_name(value["_target_"]), **arguments)
     if value.get("_partial_", False):
         return call
     try:
@@ -127,15 +121,10 @@ def _build(value: Any, source: str) -> Any:
         raise CheckpointError(f"{source}: {value['_target_']} rejects its arguments ({error}).") from error
 
 
-def _constructor(name: str) -> Any:
-    module, _, attribute = name.rpartition(".")
-    return getattr(importlib.import_module(module), attribute)
-
-
 @cache
 def _parameters(name: str) -> frozenset[str]:
     """Return the names of a constructor's arguments and of those that it passes on to base classes."""
-    constructor = _constructor(name)
+    constructor = resolve_name(name)
     if not inspect.isclass(constructor):
         return frozenset(inspect.signature(constructor).parameters)
     names: set[str] = set()

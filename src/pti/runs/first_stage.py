@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _STAGE_1 = "pti.modules.adversarial_vae.AdversarialVAE"
-_FIRST_STAGE = "pti.networks.frozen_autoencoder.FrozenAutoencoder"
 
 
 def embed_first_stage_config(
@@ -60,8 +59,11 @@ def embed_first_stage_config(
             f"autoencoder_ckpt={path}: found {stage_1.get('_target_', 'no model')}, expected a checkpoint of "
             f"stage 1 ({_STAGE_1})."
         )
-    first_stage = {"_target_": _FIRST_STAGE}
-    first_stage |= {name: stage_1[name] for name in ("autoencoder", "normalization")}
+    first_stage = {
+        "_target_": "pti.networks.frozen_autoencoder.FrozenAutoencoder",
+        "autoencoder": stage_1["autoencoder"],
+        "normalization": stage_1["normalization"],
+    }
     check_targets(first_stage, str(path))
     _require_same_normalization(normalization, stage_1["normalization"], path)
     _warn_about_other_split(config["data"], checkpoint.config["data"], path)
@@ -88,15 +90,11 @@ def _first_stage_of(checkpoint: Checkpoint) -> dict[str, Any]:
 def _inference_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Select the weights of the autoencoder, averaged if there is an average, and of its normalisation."""
     averaged = any(name.startswith("ema.model.") for name in state)
-    prefixes = {
-        "ema.model." if averaged else "autoencoder.": "autoencoder.",
-        "normalization.": "normalization.",
-    }
+    prefix = "ema.model." if averaged else "autoencoder."
     return {
-        new + name.removeprefix(old): value
-        for old, new in prefixes.items()
+        name.replace(prefix, "autoencoder.", 1): value
         for name, value in state.items()
-        if name.startswith(old)
+        if name.startswith((prefix, "normalization."))
     }
 
 

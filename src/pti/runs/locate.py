@@ -34,7 +34,9 @@ def resolve(name: str, outputs_dir: Path = OUTPUTS, experiment: str | None = Non
     if path.is_file():
         return path
     if path.is_dir():
-        raise UsageError(f"{name}: expected a checkpoint, found a folder; {_hint(path)}")
+        paths = ", ".join(map(str, sorted(path.glob("**/*.ckpt"))[:3]))
+        hint = f"give one of {paths}" if paths else "it holds none"
+        raise UsageError(f"{name}: expected a checkpoint, found a folder; {hint}")
     raise UsageError(
         f"{name}: there is no such checkpoint. Expected a file, `last`, `best`, `last:EXPERIMENT` or "
         "`best:EXPERIMENT`."
@@ -52,7 +54,7 @@ def fallbacks(checkpoint: Path) -> list[Path]:
     """List existing replacements of a damaged last.ckpt: the previous save, then the best checkpoint."""
     if checkpoint.name != LAST:
         return []
-    return [path for path in (checkpoint.with_name(name) for name in (PREVIOUS, BEST)) if path.is_file()]
+    return [path for name in (PREVIOUS, BEST) if (path := checkpoint.with_name(name)).is_file()]
 
 
 def _newest(name: str, file: str, outputs_dir: Path, experiment: str | None) -> Path:
@@ -69,11 +71,6 @@ def _newest(name: str, file: str, outputs_dir: Path, experiment: str | None) -> 
     jobs = sorted(outputs_dir.glob(f"{experiment or '*'}/sweeps/*/*/checkpoints/{file}"))
     hint = f" Give the path of a sweep's job, for example {jobs[-1]}." if jobs else ""
     raise UsageError(f"{name}: no run in {folder} has saved a {file} yet; train first.{hint}")
-
-
-def _hint(folder: Path) -> str:
-    paths = sorted(folder.glob("**/*.ckpt"))[:3]
-    return f"give one of {', '.join(map(str, paths))}" if paths else "it holds none"
 
 
 def checkpoint_names(paths: Sequence[Path]) -> list[str]:

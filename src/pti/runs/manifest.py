@@ -29,19 +29,25 @@ class Manifest:
         self.output_dir = output_dir
         self._artefacts = tuple(artefacts)
         path = output_dir / FILE
-        lines = _lines(path)
+        text = path.read_bytes() if path.exists() else b""
+        text = text[: text.rfind(b"\n") + 1]
         settings = json.loads(json.dumps(settings))
-        if not lines:
-            _refuse_foreign_files(output_dir, self._written())
-        elif lines[0] != settings:
-            _refuse_other_settings(output_dir, lines[0], settings)
+        try:
+            lines = [json.loads(line) for line in text.splitlines()]
+        except ValueError:
+            raise UsageError(f"{path}: this is not a manifest of pti. Choose another output_dir.") from None
+        if lines:
+            _require_same_settings(output_dir, lines[0], settings)
+        elif self._written():
+            raise UsageError(
+                f"output_dir={output_dir}: found {', '.join(self._written())} there, which this command "
+                "didn't write, expected a new folder or this command's own. Choose another output_dir."
+            )
         self.rows: dict[str, dict[str, Any]] = {row["name"]: row for row in lines[1:]}
         output_dir.mkdir(parents=True, exist_ok=True)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  (closed by __exit__)
-        if lines:
-            self._file.truncate(_whole_lines(path))
-        else:
-            self._file.truncate(0)
+        self._file.truncate(len(text))
+        if not lines:
             self._append(settings)
 
     def __enter__(self) -> "Manifest":
@@ -80,36 +86,14 @@ def _state(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        text = path.read_bytes()[: _whole_lines(path)].decode()
-        return [json.loads(line) for line in text.splitlines()]
-    except FileNotFoundError:
-        return []
-    except ValueError:
-        raise UsageError(f"{path}: this is not a manifest of pti. Choose another output_dir.") from None
-
-
-def _whole_lines(path: Path) -> int:
-    """Count the bytes of the lines that end with a line break."""
-    return path.read_bytes().rfind(b"\n") + 1
-
-
-def _refuse_foreign_files(output_dir: Path, names: list[str]) -> None:
-    if names:
-        raise UsageError(
-            f"output_dir={output_dir}: found {', '.join(names)} there, which this command didn't write, "
-            "expected a new folder or this command's own. Choose another output_dir."
-        )
-
-
-def _refuse_other_settings(output_dir: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def _require_same_settings(output_dir: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     differences = [
         f"{key} was {old.get(key)}, now {new.get(key)}"
         for key in dict.fromkeys([*old, *new])
         if old.get(key) != new.get(key)
     ]
-    raise UsageError(
-        f"output_dir={output_dir}: found results of other settings there ({'; '.join(differences)}). "
-        "Choose another output_dir, or delete this one."
-    )
+    if differences:
+        raise UsageError(
+            f"output_dir={output_dir}: found results of other settings there ({'; '.join(differences)}). "
+            "Choose another output_dir, or delete this one."
+        )

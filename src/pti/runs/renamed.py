@@ -21,19 +21,18 @@ TARGETS = {
 }
 """Old ``_target_`` -> present one."""
 
+_SCHEDULE = {"schedule": "lr_schedule"}
+
 ARGUMENTS: dict[str, dict[str, str]] = {
-    "pti.modules.adversarial_vae.AdversarialVAE": {"terms": "extra_losses", "schedule": "lr_schedule"},
-    "pti.modules.latent_diffusion.LatentDiffusion": {
-        "changed_weight": "change_loss_weight",
-        "schedule": "lr_schedule",
-    },
-    "pti.modules.regression.LatentRegression": {"schedule": "lr_schedule"},
-    "pti.modules.regression.Regression": {"schedule": "lr_schedule"},
+    "pti.modules.adversarial_vae.AdversarialVAE": {"terms": "extra_losses", **_SCHEDULE},
+    "pti.modules.latent_diffusion.LatentDiffusion": {"changed_weight": "change_loss_weight", **_SCHEDULE},
+    "pti.modules.regression.LatentRegression": _SCHEDULE,
+    "pti.modules.regression.Regression": _SCHEDULE,
     "pti.modules.optimization.LrSchedule": {"final": "final_factor"},
-    "pti.diffusion.paths.BrownianBridge": {"target": "prediction_type"},
-    "pti.diffusion.paths.Cosine": {"target": "prediction_type"},
-    "pti.diffusion.paths.RectifiedFlow": {"target": "prediction_type"},
-    "pti.diffusion.paths.ScaledLinear": {"target": "prediction_type"},
+    **{
+        f"pti.diffusion.paths.{name}": {"target": "prediction_type"}
+        for name in ("BrownianBridge", "Cosine", "RectifiedFlow", "ScaledLinear")
+    },
     "pti.modules.tif_data.TifDataModule": {"allow_changed_resume": "allow_config_changes"},
 }
 """Present ``_target_`` -> old name of an argument -> present name."""

@@ -96,13 +96,7 @@ def print_summary(
 
 def package_versions() -> dict[str, str]:
     """Return the installed versions of the packages that determine the results."""
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    return {package: metadata.version(package) for package in _PACKAGES}
 
 
 def to_builtin(value: Any) -> Any:

@@ -81,24 +81,24 @@ class Sweep:
         earlier = self._record(name).get("seconds", 0.0)
         start = time.monotonic()
 
-        def record(status: str, reason: str = "") -> None:
+        def record(status: str, reason: str) -> None:
             state = data_state(self.jobs[name].data_roots) if status == FINISHED else None
             seconds = round(earlier + time.monotonic() - start, 1)
             content = {"status": status, "reason": reason, "seconds": seconds, "data_state": state}
             _write(self.folder / name / _JOB, content)
 
-        record(INTERRUPTED)  # a killed process records nothing later
+        record(INTERRUPTED, "")  # a killed process records nothing later
+        status, reason = INTERRUPTED, ""
         try:
             code = work() or 0
-        except (KeyboardInterrupt, SystemExit):
-            record(INTERRUPTED)
+            status = FINISHED if code == 0 else INTERRUPTED if code > _SIGNAL else FAILED
+            reason = f"exit code {code}" if status == FAILED else ""
+            return code
+        except Exception as error:
+            status, reason = FAILED, str(error) or type(error).__name__
             raise
-        except BaseException as error:
-            record(FAILED, f"{error}" or type(error).__name__)
-            raise
-        status = FINISHED if code == 0 else INTERRUPTED if code > _SIGNAL else FAILED
-        record(status, f"exit code {code}" if status == FAILED else "")
-        return code
+        finally:
+            record(status, reason)
 
     def status(self, name: str) -> str:
         """Return a job's last recorded status; ``waiting`` if it never began."""
