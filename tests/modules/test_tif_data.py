@@ -81,6 +81,9 @@ def test_sources_pick_single_images(paired_set: Path) -> None:
         assert batch["image"].shape == (2, 1, 32, 32)
         assert "target" not in batch
         counts[sources] = data.split_counts()["train"]["images"]
+        folder = {"target": "edente/", "condition": "dente/", "both": ""}[sources]
+        for name, image in zip(batch["name"], batch["image"], strict=True):
+            assert np.array_equal(image[0].numpy(), tif.read(paired_set / f"{folder}{name}.tif").pixels)
         assert len(list(data.training_images())) == counts[sources]
     assert counts["both"] == 2 * counts["target"] == 2 * counts["condition"]
     with pytest.raises(UsageError, match=r"data\.sources"):

@@ -108,11 +108,9 @@ class ImageCache(FileImages):
         DataError: Some files can't be used (the message names each), or the cache can't be written.
     """
 
-    def __init__(
-        self, pairs: Sequence[Pair], image_size: int, cache_dir: str | Path, workers: int = 2
-    ) -> None:
+    def __init__(self, pairs: Sequence[Pair], image_size: int, cache_dir: Path, workers: int = 2) -> None:
         super().__init__(pairs, image_size)
-        self.folder = Path(cache_dir) / f"{self.fingerprint}-{image_size}"
+        self.folder = cache_dir / f"{self.fingerprint}-{image_size}"
         self._images = MappedArray(self.folder / "images.npy")
         if not self._images.exists:
             self._build_alone(workers)
@@ -131,10 +129,8 @@ class ImageCache(FileImages):
 
     def _build_alone(self, workers: int) -> None:
         """Build the cache, unless another process does so while this one waits."""
-        caches, message = (
-            self.folder.parent,
-            f"Waiting for another process that builds the cache {self.folder}.",
-        )
+        caches = self.folder.parent
+        message = f"Waiting for another process that builds the cache {self.folder}."
         try:
             caches.mkdir(parents=True, exist_ok=True)
             remove_unused(caches)

@@ -106,8 +106,7 @@ class TifDataModule(lightning.LightningDataModule):
         """Generate a missing data set and build the caches, on one process of each machine."""
         self.generate_missing()
         dtypes = sum((Counter(images.stored_dtypes) for _, images in self._open()), Counter())
-        converted = [f"{count} of {name}" for name, count in sorted(dtypes.items()) if name != "float32"]
-        if converted:
+        if converted := [f"{dtypes[name]} of {name}" for name in sorted(dtypes) if name != "float32"]:
             _LOG.warning("%s: images converted to float32: %s.", self.root, ", ".join(converted))
 
     def generate_missing(self) -> None:
@@ -151,10 +150,9 @@ class TifDataModule(lightning.LightningDataModule):
         return replace(self._splits["train"], augmentation=self.augmentation)
 
     def training_images(self) -> Iterator[np.ndarray]:
-        """Yield the raw training images, (image_size, image_size), without augmentation."""
+        """Iterate over the raw training images, (image_size, image_size), without augmentation."""
         split = self._splits["train"]
-        for sample in split.samples:
-            yield from (split.images.image(sample.pair, role) for role in sample.roles)
+        return (split.images.image(sample.pair, role) for sample in split.samples for role in sample.roles)
 
     @property
     def fingerprint(self) -> str:
@@ -194,12 +192,11 @@ class TifDataModule(lightning.LightningDataModule):
         if self.allow_config_changes or self.trainer is None or self.trainer.state.fn != "fit":
             return
         current = self.state_dict()
-        differing = [
+        if differing := [
             f"{key}: {saved} in the checkpoint, {current[key]} now"
             for key, saved in state_dict.items()
             if saved != current.get(key, saved)
-        ]
-        if differing:
+        ]:
             fix = "Resume with the same values, or set data.allow_config_changes=true to continue with these."
             raise UsageError(f"The run can't be resumed exactly. {'; '.join(differing)}. {fix}")
 
@@ -215,8 +212,8 @@ class TifDataModule(lightning.LightningDataModule):
 
     def _open(self) -> Iterator[tuple[Folder, FileImages]]:
         """Yield each data root with its images, from a cache that is built if necessary."""
-        roots = (self.root, self.layout, self.fractions, self.split_seed, self.extra_roots)
-        for folder in open_folders(*roots):
+        source = (self.root, self.layout, self.fractions, self.split_seed, self.extra_roots)
+        for folder in open_folders(*source):
             if self.cache:
                 yield folder, ImageCache(folder.pairs, self.image_size, self.cache_dir, usable_cpus())
             else:

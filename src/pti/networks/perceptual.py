@@ -80,16 +80,12 @@ class Lite0Perceptual(PerceptualLoss):
     def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:
         with torch.no_grad():
             expected = self.features(image)
-        layers = [
-            (a - b).square().sum(1).mean()
-            for a, b in zip(self.features(reconstruction), expected, strict=True)
-        ]
-        return torch.stack(layers).mean()
+        layers = zip(self.features(reconstruction), expected, strict=True)
+        return torch.stack([(a - b).square().sum(1).mean() for a, b in layers]).mean()
 
     def features(self, image: Tensor) -> list[Tensor]:
         """Return (B, C, h, w) features of images (B, 1, H, W) in [-1, 1], of length 1 at each position."""
-        # Map [-1, 1] to values 0…255, then to the input that this network was trained on: (value - 127) /
-        # 128.
+        # Map [-1, 1] to values 0…255, then to the network's own input, (value - 127) / 128.
         mapped = (image * 127.5 + 0.5) / 128
         features = cast(EfficientNetLite0, self.network).features(mapped.expand(-1, 3, -1, -1), self.taps)
         return [nn.functional.normalize(at_least_float32(f), dim=1, eps=1e-6) for f in features]
