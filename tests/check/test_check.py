@@ -30,6 +30,13 @@ def broken(tmp_path_factory) -> Path:
     return folder
 
 
+def test_a_root_that_the_user_names_is_never_generated(tmp_path):
+    done = run("data=phantom", f"data.root={tmp_path / 'typo'}", f"output_dir={tmp_path / 'out'}")
+    assert done.returncode == 2
+    assert "data.root" in done.stderr
+    assert not (tmp_path / "typo").exists()
+
+
 def test_sound_set_exits_0_without_findings(tmp_path):
     make_phantom(tmp_path / "set", patients=10, slices=2, image_size=128, seed=1)
     done = run(

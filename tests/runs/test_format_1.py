@@ -9,6 +9,7 @@ import pytest
 import pti
 from helpers.in_process import run_command
 from pti.data import tif
+from pti.data.phantom import make_phantom
 from pti.runs.checkpoint import open_checkpoint, read
 from pti.runs.renamed import FORMAT
 from pti.train.__main__ import main as train
@@ -93,6 +94,7 @@ def test_training_is_resumed(checkpoint: Path, tmp_path: Path):
         "logger=csv",
         "callbacks.pictures=null",
     )
+    make_phantom(tmp_path / "phantom", patients=4, slices=2, image_size=64)
     overrides = (*SETTINGS[checkpoint], *settings, "output_dir=run", f"ckpt_path='{checkpoint}'")
     run_command(train, tmp_path, *overrides)
     before, after = read(checkpoint), read(tmp_path / "run" / "checkpoints" / "last.ckpt")

@@ -45,6 +45,15 @@ def test_last_resumes_in_its_folder_and_others_branch(root, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("experiment", ["smoke", "vae_demo"])
+def test_a_root_that_the_user_names_is_never_generated(tmp_path, experiment):
+    missing, overrides = tmp_path / "typo", [f"experiment={experiment}"]
+    assert check_command_line("train", overrides, preflight)
+    for named in (f"data.root={missing}", f"data.root={tmp_path},{missing}"):
+        with pytest.raises(UsageError, match=r"data\.root=.*typo: expected a folder, found nothing"):
+            check_command_line("train", ["-m", *overrides, named], preflight)
+
+
 def test_a_logger_without_its_package(root):
     for logger, package in (("mlflow", "mlflow"), ("wandb", "wandb")):
         if subprocess.run([sys.executable, "-c", f"import {package}"], capture_output=True).returncode:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from pti.common.errors import UsageError
@@ -13,6 +14,11 @@ from pti.runs.locate import resolve
 SPLITS = ("train", "val", "test")
 POSITIVE = (1, None)
 """Range of whole numbers from 1."""
+
+
+def is_overridden(key: str) -> bool:
+    """Return whether the command line sets a key; call in a preflight or a run."""
+    return any(text.lstrip("+").startswith(f"{key}=") for text in HydraConfig.get().overrides.task)
 
 
 def require_folder(key: str, value: Any, hint: str = "") -> Path:

@@ -90,6 +90,7 @@ class ManualOptimization(LightningModule):
         self.seed = seed
         self.batches_seen = 0
         self._resumed_gradients: dict[str, Tensor] = {}
+        self._optimizer_settings: list[list[dict[str, Any]]] = []
 
     @abstractmethod
     @override
@@ -181,7 +182,9 @@ class ManualOptimization(LightningModule):
         factor = self.trainer.world_size if self.scale_lr_by_devices else 1
         scaled = optimization.grad_scaler(self) is not None
         pairs = zip(self.optimizer_factories, self.trained_networks, strict=True)
-        return [optimization.build_optimizer(*pair, factor, scaled) for pair in pairs]
+        optimizers = [optimization.build_optimizer(*pair, factor, scaled) for pair in pairs]
+        self._optimizer_settings = [optimization.settings_of(optimizer) for optimizer in optimizers]
+        return optimizers
 
     @override
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -219,12 +222,28 @@ class ManualOptimization(LightningModule):
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the counters; start an average that is missing, drop one that is not configured."""
+        state = checkpoint["state_dict"]
+        averaged = [name for name in state if name.startswith("ema.")]
+        if self.ema is None:
+            for name in averaged:
+                del state[name]
+        elif not averaged:
+            first = next(name for name, child in self.named_children() if child is self.trained_networks[0])
+            weights = {name: value for name, value in state.items() if name.startswith(f"{first}.")}
+            state |= {f"ema.model.{name.removeprefix(f'{first}.')}": value for name, value in weights.items()}
+            state["ema._extra_state"] = self.ema.get_extra_state()
         self.batches_seen = checkpoint["batches_seen"]
         self._resumed_gradients = checkpoint["accumulated_gradients"]
 
     @override
     def on_train_start(self) -> None:
-        """Continue a window with its gradients; Lightning clears any that were set before."""
+        """Continue a window with its gradients, and apply the configured settings of the optimizers.
+
+        Lightning clears gradients that are set earlier; torch restores the settings of a resumed optimizer.
+        """
+        for optimizer, settings in zip(self._optimizers(), self._optimizer_settings, strict=True):
+            optimization.apply_settings(optimizer, settings)
         parameters = dict(self.named_parameters())
         for name, gradient in self._resumed_gradients.items():
             parameters[name].grad = gradient.to(parameters[name])

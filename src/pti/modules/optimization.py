@@ -112,6 +112,19 @@ def build_optimizer(
     return optimizer
 
 
+def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Return the settings (learning rate, betas, …) of each parameter group."""
+    return [
+        {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+    ]
+
+
+def apply_settings(optimizer: LightningOptimizer | Optimizer, settings: list[dict[str, Any]]) -> None:
+    """Replace the settings of each parameter group; the optimizer's state stays."""
+    for group, values in zip(optimizer.param_groups, settings, strict=True):
+        group.update(values)
+
+
 def set_rate(optimizer: LightningOptimizer | Optimizer, factor: float) -> None:
     """Set the learning rate of every group to ``factor`` times its initial one."""
     for group in optimizer.param_groups:

@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from pti.cli.command import command
+from pti.cli.preflight import is_overridden
 from pti.runs.locate import resolve
 from pti.train.devices import cluster_overrides, count_devices, started_from_outside
 from pti.train.launch import run_on_devices
@@ -17,9 +18,9 @@ from pti.train.resume import resume_overrides
 
 def preflight(config: DictConfig) -> list[str]:
     """Refuse settings that are bound to fail; return the overrides that place the run in its folder."""
-    check_config(config)
     hydra = HydraConfig.get()
-    chosen = any(text.startswith("output_dir=") for text in hydra.overrides.task)
+    check_config(config, is_overridden("data.root"))
+    chosen = is_overridden("output_dir")
     placed = cluster_overrides(Path(config.output_dir), chosen)
     resumed = resume_overrides(config.get("ckpt_path"), hydra.runtime.choices.get("experiment"))
     return [*to_overrides(placed), *to_overrides(resumed)]

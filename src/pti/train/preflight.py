@@ -15,11 +15,12 @@ from pti.runs.locate import resolve
 _LOGGER_PACKAGES = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
 
 
-def check_config(config: Any) -> None:
+def check_config(config: Any, root_is_named: bool) -> None:
     """Refuse settings that are bound to fail.
 
     Args:
         config: ``conf/train.yaml``, composed.
+        root_is_named: whether the user has set ``data.root``; such a folder is never generated.
 
     Raises:
         UsageError: no experiment, a key that belongs to the model, a missing package, folder or checkpoint.
@@ -37,7 +38,7 @@ def check_config(config: Any) -> None:
         package = _LOGGER_PACKAGES.get(str((logger or {}).get("_target_", "")).split(".")[-1])
         if package and importlib.util.find_spec(package) is None:
             raise UsageError(f"This logger needs the package {package}: pip install {package}")
-    if config.data.get("generate") is None:
+    if root_is_named or config.data.get("generate") is None:
         require_folder("data.root", config.data.get("root"))
     if config.get("autoencoder_ckpt") is not None and config.get("ckpt_path") is None:
         resolve(str(config.autoencoder_ckpt))

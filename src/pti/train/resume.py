@@ -42,6 +42,23 @@ MAY_DIFFER = (
 )
 """Keys whose change does not affect any training step; a resumed run may change them freely."""
 
+FIXED = (
+    "model._target_",
+    "model.autoencoder",
+    "model.discriminator",
+    "model.network",
+    "model.first_stage",
+    "model.normalization",
+    "model.optimizer._target_",
+    "model.generator_optimizer._target_",
+    "model.discriminator_optimizer._target_",
+)
+"""Keys that the checkpoint's weights, statistics and optimizer states depend on; a resumed run keeps them."""
+
+ADJUSTABLE = ("use_checkpoint", "use_flash_attention")
+"""Last parts of keys below `FIXED` that change speed and memory only."""
+
+_ABSENT = "absent"
 _MAX_LISTED = 8  # changed keys
 
 
@@ -133,12 +150,20 @@ def find_start(checkpoint: Checkpoint, config: dict[str, Any], output_dir: Path,
     """
     path, content = checkpoint.path, checkpoint.content
     changes = find_changes(content, config, world_size)
-    if changes and not config.get("allow_config_changes", False):
-        listed = "".join(f"\n  {change}" for change in changes[:_MAX_LISTED])
-        more = f"\n  and {len(changes) - _MAX_LISTED} more" if len(changes) > _MAX_LISTED else ""
+    fixed = {key: change for key, change in changes.items() if _is_fixed(key) and _ABSENT not in change}
+    allowed = config.get("allow_config_changes", False)
+    if fixed or (changes and not allowed):
+        differing = fixed if allowed else changes
+        lines = [f"{key}: {old} in the checkpoint, now {new}" for key, (old, new) in differing.items()]
+        listed = "".join(f"\n  {line}" for line in lines[:_MAX_LISTED])
+        more = f"\n  and {len(lines) - _MAX_LISTED} more" if len(lines) > _MAX_LISTED else ""
+        fix = (
+            "The checkpoint's weights depend on these settings: restore them, or start a new run."
+            if fixed
+            else "Restore these settings, or set allow_config_changes=true to continue with the new ones."
+        )
         raise UsageError(
-            f"ckpt_path={path}: this checkpoint was trained with other settings:{listed}{more}\n"
-            "Restore these settings, or set allow_config_changes=true to continue with the new ones."
+            f"ckpt_path={path}: this checkpoint was trained with other settings:{listed}{more}\n{fix}"
         )
     done = int(content["batches_done"])
     # A validation that is still due is logged at the step of the batch before it.
@@ -147,17 +172,19 @@ def find_start(checkpoint: Checkpoint, config: dict[str, Any], output_dir: Path,
     return Start(path, in_place, done, first_step)
 
 
-def find_changes(content: dict[str, Any], config: dict[str, Any], world_size: int) -> list[str]:
-    """List the settings that affect training and differ between a checkpoint and this run, one line each."""
+def find_changes(
+    content: dict[str, Any], config: dict[str, Any], world_size: int
+) -> dict[str, tuple[str, str]]:
+    """Return key -> (value in a checkpoint, value now) of settings that affect training and differ."""
     old, new = _flatten(content["config"]), _flatten(config)
-    changes = []
+    changes = {}
     old_size = content.get("world_size", 1)
     if old_size != world_size:
-        changes.append(f"number of devices: {old_size} in the checkpoint, now {world_size}")
+        changes["number of devices"] = (str(old_size), str(world_size))
     for key in dict.fromkeys([*old, *new]):
         if old.get(key) != new.get(key) and not _may_differ(key):
-            before, now = (repr(flat[key]) if key in flat else "absent" for flat in (old, new))
-            changes.append(f"{key}: {before} in the checkpoint, now {now}")
+            before, now = (repr(flat[key]) if key in flat else _ABSENT for flat in (old, new))
+            changes[key] = (before, now)
     return changes
 
 
@@ -168,6 +195,11 @@ def _is_in_place(checkpoint: Path, output_dir: Path) -> bool:
 
 def _may_differ(key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in MAY_DIFFER)
+
+
+def _is_fixed(key: str) -> bool:
+    inside = any(key == name or key.startswith(f"{name}.") for name in FIXED)
+    return inside and not key.endswith(ADJUSTABLE)
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
