@@ -25,10 +25,6 @@ def test_numbers_are_written_in_full_by_default():
     assert csv_text(["value", "name"], ROWS[:1]) == f"value,name\n{1 / 3},a\n"
 
 
-def test_rows_may_be_in_the_order_of_the_columns():
-    assert csv_text(["x", "x"], [[1, math.nan], (None, "b")]) == "x,x\n1,\n,b\n"
-
-
 @pytest.mark.parametrize("digits", [6, 7])
 def test_infinity_is_written(digits: int):
     assert csv_text(None, [{"x": math.inf}], digits) == "x\ninf\n"

@@ -36,10 +36,9 @@ def preflight(config: DictConfig) -> None:
 @command("benchmark", preflight=preflight)
 def main(config: DictConfig, output_dir: Path) -> None:
     """Run a suite, write ``benchmark.json`` and print a table."""
-    import json
     import tempfile
 
-    from pti.common.files import write_text_atomically
+    from pti.common.files import write_json_atomically
     from pti.common.progress import track
     from pti.runs.summary import package_versions, print_summary, write_summary
 
@@ -49,12 +48,12 @@ def main(config: DictConfig, output_dir: Path) -> None:
         rows = [row for each in track(comparisons, "Measuring") for row in measure(each, config.repeats)]
     artefacts = {"benchmark.json": output_dir / "benchmark.json"}
     report = {"suite": config.suite, "machine": _machine(), "versions": package_versions(), "results": rows}
-    write_text_atomically(artefacts["benchmark.json"], json.dumps(report, indent=2) + "\n")
+    write_json_atomically(artefacts["benchmark.json"], report)
     metrics = {f"{row['what']}: {row['way']} [{row['unit']}]": row["median"] for row in rows}
     plain: Any = OmegaConf.to_container(config, resolve=True)
     write_summary(output_dir, command="benchmark", metrics=metrics, artefacts=artefacts, config=plain)
-    _print_table(rows)
-    print_summary(f"Benchmark {config.suite}", {}, artefacts)
+    described = {f"{row['what']}: {row['way']}": _describe(row) for row in rows}
+    print_summary(f"Benchmark {config.suite}: median (quartiles)", described, artefacts)
 
 
 def _build(experiment: str, overrides: Sequence[str]) -> Experiment:
@@ -90,27 +89,11 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("what", "way", "median", "quartiles", "unit", "× plain")
-    for column in (2, 3, 5):
-        table.columns[column].justify, table.columns[column].no_wrap = "right", True
-    for row in rows:
-        low, high = row["quartiles"]
-        speeds = (
-            _number(row["median"]),
-            f"{_number(low)} to {_number(high)}",
-            row["unit"],
-            f"{row['times_plain']:.1f}",
-        )
-        table.add_row(row["what"], row["way"], *speeds)
-    Console().print(table)
-
-
-def _number(speed: float) -> str:
-    return f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"
+def _describe(row: dict[str, Any]) -> str:
+    median, low, high = (
+        f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}" for speed in (row["median"], *row["quartiles"])
+    )
+    return f"{median} ({low} to {high}) {row['unit']}, {row['times_plain']:.1f} × plain"
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 
@@ -17,12 +19,14 @@ class Comparison:
         amount: Amount of work in a run, such as the number of images.
         ways: Name -> run; the first is the baseline of the others. A run that returns a float returns its own
             duration in seconds.
+        one_thread: Limit torch to one thread, as in one of several processes.
     """
 
     title: str
     unit: str
     amount: int
     ways: Mapping[str, Callable[[], object]]
+    one_thread: bool = False
 
 
 def measure(comparison: Comparison, repeats: int) -> list[dict[str, Any]]:
@@ -33,8 +37,8 @@ def measure(comparison: Comparison, repeats: int) -> list[dict[str, Any]]:
         neighbouring run.
     """
     speeds: dict[str, list[float]] = {name: [] for name in comparison.ways}
-    for repeat in range(repeats + 1):
-        for name, run in comparison.ways.items():
+    with _one_thread() if comparison.one_thread else nullcontext():
+        for repeat, (name, run) in product(range(repeats + 1), comparison.ways.items()):
             start = time.perf_counter()
             duration = run()
             seconds = duration if isinstance(duration, float) else time.perf_counter() - start
@@ -56,16 +60,13 @@ def measure(comparison: Comparison, repeats: int) -> list[dict[str, Any]]:
     ]
 
 
-def on_one_thread(work: Callable[[], object]) -> Callable[[], None]:
-    """Limit work to one of torch's threads, as in one of several processes."""
+@contextmanager
+def _one_thread() -> Iterator[None]:
     import torch
 
-    def run() -> None:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            work()
-        finally:
-            torch.set_num_threads(before)
-
-    return run
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

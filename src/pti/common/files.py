@@ -1,6 +1,7 @@
 """Atomic writing and hashing of files."""
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -11,6 +12,11 @@ def write_text_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8", newline="\n")
     os.replace(temporary, path)
+
+
+def write_json_atomically(path: Path, content: object) -> None:
+    """Write plain containers as indented JSON; see `write_text_atomically`."""
+    write_text_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def hash_file(path: Path) -> str:

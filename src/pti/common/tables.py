@@ -10,36 +10,31 @@ from typing import Any
 
 from pti.common.files import write_text_atomically
 
-Row = Mapping[str, Any] | Sequence[Any]
-"""Cells by column, or in the columns' order."""
+Rows = Iterable[Mapping[str, Any]]
 
 
-def write_csv(
-    path: Path, columns: Sequence[str] | None, rows: Iterable[Row], digits: int | None = None
-) -> None:
+def write_csv(path: Path, columns: Sequence[str] | None, rows: Rows, digits: int | None = None) -> None:
     """Write a CSV table atomically; see `csv_text` for the arguments."""
     write_text_atomically(path, csv_text(columns, rows, digits))
 
 
-def csv_text(columns: Sequence[str] | None, rows: Iterable[Row], digits: int | None = None) -> str:
+def csv_text(columns: Sequence[str] | None, rows: Rows, digits: int | None = None) -> str:
     """Format rows as CSV with a header and line feeds as line ends.
 
     The cell of a missing key, of None and of NaN is empty.
 
     Args:
         columns: Columns to write, in order; None writes all keys in the order of their first appearance.
-        rows: Rows of the table.
+        rows: Rows of the table, by column.
         digits: Significant digits of floating-point numbers; None writes them in full.
     """
     rows = list(rows)
     if columns is None:
-        columns = list(dict.fromkeys(key for row in rows if isinstance(row, Mapping) for key in row))
+        columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        cells = [row.get(column) for column in columns] if isinstance(row, Mapping) else row
-        writer.writerow([_cell(cell, digits) for cell in cells])
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _cell(cell, digits) for key, cell in row.items()} for row in rows)
     return text.getvalue()
 
 

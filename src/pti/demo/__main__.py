@@ -35,12 +35,12 @@ def preflight(cfg: DictConfig) -> list[str]:
         )
     if state is not None or output_dir.parent != DEMOS or not _TIMESTAMP.fullmatch(output_dir.name):
         return []  # the user chose this folder
-    unfinished = [folder for folder in DEMOS.glob("*") if _is_unfinished(folder, cfg)]
-    if not unfinished:
-        return []
-    newest = max(unfinished, key=lambda folder: folder.name)
-    print(f"Resuming {newest}, which was interrupted.", flush=True)
-    return [f"output_dir='{newest}'"]
+    for folder in sorted(DEMOS.glob("*"), reverse=True):
+        state = None if (folder / "index.html").exists() else _read_state(folder)
+        if state is not None and state["settings"] == settings(cfg):
+            print(f"Resuming {folder}, which was interrupted.", flush=True)
+            return [f"output_dir='{folder}'"]
+    return []
 
 
 def settings(cfg: DictConfig) -> dict[str, object]:
@@ -52,7 +52,7 @@ def settings(cfg: DictConfig) -> dict[str, object]:
 @command("demo", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> int:
     """Run the chapters that aren't done yet, then write the page."""
-    from pti.common.files import write_text_atomically
+    from pti.common.files import write_json_atomically
     from pti.demo.chapters import chapters
     from pti.demo.page import write_page
     from pti.demo.runner import run_chapters
@@ -62,14 +62,11 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
     story = chapters(output_dir, root, cfg.minutes, cfg.samples, cfg.seed)
     state = _read_state(output_dir) or {"settings": settings(cfg), "seconds": {}}
 
-    def save_state() -> None:
-        write_text_atomically(output_dir / STATE, json.dumps(state, indent=2) + "\n")
-
     def note(chapter: Chapter, seconds: float) -> None:
         state["seconds"][chapter.name] = round(seconds, 1)
-        save_state()
+        write_json_atomically(output_dir / STATE, state)
 
-    save_state()
+    write_json_atomically(output_dir / STATE, state)
     stopped = run_chapters(story, output_dir, state["seconds"], note)
     if stopped is not None:
         return stopped
@@ -92,11 +89,6 @@ def _read_state(folder: Path) -> dict[str, Any] | None:
         raise DataError(
             f"{folder / STATE}: not written by a demo ({error}). Choose another output_dir."
         ) from None
-
-
-def _is_unfinished(folder: Path, cfg: DictConfig) -> bool:
-    state = None if (folder / "index.html").exists() else _read_state(folder)
-    return state is not None and state["settings"] == settings(cfg)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pti.common.files import hash_file, write_text_atomically
+from pti.common.files import hash_file, write_json_atomically
 
 if TYPE_CHECKING:
     from pti.runs.checkpoint import Checkpoint
@@ -60,7 +60,7 @@ def write_summary(
         "artefacts": {name: _relative(path, output_dir) for name, path in artefacts.items()},
     }
     path = output_dir / "summary.json"
-    write_text_atomically(path, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    write_json_atomically(path, summary)
     return path
 
 

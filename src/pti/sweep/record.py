@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pti.common.files import write_text_atomically
+from pti.common.files import write_json_atomically
 from pti.runs.locate import BEST, LAST
 
 FINISHED, INTERRUPTED, FAILED, WAITING = "finished", "interrupted", "failed", "waiting"
@@ -85,7 +85,7 @@ class Sweep:
             state = data_state(self.jobs[name].data_roots) if status == FINISHED else None
             seconds = round(earlier + time.monotonic() - start, 1)
             content = {"status": status, "reason": reason, "seconds": seconds, "data_state": state}
-            _write(self.folder / name / _JOB, content)
+            write_json_atomically(self.folder / name / _JOB, content)
 
         record(INTERRUPTED, "")  # a killed process records nothing later
         status, reason = INTERRUPTED, ""
@@ -130,7 +130,7 @@ class Sweep:
     def save(self) -> None:
         """Write ``sweep.json`` with the planned jobs."""
         jobs = {name: asdict(job) for name, job in self.jobs.items()}
-        _write(self.folder / SWEEP_FILE, {"command": self.command, "jobs": jobs})
+        write_json_atomically(self.folder / SWEEP_FILE, {"command": self.command, "jobs": jobs})
 
 
 def load_sweep(folder: Path) -> Sweep | None:
@@ -179,7 +179,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    write_text_atomically(path, json.dumps(content, indent=2) + "\n")

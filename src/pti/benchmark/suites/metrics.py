@@ -1,6 +1,6 @@
 """Suite ``metrics``: the metrics that `evaluate` computes for a predicted image, on one thread."""
 
-from pti.benchmark.comparison import Comparison, on_one_thread
+from pti.benchmark.comparison import Comparison
 from pti.benchmark.training import SuiteSettings
 
 _MAX_PAIRS = 40  # of different patients
@@ -42,17 +42,17 @@ def metrics_suite(settings: SuiteSettings) -> list[Comparison]:
                 agreement(true.mask, predicted.mask)
 
     all_metrics = {
-        "one metric after the other": on_one_thread(one_by_one),
-        "pti.metrics.bone_agreement.compare_images": on_one_thread(
-            lambda: [compare_images(truths[index], predictions[index], data_range) for index in order]
-        ),
+        "one metric after the other": one_by_one,
+        "pti.metrics.bone_agreement.compare_images": lambda: [
+            compare_images(truths[index], predictions[index], data_range) for index in order
+        ],
     }
     morphometry = {
-        "pti.metrics.bone_agreement.find_bone": on_one_thread(
-            lambda: [find_bone(predictions[index], edge) for index in order]
-        )
+        "pti.metrics.bone_agreement.find_bone": lambda: [
+            find_bone(predictions[index], edge) for index in order
+        ]
     }
     return [
-        Comparison("all metrics of an image", "images/s", len(order), all_metrics),
-        Comparison("morphometry alone", "images/s", len(order), morphometry),
+        Comparison("all metrics of an image", "images/s", len(order), all_metrics, one_thread=True),
+        Comparison("morphometry alone", "images/s", len(order), morphometry, one_thread=True),
     ]
