@@ -222,7 +222,7 @@ def test_names_need_no_quotes_on_a_command_line():
 
 
 def planned(*values: str) -> dict[str, PlannedJob]:
-    return {f"a-{value}": PlannedJob((f"a={value}",), f"hash of {value}") for value in values}
+    return {f"a-{value}": PlannedJob([f"a={value}"], f"hash of {value}") for value in values}
 
 
 def finish(sweep: Sweep, name: str) -> None:

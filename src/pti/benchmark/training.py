@@ -47,8 +47,8 @@ class SuiteSettings:
         ]
 
 
-def timed_epoch(experiment: Experiment) -> Callable[[], float]:
-    """Return a function that trains for one epoch and returns the epoch's seconds.
+def time_epoch(experiment: Experiment) -> float:
+    """Train for one epoch and return its seconds.
 
     Work before the epoch does not count, such as encoding the latents before the first one.
     """
@@ -57,24 +57,20 @@ def timed_epoch(experiment: Experiment) -> Callable[[], float]:
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")
+    times: list[float] = []
 
-    def epoch() -> float:
-        times: list[float] = []
-        clock = LambdaCallback(
-            on_train_epoch_start=lambda *_: times.append(time.perf_counter()),
-            on_train_epoch_end=lambda *_: times.append(time.perf_counter()),
-        )
-        trainer = lightning.Trainer(
-            max_epochs=1,
-            callbacks=[clock],
-            limit_val_batches=0,
-            use_distributed_sampler=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-            logger=False,
-        )
-        trainer.fit(experiment.module, experiment.data)
-        return times[1] - times[0]
+    def note_time(*_: object) -> None:
+        times.append(time.perf_counter())
 
-    return epoch
+    trainer = lightning.Trainer(
+        max_epochs=1,
+        callbacks=[LambdaCallback(on_train_epoch_start=note_time, on_train_epoch_end=note_time)],
+        limit_val_batches=0,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        logger=False,
+    )
+    trainer.fit(experiment.module, experiment.data)
+    return times[1] - times[0]

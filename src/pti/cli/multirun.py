@@ -126,4 +126,4 @@ def _planned(job: Job) -> PlannedJob:
         OmegaConf.select(job.config, f"data.{key}", throw_on_resolution_failure=False)
         for key in ("root", "val_root", "test_root")
     )
-    return PlannedJob(tuple(job.overrides), hash_config(work), tuple(str(root) for root in roots if root))
+    return PlannedJob(job.overrides, hash_config(work), [str(root) for root in roots if root])

@@ -8,13 +8,11 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     """Parse Hydra's options (``--cfg job``, ``-m``), in any order, and collect the rest as ``overrides``."""
     parser = ArgumentParser(add_help=False)
     parser.add_argument("overrides", nargs="*")
-    for names in (["--help", "-h"], ["--run", "-r"], ["--multirun", "-m"], ["--shell-completion", "-sc"]):
-        parser.add_argument(*names, action="store_true")
-    for name in ("--hydra-help", "--version", "--resolve"):
-        parser.add_argument(name, action="store_true")
-    for names in (["--cfg", "-c"], ["--package", "-p"], ["--config-path", "-cp"], ["--config-name", "-cn"]):
-        parser.add_argument(*names)
-    parser.add_argument("--config-dir", "-cd")
+    for names in ("--help -h", "--hydra-help", "--version", "--resolve", "--run -r", "--multirun -m"):
+        parser.add_argument(*names.split(), action="store_true")
+    for names in ("--cfg -c", "--package -p", "--config-path -cp", "--config-name -cn", "--config-dir -cd"):
+        parser.add_argument(*names.split())
+    parser.add_argument("--shell-completion", "-sc", action="store_true")
     parser.add_argument("--experimental-rerun")
     parser.add_argument("--info", "-i", nargs="?", const="all")
     return parser.parse_intermixed_args(list(arguments))

@@ -162,25 +162,15 @@ def _plot(results: Sequence[JobResult]) -> dict[str, str] | None:
 
 def _grid(results: Sequence[JobResult], pictures: SamePatients) -> dict[str, Any]:
     """Draw each original, and each job's reconstruction above its difference, on common scales."""
-    shown = [result for result in results if result.name in pictures.reconstructions]
-    low, high = tissue_window(np.concatenate([original.ravel() for original in pictures.originals]))
-    limit = 0.1 * (high - low)
+    window = tissue_window(np.concatenate([original.ravel() for original in pictures.originals]))
+    limit = 0.1 * (window[1] - window[0])
+    labels = {job.name: job.label for job in results if job.name in pictures.reconstructions}
     rows = []
-    for index, name in enumerate(pictures.names):
-        original = pictures.originals[index]
+    for index, (name, original) in enumerate(zip(pictures.names, pictures.originals, strict=True)):
+        images = [pictures.reconstructions[job][index] for job in labels]
         cells = [
-            (
-                data_uri(grey(pictures.reconstructions[result.name][index], (low, high))),
-                data_uri(diverging(pictures.reconstructions[result.name][index] - original, limit)),
-            )
-            for result in shown
+            (data_uri(grey(image, window)), data_uri(diverging(image - original, limit))) for image in images
         ]
-        rows.append({"name": name, "original": data_uri(grey(original, (low, high))), "cells": cells})
-    labels = [result.label for result in shown]
-    return {
-        "rows": rows,
-        "labels": labels,
-        "limit": f"{limit:.3g}",
-        "colors": DIVERGING_CSS,
-        "note": pictures.note,
-    }
+        rows.append({"name": name, "original": data_uri(grey(original, window)), "cells": cells})
+    scale = {"limit": f"{limit:.3g}", "colors": DIVERGING_CSS}
+    return {"rows": rows, "labels": list(labels.values()), "note": pictures.note, **scale}

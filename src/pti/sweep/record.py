@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ _SIGNAL = 128  # higher exit codes: ended by a signal
 class PlannedJob:
     """One job: the overrides that distinguish it, the hash of its configuration, its data folders."""
 
-    overrides: tuple[str, ...]
+    overrides: list[str]
     config_hash: str
-    data_roots: tuple[str, ...] = ()
+    data_roots: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -137,10 +137,7 @@ def load_sweep(folder: Path) -> Sweep | None:
     """Load the sweep of a folder; None if there is no readable ``sweep.json``."""
     content = _read(folder / SWEEP_FILE)
     try:
-        jobs = {
-            name: PlannedJob(tuple(job["overrides"]), job["config_hash"], tuple(job["data_roots"]))
-            for name, job in content["jobs"].items()
-        }
+        jobs = {name: PlannedJob(**job) for name, job in content["jobs"].items()}
         return Sweep(folder, content["command"], jobs)
     except (KeyError, TypeError, AttributeError):
         return None
@@ -153,16 +150,15 @@ def readable(override: str) -> str:
 
 def data_state(roots: Iterable[str]) -> str | None:
     """Hash the names, sizes and times of all images and tables below folders; None if there are none."""
-    digest, count = hashlib.sha256(), 0
+    lines = []
     for root in sorted(roots):
         for folder, inner, files in os.walk(root):
             inner[:] = sorted(name for name in inner if not name.startswith("."))
             for name in sorted(files):
                 if not name.startswith(".") and name.lower().endswith((".tif", ".tiff", ".csv")):
                     status = os.stat(os.path.join(folder, name))
-                    digest.update(f"{folder}/{name} {status.st_size} {status.st_mtime_ns}\n".encode())
-                    count += 1
-    return digest.hexdigest() if count else None
+                    lines.append(f"{folder}/{name} {status.st_size} {status.st_mtime_ns}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

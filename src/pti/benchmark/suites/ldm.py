@@ -1,11 +1,12 @@
 """Suite ``ldm``: training and sampling speed of the second stage with different settings."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pti.benchmark.comparison import Comparison
-from pti.benchmark.training import Experiment, SuiteSettings, timed_epoch
+from pti.benchmark.training import Experiment, SuiteSettings, time_epoch
 
 _SIZE = 128  # of the images of ldm_demo, pixels
 _BATCH = 4  # translated images
@@ -21,7 +22,10 @@ def ldm_suite(settings: SuiteSettings) -> list[Comparison]:
     uncached, cached = (
         settings.build("ldm_demo", [*shared, f"model.cache_latents={cache}"]) for cache in ("false", "true")
     )
-    epochs = {"encoder in every step": timed_epoch(uncached), "latent cache": timed_epoch(cached)}
+    epochs = {
+        "encoder in every step": partial(time_epoch, uncached),
+        "latent cache": partial(time_epoch, cached),
+    }
     return [
         Comparison("training epoch of ldm_demo", "pairs/s", 2 * patients, epochs),
         _conditioning(settings.image_size // 4),
@@ -50,17 +54,16 @@ def _samplers(module: Any, size: int) -> Comparison:
     raw = torch.zeros(_BATCH, 1, size, size)
     raw[..., size // 4 : -size // 8, size // 3 : -size // 3] = 1000.0
 
-    def translation(sampler: samplers.Sampler, steps: int) -> Callable[[], None]:
-        def run() -> None:
-            generators = [sample_generator(0, "", number) for number in range(_BATCH)]
-            with torch.inference_mode():
-                module.eval().translate(raw, generators, sampler=sampler, steps=steps)
+    def translate(sampler: samplers.Sampler, steps: int) -> None:
+        generators = [sample_generator(0, "", number) for number in range(_BATCH)]
+        with torch.inference_mode():
+            module.eval().translate(raw, generators, sampler=sampler, steps=steps)
 
-        return run
-
-    ways = {"ddpm, 250 steps": translation(samplers.ddpm, 250)}
-    for sampler in (samplers.ddim, samplers.dpm_solver, samplers.euler, samplers.heun):
-        ways[f"{sampler.__name__}, 10 steps"] = translation(sampler, 10)
+    fast = (samplers.ddim, samplers.dpm_solver, samplers.euler, samplers.heun)
+    ways = {
+        "ddpm, 250 steps": partial(translate, samplers.ddpm, 250),
+        **{f"{sampler.__name__}, 10 steps": partial(translate, sampler, 10) for sampler in fast},
+    }
     return Comparison(f"translation by ldm_demo, {size} × {size} pixels", "images/s", _BATCH, ways)
 
 

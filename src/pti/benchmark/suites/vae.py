@@ -1,9 +1,9 @@
 """Suite ``vae``: training speed of the first stage with different settings."""
 
-from collections.abc import Callable
+from functools import partial
 
 from pti.benchmark.comparison import Comparison
-from pti.benchmark.training import SuiteSettings, timed_epoch
+from pti.benchmark.training import SuiteSettings, time_epoch
 
 _SIZE = 128  # of the images of vae_demo, pixels
 
@@ -21,7 +21,7 @@ def vae_suite(settings: SuiteSettings) -> list[Comparison]:
     size, patients = min(_SIZE, settings.image_size), max(2, settings.images // 4)
     shared = [*settings.phantom(patients, size), "model.disc_start=0"]
     epochs = {
-        name: timed_epoch(settings.build("vae_demo", [*shared, *overrides]))
+        name: partial(time_epoch, settings.build("vae_demo", [*shared, *overrides]))
         for name, overrides in _SWITCHES.items()
     }
     return [
@@ -39,11 +39,11 @@ def _perceptual(size: int) -> Comparison:
     image, target = torch.rand(2, 2, 1, size, size, generator=torch.Generator().manual_seed(0))
     target.requires_grad_()
 
-    def gradient(perceptual: Lite0Perceptual) -> Callable[[], None]:
-        return lambda: perceptual(target, image).backward()
+    def gradient(perceptual: Lite0Perceptual) -> None:
+        perceptual(target, image).backward()
 
     ways = {
-        "as published": gradient(Lite0Perceptual(fuse=False)),
-        "as it is used": gradient(Lite0Perceptual()),
+        "as published": partial(gradient, Lite0Perceptual(fuse=False)),
+        "as it is used": partial(gradient, Lite0Perceptual()),
     }
     return Comparison(f"perceptual distance and gradient, {size} × {size} pixels", "images/s", 2, ways)
