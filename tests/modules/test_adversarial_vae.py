@@ -149,9 +149,10 @@ def test_resume_restores_counters_optimizers_average_and_noise(tmp_path):
 def test_a_checkpoint_inside_a_window_keeps_its_gradients():
     module, other = tiny_vae(), tiny_vae()
     fit(module, Data())
+    fit(other, Data())
     for parameter in module.autoencoder.parameters():
         parameter.grad = torch.randn_like(parameter)
-    checkpoint: dict[str, Any] = {}
+    checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(checkpoint)
     other.on_load_checkpoint(checkpoint)
     other.on_train_start()
