@@ -14,9 +14,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pti.cli.options import parse_options
 from pti.cli.renamed import refuse_renamed
-from pti.cli.suggestions import changes_a_default, compose_groups, explain, flatten, is_group, texts
+from pti.cli.suggestions import changes_a_default, compose_groups, explain, is_group, texts
 from pti.common import conf_dir
 from pti.common.errors import UsageError
+from pti.common.nested import flatten
 
 _TYPES = {
     bool: ((bool,), "true or false"),
@@ -131,15 +132,15 @@ def _compose(name: str, job: list[Override]) -> DictConfig:
     HydraConfig.instance().set_config(config)
     with open_dict(config):
         del config["hydra"]
-    _check_types(name, job, flatten(OmegaConf.to_container(config)))
+    _check_types(name, job, OmegaConf.to_container(config))
     return config
 
 
-def _check_types(name: str, job: list[Override], values: dict[str, Any]) -> None:
+def _check_types(name: str, job: list[Override], config: Any) -> None:
     """Refuse a value whose type differs from the default's: text for a number, a number for a switch."""
     keys = [override.key_or_group for override in job if changes_a_default(override)]
     keys = [key for key in keys if not is_group(key)]
-    defaults = compose_groups(name, job) if keys else {}
+    values, defaults = flatten(config), compose_groups(name, job) if keys else {}
     for key in keys:
         default, value = defaults.get(key), values.get(key)
         if default == "auto" or any(

@@ -11,6 +11,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from pti.common import conf_dir
+from pti.common.nested import flatten
 
 
 def explain(name: str, job: Sequence[Override], error: Exception) -> str:
@@ -61,20 +62,12 @@ def compose_groups(name: str, job: Sequence[Override]) -> dict[str, Any]:
     Returns:
         Empty if the choices do not fit together.
     """
+    choices = texts([override for override in job if is_group(override.key_or_group)])
     try:
-        config = compose(name, texts([override for override in job if is_group(override.key_or_group)]))
+        config: Any = OmegaConf.to_container(compose(name, choices))
     except ConfigCompositionException:
         return {}
-    return flatten(OmegaConf.to_container(config))
-
-
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Map all dotted keys of nested dicts, those of inner dicts included, to their values."""
-    flat = {}
-    for key, value in config.items():
-        flat[f"{prefix}{key}"] = value
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {}
-    return flat
+    return flatten(config)
 
 
 def _known_keys(name: str, job: Sequence[Override]) -> list[str]:

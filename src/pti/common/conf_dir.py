@@ -4,7 +4,6 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _IN_WHEEL = _PACKAGE / "conf"
-_IN_CHECKOUT = _PACKAGE.parents[1] / "conf"
 
-CONF_DIR: Path = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CHECKOUT
+CONF_DIR: Path = _IN_WHEEL if _IN_WHEEL.is_dir() else _PACKAGE.parents[1] / "conf"
 """Absolute folder of the YAML configuration: ``pti/conf`` in a wheel, ``<repository>/conf`` in a checkout."""

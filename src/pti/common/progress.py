@@ -23,13 +23,9 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
-    if sys.stderr.isatty():
-        yield from _on_terminal(items, description, total)
-    else:
+    if not sys.stderr.isatty():
         yield from _as_lines(items, description, total)
-
-
-def _on_terminal(items: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -48,11 +48,11 @@ def run_chapters(
         DataError: A command failed; the message names its log.
     """
     (folder / LOGS).mkdir(parents=True, exist_ok=True)
-    with Display(story, done) as display:
+    display = Display(story, done)
+    with display.bar:
         for number, chapter in enumerate(story):
             if chapter.name in done:
                 continue
-            start = time.monotonic()
             log = folder / LOGS / f"{chapter.name}.log"
             code = run_chapter(chapter, folder, log, lambda line, n=number: display.show(n, line))
             if code in (130, 143):
@@ -60,8 +60,7 @@ def run_chapters(
             if code != 0:
                 tail = "\n".join(_end_of(log).splitlines()[-8:])
                 raise DataError(f"{chapter.title}: failed.\n{tail}\nAll of its output: {log}")
-            note(chapter, time.monotonic() - start)
-            display.finish(number)
+            note(chapter, display.finish(number))
     return None
 
 
@@ -103,6 +102,9 @@ def run_chapter(chapter: Chapter, folder: Path, log: Path, show: Callable[[str],
 class Display:
     """A bar over all chapters with the time left; without a terminal, a line now and then.
 
+    Attributes:
+        bar: The bar, to be entered while it is shown.
+
     Args:
         story: The chapters in order.
         done: Names of the finished chapters.
@@ -116,17 +118,8 @@ class Display:
         self._last_line_at = -SECONDS_BETWEEN_LINES
         console = Console(stderr=True)
         columns = (BarColumn(24), TextColumn("{task.description}", markup=False))
-        self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
-
-    def __enter__(self) -> Display:
-        if self._bar is not None:
-            self._bar.start()
-            self._bar.add_task("", total=self._total)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self.bar.add_task("", total=self._total)
 
     def show(self, number: int, line: str) -> None:
         """Show a chapter's progress, with the last line of its output."""
@@ -134,23 +127,24 @@ class Display:
         elapsed = now - self._started.setdefault(number, now)
         left = self._seconds_left(number, line, elapsed) + self._pace * sum(self._expected[number + 1 :])
         title = f"{number + 1} of {len(self._story)}: {self._story[number].title}"
-        if self._bar is not None:
-            text = f"{title} · {format_duration(left)} left in all\n{line[: self._bar.console.width - 28]}"
+        if not self.bar.disable:
+            text = f"{title} · {format_duration(left)} left in all\n{line[: self.bar.console.width - 28]}"
             completed = max(0.0, self._total - left)
-            self._bar.update(self._bar.task_ids[0], completed=completed, total=self._total, description=text)
+            self.bar.update(self._task, completed=completed, total=self._total, description=text)
         elif now - self._last_line_at >= SECONDS_BETWEEN_LINES:
             self._last_line_at = now
             text = f"{title}: {line.strip()} ({format_duration(left)} left in all)"
             print(text, file=sys.stderr, flush=True)
 
-    def finish(self, number: int) -> None:
-        """Mark a chapter as done; the pace of a training adjusts the time expected for the rest."""
+    def finish(self, number: int) -> float:
+        """Mark a chapter as done and return its seconds; a training's pace adjusts the time left."""
         seconds = time.monotonic() - self._started.get(number, time.monotonic())
         expected, self._expected[number] = self._expected[number], 0.0
         chapter = self._story[number]
         if chapter.trains:
             self._pace = seconds / expected
         print(f"{chapter.title}: done in {format_duration(seconds)}", file=sys.stderr, flush=True)
+        return seconds
 
     @property
     def _total(self) -> float:

@@ -72,24 +72,28 @@ def check_targets(config: Any, source: str) -> None:
     Raises:
         CheckpointError: A ``_target_`` or an argument is refused, or a value would be interpolated.
     """
+
+    def refusal(reason: str) -> CheckpointError:
+        return CheckpointError(f"{source}: refused, because {reason}.")
+
     calls = []
     for place, key, value in _walk({"config": config}):
         if isinstance(value, str) and "${" in value:
-            raise CheckpointError(f"{source}: refused, because {place}={value} would be evaluated.")
+            raise refusal(f"{place}={value} would be evaluated")
         if key == "_target_" and not (isinstance(value, str) and value in CONSTRUCTORS):
-            raise CheckpointError(
-                f"{source}: refused, because {place}={value} is not among the {len(CONSTRUCTORS)} "
-                "constructors that a checkpoint may name (pti.runs.constructors)."
+            raise refusal(
+                f"{place}={value} is not among the {len(CONSTRUCTORS)} constructors that a checkpoint may "
+                "name (pti.runs.constructors)"
             )
         if key.startswith("_") and key not in _RESERVED:
-            raise CheckpointError(f"{source}: refused, because the key {place} has a special meaning.")
+            raise refusal(f"the key {place} has a special meaning")
         if isinstance(value, dict) and "_target_" in value:
             calls.append((place, value))
     for place, call in calls:
         target = call["_target_"]
         unknown = ", ".join(str(key) for key in call if key not in {*_RESERVED, *_parameters(target)})
         if unknown:
-            raise CheckpointError(f"{source}: refused, because {target} ({place}) has no argument {unknown}.")
+            raise refusal(f"{target} ({place}) has no argument {unknown}")
 
 
 def _walk(value: Any, place: str = "") -> Iterator[tuple[str, str, Any]]:

@@ -10,7 +10,6 @@ from pti.common.errors import UsageError
 
 OUTPUTS = Path("outputs")
 LAST, PREVIOUS, BEST = "last.ckpt", "last-1.ckpt", "best.ckpt"
-_NAMES = {"last": LAST, "best": BEST}
 _DATE = re.compile(r"\d{4}-\d\d-\d\d_")
 
 
@@ -28,8 +27,8 @@ def resolve(name: str, outputs_dir: Path = OUTPUTS, experiment: str | None = Non
         UsageError: There is no such checkpoint.
     """
     word, _, named = name.partition(":")
-    if word in _NAMES:
-        return _newest(name, _NAMES[word], Path(outputs_dir), named or experiment)
+    if word in ("last", "best"):
+        return _newest(name, f"{word}.ckpt", outputs_dir, named or experiment)
     path = Path(name).expanduser().absolute()
     if path.is_file():
         return path

@@ -61,10 +61,10 @@ class Manifest:
 
     def is_done(self, name: str, path: Path) -> bool:
         """Tell whether the outputs for the input ``path`` exist and the input has not changed since."""
-        row = self.rows.get(name)
-        if row is None or row["input"] != _state(path):
-            return False
-        return all((self.output_dir / file).is_file() for file in row["files"])
+        row = self.rows.get(name, {"input": None})
+        return row["input"] == _state(path) and all(
+            (self.output_dir / file).is_file() for file in row["files"]
+        )
 
     def add(self, name: str, path: Path, files: Sequence[Path], metrics: Mapping[str, Any]) -> None:
         """Record the outputs and metrics of an input."""

@@ -154,7 +154,7 @@ def _best(results: Sequence[JobResult], name: str) -> set[str]:
 
 def _plot(results: Sequence[JobResult]) -> dict[str, str] | None:
     for name in ("val/l1", "val/psnr"):
-        svg = plot_trade_off(results, name, "val/kl")
+        svg = plot_trade_off(results, name)
         if svg is not None:
             return {"svg": svg, "metric": name, "better": MAIN_METRICS[name]}
     return None

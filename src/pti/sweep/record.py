@@ -5,12 +5,13 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pti.common.files import write_json_atomically
+from pti.common.nested import flatten
 from pti.runs.locate import BEST, LAST
 
 FINISHED, INTERRUPTED, FAILED, WAITING = "finished", "interrupted", "failed", "waiting"
@@ -119,7 +120,8 @@ class Sweep:
             status, reason = record.get("status", WAITING), record.get("reason", "")
             summary = _read(folder / "summary.json") if status == FINISHED else {}
             values = dict(readable(override).split("=", 1) for override in job.overrides)
-            metrics = dict(_flatten(summary.get("figures", {})))
+            nested = flatten(summary.get("figures", {}), "/")
+            metrics = {key: value for key, value in nested.items() if not isinstance(value, dict)}
             seconds = record.get("seconds", 0.0)
             results.append(JobResult(name, values, status, reason, seconds, metrics, folder))
         return results
@@ -159,14 +161,6 @@ def data_state(roots: Iterable[str]) -> str | None:
                     status = os.stat(os.path.join(folder, name))
                     lines.append(f"{folder}/{name} {status.st_size} {status.st_mtime_ns}\n")
     return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}/")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -19,17 +19,15 @@ def ldm_suite(settings: SuiteSettings) -> list[Comparison]:
     shared = settings.phantom(patients, size)
     autoencoder = _save_untrained(settings.build("vae_demo", shared), settings.scratch / "vae.ckpt")
     shared.append(f"autoencoder_ckpt={autoencoder}")
-    uncached, cached = (
-        settings.build("ldm_demo", [*shared, f"model.cache_latents={cache}"]) for cache in ("false", "true")
-    )
-    epochs = {
-        "encoder in every step": partial(time_epoch, uncached),
-        "latent cache": partial(time_epoch, cached),
+    experiments = {
+        name: settings.build("ldm_demo", [*shared, f"model.cache_latents={cache}"])
+        for name, cache in (("encoder in every step", "false"), ("latent cache", "true"))
     }
+    epochs = {name: partial(time_epoch, experiment) for name, experiment in experiments.items()}
     return [
         Comparison("training epoch of ldm_demo", "pairs/s", 2 * patients, epochs),
         _conditioning(settings.image_size // 4),
-        _samplers(cached.module, size),
+        _samplers(experiments["latent cache"].module, size),
     ]
 
 

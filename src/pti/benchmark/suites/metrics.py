@@ -1,5 +1,7 @@
 """Suite ``metrics``: the metrics that `evaluate` computes for a predicted image, on one thread."""
 
+from itertools import cycle, islice
+
 from pti.benchmark.comparison import Comparison
 from pti.benchmark.training import SuiteSettings
 
@@ -21,18 +23,18 @@ def metrics_suite(settings: SuiteSettings) -> list[Comparison]:
     pairs = [next(iter(draw_pairs(0, patient, 1, size, 0.15))) for patient in range(count)]
     edge = 0.15 * 256 / size
     truths = [find_bone(pair.edente, edge) for pair in pairs]
+    data_range = float(max(pair.edente.max() for pair in pairs))
     predictions = [
         pairs[(index + 1) % count].edente if index % 2 else pair.dente for index, pair in enumerate(pairs)
     ]
-    data_range = float(max(pair.edente.max() for pair in pairs))
-    order = [index % count for index in range(settings.images)]
+    cases = list(islice(cycle(zip(truths, predictions, strict=True)), settings.images))
 
     def one_by_one() -> None:
-        for index in order:
-            true, predicted = truths[index], find_bone(predictions[index], edge)
+        for true, prediction in cases:
+            predicted = find_bone(prediction, edge)
             image, target, mask = (
                 torch.from_numpy(np.ascontiguousarray(array))[None, None]
-                for array in (predictions[index], true.raw, true.mask)
+                for array in (prediction, true.raw, true.mask)
             )
             for inside in (None, mask):
                 mae(image, target, inside)
@@ -44,15 +46,15 @@ def metrics_suite(settings: SuiteSettings) -> list[Comparison]:
     all_metrics = {
         "one metric after the other": one_by_one,
         "pti.metrics.bone_agreement.compare_images": lambda: [
-            compare_images(truths[index], predictions[index], data_range) for index in order
+            compare_images(true, prediction, data_range) for true, prediction in cases
         ],
     }
     morphometry = {
         "pti.metrics.bone_agreement.find_bone": lambda: [
-            find_bone(predictions[index], edge) for index in order
+            find_bone(prediction, edge) for _, prediction in cases
         ]
     }
     return [
-        Comparison("all metrics of an image", "images/s", len(order), all_metrics, one_thread=True),
-        Comparison("morphometry alone", "images/s", len(order), morphometry, one_thread=True),
+        Comparison("all metrics of an image", "images/s", len(cases), all_metrics, one_thread=True),
+        Comparison("morphometry alone", "images/s", len(cases), morphometry, one_thread=True),
     ]
