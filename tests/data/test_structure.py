@@ -167,3 +167,27 @@ def test_the_split_is_the_one_that_training_uses(data, tmp_path, own_root):
     for folder in folders:
         for pair, split in zip(folder.pairs, folder.splits, strict=True):
             assert checked.splits[pair.patient] == split
+
+
+def test_files_without_a_pixel_size_are_counted_once(data):
+    assert quick_check(source(data, pixel_mm=0.3)) == []
+    for name in names(data)[:2]:
+        replace(data / "edente" / name, tif.read(data / "edente" / name).pixels, None)
+    (finding,) = quick_check(source(data, pixel_mm=0.3))
+    assert (finding.severity, finding.fault, finding.file) == ("warning", "no_pixel_size", WHOLE_SET)
+    assert finding.what == "2 of 60 files state no pixel size: data.pixel_mm=0.3 is assumed"
+    for path in [*(data / "dente").iterdir(), *(data / "edente").iterdir()]:
+        replace(path, np.ones((8, 8)), None)
+    assert "60 of 60" in quick_check(source(data, pixel_mm=0.3))[0].what
+
+
+def test_incredible_and_contradicting_pixel_sizes_are_named(data):
+    tiny, two = names(data)[:2]
+    replace(data / "dente" / tiny, np.ones((8, 8)), 1e-6)
+    (data / "dente" / two).unlink()
+    description = "ImageJ=1.54f\nunit=mm\n"
+    resolution = {"resolution": (4, 4), "resolutionunit": "CENTIMETER"}
+    pixels = np.ones((8, 8), np.float32)
+    tifffile.imwrite(data / "dente" / two, pixels, description=description, metadata=None, **resolution)
+    findings = faults(quick_check(source(data)))
+    assert findings == {("error", "pixels", f"dente/{tiny}"), ("error", "pixels", f"dente/{two}")}

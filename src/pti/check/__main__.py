@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from pti.cli.command import command
-from pti.cli.preflight import POSITIVE, is_overridden, require_folder, require_in_range
+from pti.cli.preflight import POSITIVE, is_overridden, require_above_zero, require_folder, require_in_range
 
 
 def preflight(cfg: DictConfig) -> None:
@@ -19,6 +19,7 @@ def preflight(cfg: DictConfig) -> None:
         if data[key] is not None:
             require_folder(f"data.{key}", data[key])
     require_in_range(cfg, {"workers": POSITIVE}, whole=True)
+    require_above_zero(cfg, "data.pixel_mm")
 
 
 @command("check", preflight=preflight)

@@ -73,7 +73,7 @@ class TifDataset(Dataset):
         samples: Samples to serve.
         augmentation: Transform applied equally to all images of a sample; None applies none.
         seed: Seed of the augmentation.
-        pixel_mm: Edge of a pixel in millimetres before resizing, for files without a resolution tag.
+        pixel_mm: Edge of a pixel in millimetres before resizing, for files that state none.
     """
 
     images: FileImages

@@ -24,11 +24,11 @@ from pti.data.resize import pad_and_resize, pixel_mm_after
 from pti.data.tif import TifError, inspect, read
 from pti.runs.lock import exclusive
 
-_VERSION = 4
+_VERSION = 5
 
 
 class Scale(NamedTuple):
-    """Longer edge in pixels and edge of a pixel in mm (None without a resolution tag), before resizing."""
+    """Longer edge in pixels and edge of a pixel in mm (None if not stated), before resizing."""
 
     size: int
     pixel_mm: float | None
@@ -75,8 +75,8 @@ class FileImages:
 
         Args:
             index: Index of the pair.
-            default: Edge of a pixel before resizing, if neither target nor condition has a resolution tag.
-                The target's tag takes precedence.
+            default: Edge of a pixel before resizing, if neither target nor condition states one.
+                The target's takes precedence.
         """
         scales = [self.scale(row) for row in reversed(self._rows[index].values())]  # target first
         scale = next((scale for scale in scales if scale.pixel_mm is not None), scales[0])

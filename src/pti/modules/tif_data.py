@@ -50,7 +50,7 @@ class TifDataModule(lightning.LightningDataModule):
         seed: Seed of order and augmentation.
         val_root, test_root: Separate data sets for these splits; None takes patients from ``root``.
         subset: Number of pairs to use of each split; None uses all.
-        pixel_mm: Edge of a pixel in mm, for files without a resolution tag.
+        pixel_mm: Edge of a pixel in mm, for files that state none.
         cache: Keep decoded images in one memory-mapped file; False reads the files at every access.
         cache_dir: Folder of the caches.
         num_workers: Loader processes, or ``auto``.
@@ -87,6 +87,8 @@ class TifDataModule(lightning.LightningDataModule):
         for key, value in (("image_size", image_size), ("batch_size", batch_size), ("subset", subset)):
             if value is not None and value < 1:
                 raise UsageError(f"data.{key}={value}: expected 1 or more.")
+        if pixel_mm <= 0:
+            raise UsageError(f"data.pixel_mm={pixel_mm}: expected more than 0.")
         self.root, self.layout, self.generate = Path(root), layout, generate
         roots = {"val": val_root, "test": test_root}
         self.extra_roots = {split: Path(extra) for split, extra in roots.items() if extra is not None}

@@ -6,8 +6,7 @@ from statistics import mode
 from pti.data.checks.findings import WHOLE_SET, Finding, merge_widespread, relative_name
 from pti.data.layouts import Pair
 from pti.data.tif import TifHeader
-
-PIXEL_TOLERANCE = 0.01  # relative; a tag stores pixels per centimetre as a fraction, rounded to about 0.1 %
+from pti.data.tif.checks import PIXEL_TOLERANCE
 
 
 def check_headers(
@@ -48,12 +47,17 @@ def _check_pairs(pairs: list[Pair], headers: dict[Path, TifHeader], root: Path) 
 
 
 def _check_pixel_sizes(headers: dict[Path, TifHeader], root: Path, pixel_mm: float | None) -> list[Finding]:
-    """Report resolution tags that contradict data.pixel_mm or the rest of the set."""
+    """Report sizes that contradict data.pixel_mm or the rest of the set, and files that state none."""
     tagged = {path: header.pixel_mm for path, header in headers.items() if header.pixel_mm is not None}
-    if not tagged:
-        return []
-    usual = mode(round(size, 4) for size in tagged.values())
     findings = []
+    if pixel_mm and len(tagged) < len(headers):
+        count = f"{len(headers) - len(tagged)} of {len(headers)}"
+        what = f"{count} files state no pixel size: data.pixel_mm={pixel_mm:.4g} is assumed"
+        fix = "Set data.pixel_mm to the edge of a pixel in mm, or store it in the files."
+        findings.append(Finding("warning", WHOLE_SET, "no_pixel_size", what, fix))
+    if not tagged:
+        return findings
+    usual = mode(round(size, 4) for size in tagged.values())
     if _differ(usual, pixel_mm):
         what = f"the files have {usual:.4g} mm pixels, but data.pixel_mm={pixel_mm:.4g}"
         fix = f"Lengths in mm use the value in the files; if it is right, set data.pixel_mm={usual:.4g}."

@@ -17,7 +17,7 @@ class DataSource:
         layout: function that lists the pairs of a folder.
         fractions: shares of the patients for train, val and test.
         split_seed: seed of the split by patient.
-        pixel_mm: expected pixel size in millimetres, used for files without a resolution tag; None expects
+        pixel_mm: expected pixel size in millimetres, used for files that state none; None expects
             nothing.
         extra_roots: ``val`` or ``test`` -> separate folder for this split.
         batch_size: smallest acceptable number of training pairs.

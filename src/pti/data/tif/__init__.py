@@ -30,7 +30,7 @@ class TifHeader:
     Attributes:
         shape: (H, W) in pixels.
         dtype: Stored data type, in native byte order.
-        pixel_mm: Edge of a pixel in millimetres; None without a resolution tag.
+        pixel_mm: Edge of a pixel in millimetres; None if the file states none.
     """
 
     shape: tuple[int, int]
@@ -44,7 +44,7 @@ class TifImage:
 
     Attributes:
         pixels: (H, W) float32 in the file's units, all finite.
-        pixel_mm: Edge of a pixel in millimetres; None without a resolution tag.
+        pixel_mm: Edge of a pixel in millimetres; None if the file states none.
         stored_dtype: Data type in the file; pixels were converted unless it is ``float32``.
     """
 

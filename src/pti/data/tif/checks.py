@@ -1,16 +1,24 @@
 """Checks of a TIF file before decoding: one grey image whose declared size fits the file's bytes."""
 
+import math
 from importlib.util import find_spec
 
 from tifffile import COMPRESSION
 
-from pti.data.tif.directory import COPY, MM_PER_UNIT, RESAVE, Directory, Tag, TifError
+from pti.data.tif.description import calibration, images_in_one_page, number
+from pti.data.tif.directory import COPY, RESAVE, Directory, Tag, TifError
 
 MAX_SIZE = 4096
 """Longest edge in pixels: 4096 x 4096 float32 need 64 MB, more than any cross-section and still harmless."""
 
 MAX_RATIO = 200
 """Decoded bytes per stored byte, for images of more than 16 MiB; a smaller one may be entirely background."""
+
+PIXEL_MM = (0.001, 10.0)
+"""Smallest and largest credible edge of a pixel in millimetres: a microscope's and a whole body's."""
+
+PIXEL_TOLERANCE = 0.01
+"""Relative difference that rounding explains: a tag stores pixels per unit as a fraction."""
 
 STORED_DTYPES = ("float32", "float64", "uint8", "uint16", "int16")
 """All except float64 fit into float32 without loss; its rounding errors are below any scanner's noise."""
@@ -23,7 +31,7 @@ def check(directory: Directory) -> None:
 
     Raises:
         TifError: ``header_only``, ``too_large``, ``channels``, ``pages``, ``dtype``, ``pixels``, ``codec``,
-            ``truncated``, ``bomb`` or ``unreadable``.
+            ``meaning``, ``truncated``, ``bomb`` or ``unreadable``.
     """
     path, (height, width) = directory.path, directory.shape
     if not height or not width or not {Tag.STRIP_OFFSETS, Tag.TILE_OFFSETS} & directory.tags.keys():
@@ -32,6 +40,8 @@ def check(directory: Directory) -> None:
         what = f"declares {height} x {width} pixels; the limit is {MAX_SIZE} x {MAX_SIZE}"
         raise TifError(path, "too_large", what, "Crop or reduce the image.")
     _check_samples(directory)
+    _check_meaning(directory)
+    _check_pixel_size(directory)
     _check_codec(directory)
     _check_extent(directory)
 
@@ -42,17 +52,57 @@ def _check_samples(directory: Directory) -> None:
         kind = "is a colour image" if channels in (1, 3, 4) else f"contains {channels} channels"
         fix = "Save it as a grey-scale image."
         raise TifError(path, "channels", f"{kind}; expected one grey channel", fix)
-    if depth != 1:
+    images, pixels = images_in_one_page(directory.text(Tag.DESCRIPTION))
+    stacked = pixels // math.prod(directory.shape)
+    slices = max(depth, images, stacked, len(directory.tags.get(Tag.METAMORPH_PLANES, ())))
+    if slices != 1:
         fix = "Save each slice in a separate file."
-        raise TifError(path, "pages", f"contains a volume of {depth} slices; expected one image", fix)
+        raise TifError(path, "pages", f"contains a stack of {slices} slices; expected one image", fix)
     if directory.dtype_name not in STORED_DTYPES:
         what = f"stores {directory.dtype_name}; expected {', '.join(STORED_DTYPES)}"
         raise TifError(path, "dtype", what, "Save it as float32.")
-    across, down = (directory.tags.get(tag, (0.0,))[0] for tag in (Tag.X_RESOLUTION, Tag.Y_RESOLUTION))
-    with_unit = directory.first(Tag.RESOLUTION_UNIT, 2) in MM_PER_UNIT
-    if with_unit and across and down and abs(across / down - 1) > 0.01:
-        what = f"has pixels that are not square (resolution {across:g} x {down:g})"
-        raise TifError(path, "pixels", what, "Resample it to square pixels, or correct its resolution tag.")
+
+
+def _check_meaning(directory: Directory) -> None:
+    """Reject pixels that a reader of raw values would misunderstand."""
+    orientation, subfile = directory.first(Tag.ORIENTATION, 1), directory.first(Tag.SUBFILE, 0)
+    missing = number(directory.text(Tag.GDAL_NODATA))
+    function = calibration(directory.text(Tag.DESCRIPTION, Tag.GDAL_METADATA))
+    if directory.first(Tag.PHOTOMETRIC, 1) == 0:
+        what, fix = "shows 0 as white (MinIsWhite)", "Invert it, and save it as MinIsBlack."
+    elif orientation != 1:
+        what = f"must be rotated or mirrored to be upright (Orientation {orientation})"
+        fix = "Save it upright, with Orientation 1."
+    elif directory.first(Tag.FILL_ORDER, 1) != 1:
+        what, fix = "stores the bits of each byte in reverse (FillOrder 2)", RESAVE
+    elif subfile & 5:
+        what, fix = f"is a thumbnail or a mask (NewSubfileType {subfile})", "Save the image itself."
+    elif function:
+        what = f"stores values that need a conversion ({function})"
+        fix = "Save the converted values; in Fiji, choose Image > Type > 32-bit first."
+    elif abs(missing) > 0:
+        what, fix = f"marks missing pixels by {missing:g} (GDAL_NODATA)", "Set them to 0; remove the tag."
+    else:
+        return
+    raise TifError(directory.path, "meaning", what, fix)
+
+
+def _check_pixel_size(directory: Directory) -> None:
+    """Reject pixels that are not square, incredibly small or large, or of two sizes."""
+    sizes, (low, high) = directory.pixel_sizes, PIXEL_MM
+    for x, y, source in sizes:
+        if not all(low * 0.999 <= edge <= high * 1.001 for edge in (x, y)):
+            what = f"has pixels of {x:.3g} × {y:.3g} mm ({source}); expected {low:g} to {high:g} mm"
+            fix = "Correct its resolution tag or description, or remove it and set data.pixel_mm."
+        elif abs(x / y - 1) > PIXEL_TOLERANCE:
+            what = f"has pixels that are not square ({x:.4g} × {y:.4g} mm: {source})"
+            fix = "Resample it to square pixels, or correct its resolution tag."
+        elif abs(x / sizes[0].x - 1) > PIXEL_TOLERANCE:
+            what = f"states two pixel sizes: {sizes[0].x:.4g} mm ({sizes[0].source}), {x:.4g} mm ({source})"
+            fix = "Correct the wrong one, or remove it."
+        else:
+            continue
+        raise TifError(directory.path, "pixels", what, fix)
 
 
 def _check_codec(directory: Directory) -> None:

@@ -18,17 +18,17 @@ import numpy as np
 from tifffile import TIFF
 
 from pti.common.errors import DataError
-
-MM_PER_UNIT = {2: 25.4, 3: 10.0}
-"""Millimetres per resolution unit: inch and centimetre."""
+from pti.data.tif.description import PixelSize, described_size
 
 RESAVE = "Save the image again as one uncompressed float32 page."
 COPY = "Copy the file again from its source."
 
 _MAX_PAGES = 1000
 _MAX_SEGMENTS = 65536
+_MAX_TEXT = 2**20  # bytes
 _RATIONAL = 5
 _READ_TYPES = (1, 3, 4, 16, _RATIONAL)  # and the unsigned integers
+_RESOLUTION_UNITS = {2: ("inch", 25.4), 3: ("cm", 10.0)}  # name, millimetres
 _SAMPLES = {1: "uint", 2: "int", 3: "float", 6: "complex"}
 _MAGIC = {b"\x89PNG": "is a PNG image", b"\xff\xd8\xff": "is a JPEG image", b"PK\x03\x04": "is a ZIP archive"}
 
@@ -36,13 +36,16 @@ _MAGIC = {b"\x89PNG": "is a PNG image", b"\xff\xd8\xff": "is a JPEG image", b"PK
 class Tag(IntEnum):
     """The tags that are read; all others are only checked to lie within the file."""
 
+    SUBFILE = 254
     WIDTH = 256
     HEIGHT = 257
     BITS = 258
     COMPRESSION = 259
     PHOTOMETRIC = 262
     FILL_ORDER = 266
+    DESCRIPTION = 270
     STRIP_OFFSETS = 273
+    ORIENTATION = 274
     CHANNELS = 277
     ROWS_PER_STRIP = 278
     STRIP_BYTES = 279
@@ -56,9 +59,13 @@ class Tag(IntEnum):
     TILE_BYTES = 325
     SAMPLE_FORMAT = 339
     DEPTH = 32997
+    METAMORPH_PLANES = 33629
+    GDAL_METADATA = 42112
+    GDAL_NODATA = 42113
 
 
-_READ_TAGS = frozenset(Tag)
+_TEXTS = (Tag.DESCRIPTION, Tag.GDAL_METADATA, Tag.GDAL_NODATA)
+_READ_TAGS = frozenset(Tag) - frozenset(_TEXTS)
 
 
 class TifError(DataError):
@@ -67,8 +74,8 @@ class TifError(DataError):
     Attributes:
         path: The file.
         fault: Short code: ``empty``, ``not_tif``, ``header_only``, ``truncated``, ``loop``, ``pages``,
-            ``channels``, ``dtype``, ``too_large``, ``bomb``, ``codec``, ``pixels``, ``non_finite`` or
-            ``unreadable``.
+            ``channels``, ``dtype``, ``meaning``, ``too_large``, ``bomb``, ``codec``, ``pixels``,
+            ``non_finite`` or ``unreadable``.
         what: Description of the fault, in the third person.
         fix: Advice for the user.
     """
@@ -88,7 +95,7 @@ class Directory:
 
     Attributes:
         path: The file.
-        tags: Tag -> values (integers; floats for the resolution).
+        tags: Tag -> values (integers; floats for the resolution; bytes for texts).
         byte_order: ``<`` or ``>``.
         file_bytes: Size of the file.
     """
@@ -107,12 +114,28 @@ class Directory:
         """(H, W) in pixels; 0 where the tag is missing."""
         return self.first(Tag.HEIGHT, 0), self.first(Tag.WIDTH, 0)
 
+    def text(self, *tags: Tag) -> str:
+        """Return the texts of these tags, one per line."""
+        texts = [text for tag in tags for text in self.tags.get(tag, ())]
+        try:
+            return b"\n".join(texts).replace(b"\0", b"").decode()
+        except UnicodeDecodeError:
+            return b"\n".join(texts).replace(b"\0", b"").decode("latin-1")
+
+    @cached_property
+    def pixel_sizes(self) -> list[PixelSize]:
+        """All that the file states: its resolution tag, and the description by ImageJ or OME."""
+        across, down = (self.tags.get(tag, (0.0,))[0] for tag in (Tag.X_RESOLUTION, Tag.Y_RESOLUTION))
+        unit, mm = _RESOLUTION_UNITS.get(self.first(Tag.RESOLUTION_UNIT, 2), ("", 0.0))
+        source = f"XResolution {across:g} per {unit}"
+        tagged = PixelSize(mm / across, mm / (down or across), source) if mm and across else None
+        described = described_size(self.text(Tag.DESCRIPTION), across, down)
+        return [size for size in (tagged, described) if size is not None]
+
     @property
     def pixel_mm(self) -> float | None:
-        """Edge of a pixel in millimetres; None without a resolution."""
-        per_unit = self.tags.get(Tag.X_RESOLUTION, (0.0,))[0]
-        mm = MM_PER_UNIT.get(self.first(Tag.RESOLUTION_UNIT, 2))
-        return mm / per_unit if mm and per_unit else None
+        """Edge of a pixel in millimetres; None if the file states no size."""
+        return self.pixel_sizes[0].x if self.pixel_sizes else None
 
     @property
     def dtype_name(self) -> str:
@@ -242,7 +265,12 @@ class _Reader:
             if offset + size > self.size:
                 what = f"is truncated: tag {tag} is at {offset} to {offset + size} of {self.size} bytes"
                 raise TifError(self.path, "truncated", what, COPY)
-            if tag in _READ_TAGS and kind in _READ_TYPES and 0 < count <= _MAX_SEGMENTS:
+            if tag in _TEXTS and kind in (1, 2) and 0 < count <= _MAX_TEXT:
+                tags[tag] = (
+                    *tags.get(tag, ())[:1],
+                    self.at(offset, count),
+                )  # tifffile writes two descriptions
+            elif tag in _READ_TAGS and kind in _READ_TYPES and 0 < count <= _MAX_SEGMENTS:
                 numbers = self.numbers(f"{int(repeat) * count}{code}", offset)
                 pairs = zip(numbers[::2], numbers[1::2], strict=False)
                 tags[tag] = tuple(a / b if b else 0.0 for a, b in pairs) if kind == _RATIONAL else numbers
