@@ -236,3 +236,20 @@ def test_manifest_drops_a_torn_line_and_notices_changed_inputs(tmp_path):
         assert not manifest.is_done("a", image)
     with pytest.raises(UsageError, match="a was 1, now 2"):
         Manifest(tmp_path / "out", {"a": 2}, ["a.tif"])
+
+
+def test_images_in_another_unit_are_reported(tmp_path, checkpoint, folder):
+    (tmp_path / "images").mkdir()
+    pixels = tif.read(folder / "edente" / "small.tif").pixels
+    tif.write(tmp_path / "images" / "a.tif", pixels / 1500)
+    done = run(tmp_path, f"ckpt={checkpoint}", "input_dir=images", "output_dir=out")
+    (warning,) = json.loads((tmp_path / "out" / "summary.json").read_text())["warnings"]
+    assert "1 of 1 images, the intensities are unlike the training's: a. " in warning
+    assert f"Warning: {warning}" in done.stderr
+
+
+def test_an_image_too_small_for_the_metrics_is_named(tmp_path, checkpoint, folder):
+    (tmp_path / "images").mkdir()
+    tif.write(tmp_path / "images" / "tiny.tif", np.ones((10, 40), np.float32))
+    done = run(tmp_path, f"ckpt={checkpoint}", "input_dir=images", "output_dir=out", code=1)
+    assert "tiny.tif: found 10 × 40 pixels, expected at least 11 × 11" in done.stderr

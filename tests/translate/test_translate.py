@@ -239,3 +239,22 @@ def test_a_checkpoint_of_another_kind_is_named(tmp_path, data):
     save(tmp_path / "other.ckpt", build(AUTOENCODER, "the test"), AUTOENCODER, data)
     done = run(tmp_path, "ckpt=other.ckpt", code=2)
     assert "found a checkpoint of AutoencoderKL" in done.stderr
+
+
+def test_images_unlike_the_trainings_are_reported_before_the_work_and_in_the_summary(
+    tmp_path, checkpoint, data
+):
+    images = tmp_path / "images"
+    images.mkdir()
+    for number, image in enumerate(find_images(data / "dente")[:4]):
+        pixels = tif.read(image.path).pixels
+        changed = [pixels / pixels.max(), pixels - 1024, pixels * 0, pixels][number]
+        tif.write(images / f"{number}.tif", changed)
+    settings = ("input_dir=images", "samples=1", "steps=1", "output_dir=out")
+    done = run(tmp_path, f"ckpt={checkpoint}", *settings)
+    warnings = json.loads((tmp_path / "out" / "summary.json").read_text())["warnings"]
+    assert len(warnings) == 3
+    for warning, name in zip(warnings, "210", strict=True):
+        assert f"Warning: {warning}" in done.stderr
+        assert f": {name}. " in warning
+        assert "1 of 4 images" in warning

@@ -10,7 +10,7 @@ import numpy as np
 
 from pti.check.near_duplicates import Portrait, make_portrait
 from pti.check.pair_alignment import GRID, Alignment, align, reduce_image, shrink_map, structure_map
-from pti.check.thresholds import THRESHOLDS
+from pti.data.background import background_value
 from pti.data.checks.findings import Finding, file_finding, relative_name
 from pti.data.layouts import Pair
 from pti.data.tif import TifError, read
@@ -84,7 +84,7 @@ def collect_pair_facts(job: tuple[Pair, Path, float | None]) -> PairFacts:
 
     Args:
         job: the pair, without images that are known to be unusable; the data root; the pixel size in mm of
-            files without a resolution tag.
+            files that state none.
     """
     pair, root, pixel_mm = job
     findings: list[Finding] = []
@@ -125,17 +125,7 @@ def _collect_image_facts(file: str, pixels: np.ndarray) -> tuple[ImageFacts, np.
         quantiles=quantiles,
         border=float(np.mean(border != 0)),
         top=float(tissue.any(1).argmax() / pixels.shape[0]),
-        background=_background(border, float(quantiles[-1] - quantiles[0])),
+        background=background_value(pixels, float(quantiles[-1] - quantiles[0])),
         portrait=make_portrait(scaled, covered),
     )
     return facts, structure
-
-
-def _background(border: np.ndarray, tissue_range: float) -> float:
-    """Return the value of most of the border; NaN if it holds faint noise, 0 if it varies like tissue."""
-    values, counts = np.unique(border, return_counts=True)
-    if counts.max() > border.size / 2:
-        return float(values[counts.argmax()])
-    low, middle, high = np.percentile(border, (25, 50, 75))
-    limit = THRESHOLDS.background_noise * tissue_range
-    return np.nan if abs(middle) < limit and high - low < limit else 0.0

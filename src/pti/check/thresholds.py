@@ -14,8 +14,6 @@ class Thresholds:
     is named, a value was set on the built-in phantom.
 
     Attributes:
-        background_noise: border values and their interquartile range, as a fraction of the tissue's range;
-            fainter borders are unclean background, not tissue.
         border_tissue: fraction of the outermost pixels that are tissue; about 10 of the 1020 in 256 × 256.
         drift: shift of a patient's median intensity in units of the set's usual tissue range, and natural
             logarithm of the ratio of the patient's range to the usual one.
@@ -51,7 +49,6 @@ class Thresholds:
         copy_std: standard deviations of the correlation of details above the usual one.
     """
 
-    background_noise: float = 0.02
     border_tissue: float = 0.01
     drift: float = 0.25
     drift_patients: int = 5

@@ -1,21 +1,12 @@
-"""The images that a command processes, all read once beforehand, so that one message names every fault."""
+"""The images in a folder, with their names and patients."""
 
 import os
 import re
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from pti.common.errors import DataError
-from pti.common.progress import track
-from pti.data import tif
 from pti.data.layouts import PATIENT_PATTERN, tif_files
-
-_MAX_NAMED_FAULTS = 20
-_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -61,34 +52,3 @@ def find_images(
     if not images:
         raise DataError(f"{folder}: contains no .tif or .tiff file. Set input_dir to the images' folder.")
     return [images[name] for name in sorted(images)]
-
-
-def tissue_range(images: Sequence[InputImage]) -> tuple[float, float]:
-    """Read every image once and measure the range of the tissue.
-
-    Returns:
-        (low, high) in raw units: the smallest 0.5th and the largest 99.5th percentile of any image's tissue;
-        (0, 1) without tissue.
-
-    Raises:
-        DataError: Some images can't be used; the message names each with its fault and the fix.
-    """
-    with ThreadPoolExecutor(_READERS) as readers:
-        results = list(track(readers.map(_percentiles, images), "Reading", total=len(images)))
-    if faults := [str(result) for result in results if isinstance(result, DataError)]:
-        rest = len(faults) - _MAX_NAMED_FAULTS
-        lines = faults[:_MAX_NAMED_FAULTS] + ([f"… and {rest} more"] if rest > 0 else [])
-        raise DataError(f"{len(faults)} of {len(images)} images can't be used:\n  " + "\n  ".join(lines))
-    lows, highs = zip(
-        *[result for result in results if isinstance(result, list)] or [(0.0, 1.0)], strict=True
-    )
-    return min(lows), max(highs)
-
-
-def _percentiles(image: InputImage) -> list[float] | DataError | None:
-    try:
-        pixels = tif.read(image.path).pixels
-    except DataError as error:
-        return error
-    tissue = pixels[pixels != 0]
-    return np.percentile(tissue, (0.5, 99.5)).tolist() if tissue.size else None

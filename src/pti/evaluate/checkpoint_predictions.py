@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from pti.common.errors import DataError
-from pti.data.input_images import InputImage, tissue_range
+from pti.data.input_images import InputImage
 from pti.data.layouts import Pair
 from pti.evaluate.evaluation import target_images
 from pti.evaluate.predictions import match
@@ -18,6 +18,7 @@ from pti.inference.held_out import pairs_of_split
 from pti.inference.inputs import Inputs, find_inputs
 from pti.inference.reconstructions import fixed_data_range
 from pti.inference.sampling import Sampling
+from pti.inference.survey import survey
 from pti.inference.translator import LoadedTranslator, open_translator, translate_images
 from pti.modules.protocols import autoencoder_of
 from pti.runs.locate import checkpoint_names
@@ -70,23 +71,25 @@ class CheckpointPredictions:
         images = [image for image in inputs.images if image.name in inputs.targets][: self.num_samples]
         if not images:
             raise DataError(f"{inputs.origin}: found no dente image with an edente image to compare with.")
-        inputs, folders = replace(inputs, images=images), {}
+        inputs, folders, warnings = replace(inputs, images=images), {}, []
         for method in methods:
             folders[method] = self.output_dir / TRANSLATIONS / method.replace("/", "_") / split
-            self._translate(method, inputs, folders[method])
+            warnings += self._translate(method, inputs, folders[method])
         targets = [InputImage(image.name, inputs.targets[image.name], image.patient) for image in images]
         matched = match(targets, folders, {image.name: image.path for image in images}, inputs.origin)
-        return matched.cases, matched.notes
+        return matched.cases, [*matched.notes, *dict.fromkeys(text.rstrip(".") for text in warnings)]
 
-    def _translate(self, method: str, inputs: Inputs, folder: Path) -> None:
+    def _translate(self, method: str, inputs: Inputs, folder: Path) -> Sequence[str]:
+        """Translate the images; return warnings about them."""
         translator, sampling = self.translators[method], self.sampling
         if translator.module.deterministic:
             sampling = Sampling(seed=sampling.seed)
         samples = f"{sampling.samples} sample{'s' if sampling.samples > 1 else ''}"
         print(f"{method}: {len(inputs.images)} slices, {samples} each")
-        translate_images(
+        translations = translate_images(
             translator, inputs, folder, sampling, batch_size=self.batch_size, devices=self.devices
         )
+        return translations.warnings
 
     def resolved_sampling(self) -> dict[str, Any]:
         """Return the sampling of the first checkpoint, with its own values for unset ones."""
@@ -95,7 +98,7 @@ class CheckpointPredictions:
 
     def data_range(self, cases: Sequence[Case]) -> float:
         """Return the data range of the first checkpoint's training set, raw units."""
-        tissue = tissue_range(target_images(cases))
+        tissue = survey(target_images(cases)).tissue_range
         return fixed_data_range(self.first.module.normalization, tissue)[0]
 
     def training_pairs(self, method: str) -> list[Pair]:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pti.data.input_images import InputImage, tissue_range
+from pti.data.input_images import InputImage
 from pti.data.layouts import PATIENT_PATTERN
 from pti.evaluate.baselines import FittedBaselines, image_baselines, with_size_baselines
 from pti.evaluate.known_heights import read_height_distribution
 from pti.evaluate.result import Evaluation
 from pti.evaluate.scores import Case, Scores, measure_cases
 from pti.inference.calibration_file import MEASURES, Corrections
+from pti.inference.survey import survey
 from pti.metrics.calibration import IntervalCoverage, interval_coverage
 from pti.metrics.error_budget import error_budget
 from pti.runs.summary import hash_config, package_versions
@@ -124,7 +125,7 @@ def _intervals(scores: Scores, corrections: Corrections | None) -> dict[str, lis
 
 def data_range_of(cases: Sequence[Case]) -> float:
     """Return the range from 0, or darker tissue, to the top of the targets' tissue (99.5 %), raw units."""
-    low, high = tissue_range(target_images(cases))
+    low, high = survey(target_images(cases)).tissue_range
     return high - min(low, 0.0)
 
 

@@ -65,18 +65,18 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
 
 def page_of(study: "LatentStudy", settings: "StudySettings", methods: list[str]) -> "Page":
     """Project the latents and collect everything that the page shows."""
-    from pti.data.input_images import tissue_range
     from pti.explore.explorer import Explorer
     from pti.explore.layout import Page
     from pti.inference.devices import choose_devices
     from pti.inference.pictures import DIFFERENCE_SHARE
     from pti.inference.reconstructions import fixed_data_range
+    from pti.inference.survey import survey
     from pti.latent_study.projection import principal_components
     from pti.latent_study.study import project_all
 
     module = study.module.to(choose_devices(settings.accelerator, 1)[0]).eval()
     data = study.checkpoint.config["data"]
-    data_range, _ = fixed_data_range(study.autoencoder.normalization, tissue_range(study.images))
+    data_range, _ = fixed_data_range(study.autoencoder.normalization, survey(study.images).tissue_range)
     components = principal_components(study.latents.flat, settings.seed)
     return Page(
         Explorer(module, study.latents, study.images, data["image_size"], data["pixel_mm"], settings.seed),

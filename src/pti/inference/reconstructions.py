@@ -125,6 +125,14 @@ def reconstruct_images(
     return [resize.restore_size(square, shape) for square, shape in zip(pixels, shapes, strict=True)]
 
 
+def training_bounds(normalization: Normalization) -> tuple[float, float] | None:
+    """Return the percentiles of the training tissue, raw units; None if a normalization has none."""
+    if not isinstance(normalization, RangeNormalization):
+        return None
+    low, high = normalization.bounds[:2].tolist()
+    return low, high
+
+
 def fixed_data_range(normalization: Normalization, tissue: tuple[float, float]) -> tuple[float, str]:
     """Return one data range for a whole set in raw units, and how it was chosen.
 
@@ -133,8 +141,7 @@ def fixed_data_range(normalization: Normalization, tissue: tuple[float, float]) 
         tissue: Lowest and highest tissue value of the images; used if the normalisation has no statistics of
             its training set.
     """
-    if isinstance(normalization, RangeNormalization):
-        (low, high), origin = normalization.bounds[:2].tolist(), "the training set's tissue (percentiles)"
-    else:
-        (low, high), origin = tissue, "the images' tissue"
+    bounds = training_bounds(normalization)
+    low, high = bounds or tissue
+    origin = "the training set's tissue (percentiles)" if bounds else "the images' tissue"
     return float(high - min(low, 0.0)), f"from background to the top of {origin}"

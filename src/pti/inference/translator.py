@@ -13,13 +13,14 @@ import torch
 
 from pti.common.errors import UsageError
 from pti.common.progress import track
-from pti.data.input_images import InputImage, tissue_range
+from pti.data.input_images import InputImage
 from pti.inference.calibration_file import HeightCalibration
 from pti.inference.devices import Load, batched, run_batches
 from pti.inference.inputs import Inputs
-from pti.inference.reconstructions import fixed_data_range
+from pti.inference.reconstructions import fixed_data_range, training_bounds
 from pti.inference.sampling import Sampling, TranslateBatch
 from pti.inference.summarize import FOLDERS, SummarizeImage
+from pti.inference.survey import print_warnings, survey
 from pti.modules.protocols import Translator
 from pti.runs.checkpoint import Checkpoint, load, open_checkpoint
 from pti.runs.manifest import Manifest
@@ -74,6 +75,7 @@ class Translations:
         data_range_meaning: How the data range was chosen.
         data_fingerprint: Hash of the images that were translated.
         calibration: Where the corrections of the intervals come from; None = no intervals.
+        warnings: Sentences on images that are unlike those of the training.
     """
 
     rows: list[dict[str, Any]]
@@ -82,6 +84,7 @@ class Translations:
     data_range_meaning: str
     data_fingerprint: str
     calibration: str | None = None
+    warnings: Sequence[str] = ()
 
 
 def open_translator(name: str | Path) -> LoadedTranslator:
@@ -137,7 +140,10 @@ def translate_images(
     sampling = sampling.resolved(module)
     settings = {"command": "translate", "checkpoint": translator.sha256, "images": inputs.origin}
     with Manifest(output_dir, settings | sampling.as_dict(), (*FOLDERS, *TABLES)) as manifest:
-        data_range, meaning = fixed_data_range(module.normalization, tissue_range(inputs.images))
+        surveyed = survey(inputs.images)
+        warnings = surveyed.warnings(training_bounds(module.normalization))
+        print_warnings(warnings)
+        data_range, meaning = fixed_data_range(module.normalization, surveyed.tissue_range)
         translate = TranslateBatch(output_dir, translator.data["image_size"], sampling)
         corrections = None if calibration is None else calibration.corrections
         summarize = SummarizeImage(
@@ -148,7 +154,8 @@ def translate_images(
         rows = [summarize.recorded(manifest, image) for image in inputs.images]
     states = {image.name: manifest.rows[summarize.tasks(image)[0].file]["input"] for image in inputs.images}
     origin = None if calibration is None else calibration.origin
-    return Translations(rows, sampling.as_dict(), data_range, meaning, hash_config(states)[:16], origin)
+    fingerprint = hash_config(states)[:16]
+    return Translations(rows, sampling.as_dict(), data_range, meaning, fingerprint, origin, warnings)
 
 
 def translate_all(

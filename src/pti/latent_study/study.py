@@ -13,9 +13,11 @@ from torch import nn
 
 from pti.common.errors import UsageError
 from pti.common.progress import track
-from pti.data.input_images import InputImage, tissue_range
+from pti.data.input_images import InputImage
 from pti.inference.devices import choose_devices, run_batches
 from pti.inference.inputs import find_inputs
+from pti.inference.reconstructions import training_bounds
+from pti.inference.survey import print_warnings, survey
 from pti.latent_study.latents import (
     Encode,
     Latents,
@@ -118,6 +120,7 @@ def open_study(settings: StudySettings, output_dir: Path) -> LatentStudy:
         cached = Path(settings.cache_dir).expanduser() / f"latents_{key}.npz"
     latents = None if cached is None else _load_cached(cached)
     if latents is None:
+        print_warnings(survey(images).warnings(training_bounds(autoencoder.normalization)))
         encode = Encode(data["image_size"], data["pixel_mm"], inputs.splits)
         latents = concatenate(_encode(settings, checkpoint.path, module, encode, images))
         if cached is not None:
@@ -143,7 +146,6 @@ def _encode(
     settings: StudySettings, path: Path, module: nn.Module, encode: Encode, images: Sequence[InputImage]
 ) -> Iterable[Latents]:
     devices = choose_devices(settings.accelerator, settings.devices)
-    tissue_range(images)  # names every unusable image before the work begins
     load = (lambda: module) if len(devices) == 1 else partial(_load_module, path)
     starts = range(0, len(images), settings.batch_size)
     batches = [images[start : start + settings.batch_size] for start in starts]

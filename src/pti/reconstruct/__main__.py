@@ -28,7 +28,6 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     """Find the images, reconstruct those that aren't done yet, and summarize."""
     from functools import partial
 
-    from pti.data.input_images import tissue_range
     from pti.inference.devices import choose_devices
     from pti.inference.inputs import find_inputs
     from pti.inference.reconstructions import (
@@ -37,7 +36,9 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         ReconstructBatch,
         fixed_data_range,
         reconstruct_all,
+        training_bounds,
     )
+    from pti.inference.survey import print_warnings, survey
     from pti.modules.protocols import Autoencoder
     from pti.reconstruct.tables import METRICS, finish
     from pti.runs import checkpoint
@@ -65,12 +66,15 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     origin = inputs.origin if cfg.input_dir else f"{inputs.origin}, {cfg.data.sources or data['sources']}"
     settings = {"command": "reconstruct", "checkpoint": opened.sha256, "images": origin}
     with Manifest(output_dir, settings, (RAW, COMPARISONS, METRICS)) as manifest:
-        data_range, meaning = fixed_data_range(module.normalization, tissue_range(inputs.images))
+        surveyed = survey(inputs.images)
+        warnings = surveyed.warnings(training_bounds(module.normalization))
+        print_warnings(warnings)
+        data_range, meaning = fixed_data_range(module.normalization, surveyed.tissue_range)
         work = ReconstructBatch(output_dir, data["image_size"], data["pixel_mm"], data_range)
         load = (lambda: module) if len(devices) == 1 else partial(checkpoint.load, opened.path)
         reconstruct_all(load, work, inputs.images, manifest, cfg.batch_size, devices)
         names = [image.name for image in inputs.images]
-        finish(output_dir, manifest, names, data_range, meaning, opened)
+        finish(output_dir, manifest, names, data_range, meaning, opened, warnings)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ def finish(
     data_range: float,
     data_range_meaning: str,
     checkpoint: Checkpoint | Path,
+    warnings: Sequence[str] = (),
 ) -> None:
     """Write ``metrics.csv`` and ``summary.json``; print the means and the worst images.
 
@@ -34,6 +35,7 @@ def finish(
         data_range: For PSNR and SSIM, raw units.
         data_range_meaning: How the data range was chosen.
         checkpoint: The checkpoint that reconstructed the images.
+        warnings: Sentences on images that are unlike those of the training.
     """
     rows = [{"name": name, **manifest.rows[name]["figures"]} for name in names]
     write_csv(output_dir / METRICS, _COLUMNS, rows)
@@ -62,5 +64,6 @@ def finish(
         artefacts=artefacts,
         data_fingerprint=hash_config({name: manifest.rows[name]["input"] for name in names})[:16],
         checkpoint=checkpoint,
+        warnings=warnings,
     )
     print_summary("Reconstruction (means over the images)", metrics, artefacts)

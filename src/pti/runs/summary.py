@@ -7,7 +7,7 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +32,7 @@ def write_summary(
     checkpoint: Checkpoint | Path | None = None,
     seed: int | None = None,
     status: str = "finished",
+    warnings: Sequence[str] = (),
 ) -> Path:
     """Write ``output_dir/summary.json`` atomically and return its path.
 
@@ -45,6 +46,7 @@ def write_summary(
         checkpoint: Checkpoint that was used, or its path; its path and SHA-256 are stored.
         seed: Seed of everything random.
         status: ``finished``, ``interrupted`` or ``failed``.
+        warnings: Sentences on doubtful data, as printed.
     """
     summary = {
         "command": command,
@@ -57,6 +59,7 @@ def write_summary(
         "checkpoint": None if checkpoint is None else _identity(checkpoint),
         "versions": {"python": platform.python_version(), **package_versions()},
         "figures": to_builtin(metrics),
+        "warnings": list(warnings),
         "artefacts": {name: _relative(path, output_dir) for name, path in artefacts.items()},
     }
     path = output_dir / "summary.json"

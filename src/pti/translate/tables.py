@@ -68,6 +68,7 @@ def finish(
         data_fingerprint=translations.data_fingerprint,
         checkpoint=checkpoint,
         seed=translations.sampling["seed"],
+        warnings=translations.warnings,
     )
     for row in rows[:_MAX_LINES]:
         print(f"{row['name']}: height {predicted_height(row)}")
