@@ -13,6 +13,7 @@ from helpers.in_process import Done, run_command
 from helpers.in_process import rows as table
 from helpers.tiny_checkpoints import save_translator
 from pti.data import tif
+from pti.data.input_images import find_images
 from pti.data.phantom import make_phantom
 from pti.evaluate.__main__ import main
 
@@ -246,3 +247,40 @@ def test_folders_are_compared_without_torch_in_this_process():
     program = "import sys, pti.evaluate.of_folders, pti.evaluate.report\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def changed_copy(source: Path, folder: Path, factor: float) -> Path:
+    folder.mkdir()
+    for image in find_images(source):
+        tif.write(folder / image.path.name, tif.read(image.path).pixels * factor, PIXEL_MM)
+    return folder
+
+
+def test_predictions_in_another_unit_and_blank_ones_are_noted(tmp_path, data):
+    predictions = changed_copy(data / "edente", tmp_path / "scaled", 1 / 4000)
+    tif.write(sorted(predictions.iterdir())[0], np.zeros((64, 64), np.float32), PIXEL_MM)
+    folders = (f"prediction_dir={predictions}", f"target_dir={data}/edente")
+    done = run(tmp_path, *folders, "distributions=false", "output_dir=out")
+    assert "Note: scaled: the tissue reaches 0." in done.stdout
+    assert f"Note: scaled: 1 of {PATIENTS * SLICES} images, every pixel is 0" in done.stdout
+    assert (
+        "write the predictions in the unit of the true images" in (tmp_path / "out/report.html").read_text()
+    )
+
+
+def test_predictions_in_the_same_unit_are_not_noted(tmp_path, data):
+    folders = (f"prediction_dir={data}/dente", f"target_dir={data}/edente")
+    done = run(tmp_path, *folders, "distributions=false", "output_dir=out")
+    assert "Note: dente" not in done.stdout
+    assert "Note: true images" not in done.stdout
+
+
+def test_only_blank_targets_are_refused(tmp_path, data, checkpoint):
+    (tmp_path / "set").mkdir()
+    shutil.copytree(data / "dente", tmp_path / "set" / "dente")
+    blank = changed_copy(data / "edente", tmp_path / "set" / "edente", 0)
+    done = run(tmp_path, f"prediction_dir={data}/edente", f"target_dir={blank}", "output_dir=out", code=1)
+    assert f"all {PATIENTS * SLICES} true images are blank" in done.stderr
+    done = run(tmp_path, f"ckpt={checkpoint}", "data.root=set", "samples=1", "output_dir=new", code=1)
+    assert "true images are blank" in done.stderr
+    assert not list((tmp_path / "new").rglob("*.tif"))

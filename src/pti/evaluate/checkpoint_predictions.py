@@ -11,6 +11,7 @@ from pti.common.errors import DataError
 from pti.data.input_images import InputImage
 from pti.data.layouts import Pair
 from pti.evaluate.evaluation import target_images
+from pti.evaluate.intensities import survey_targets
 from pti.evaluate.predictions import match
 from pti.evaluate.scores import Case, Scores, measure_cases
 from pti.inference.features import FeatureExtractor
@@ -18,7 +19,6 @@ from pti.inference.held_out import pairs_of_split
 from pti.inference.inputs import Inputs, find_inputs
 from pti.inference.reconstructions import fixed_data_range
 from pti.inference.sampling import Sampling
-from pti.inference.survey import survey
 from pti.inference.translator import LoadedTranslator, open_translator, translate_images
 from pti.modules.protocols import autoencoder_of
 from pti.runs.locate import checkpoint_names
@@ -71,11 +71,12 @@ class CheckpointPredictions:
         images = [image for image in inputs.images if image.name in inputs.targets][: self.num_samples]
         if not images:
             raise DataError(f"{inputs.origin}: found no dente image with an edente image to compare with.")
+        targets = [InputImage(image.name, inputs.targets[image.name], image.patient) for image in images]
+        survey_targets(targets)
         inputs, folders, warnings = replace(inputs, images=images), {}, []
         for method in methods:
             folders[method] = self.output_dir / TRANSLATIONS / method.replace("/", "_") / split
             warnings += self._translate(method, inputs, folders[method])
-        targets = [InputImage(image.name, inputs.targets[image.name], image.patient) for image in images]
         matched = match(targets, folders, {image.name: image.path for image in images}, inputs.origin)
         return matched.cases, [*matched.notes, *dict.fromkeys(text.rstrip(".") for text in warnings)]
 
@@ -98,7 +99,7 @@ class CheckpointPredictions:
 
     def data_range(self, cases: Sequence[Case]) -> float:
         """Return the data range of the first checkpoint's training set, raw units."""
-        tissue = survey(target_images(cases)).tissue_range
+        tissue = survey_targets(target_images(cases)).tissue_range
         return fixed_data_range(self.first.module.normalization, tissue)[0]
 
     def training_pairs(self, method: str) -> list[Pair]:

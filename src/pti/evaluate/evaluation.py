@@ -12,11 +12,12 @@ import numpy as np
 from pti.data.input_images import InputImage
 from pti.data.layouts import PATIENT_PATTERN
 from pti.evaluate.baselines import FittedBaselines, image_baselines, with_size_baselines
+from pti.evaluate.intensities import intensity_notes, survey_targets
 from pti.evaluate.known_heights import read_height_distribution
 from pti.evaluate.result import Evaluation
 from pti.evaluate.scores import Case, Scores, measure_cases
 from pti.inference.calibration_file import MEASURES, Corrections
-from pti.inference.survey import survey
+from pti.inference.survey import Survey
 from pti.metrics.calibration import IntervalCoverage, interval_coverage
 from pti.metrics.error_budget import error_budget
 from pti.runs.summary import hash_config, package_versions
@@ -92,11 +93,14 @@ def evaluate_predictions(given: EvaluationInput) -> Evaluation:
     """Measure the predictions and the baselines; compute interval coverage and the error budget.
 
     Raises:
-        DataError: A file can't be used, or a prediction's size differs from its target's.
+        DataError: A file can't be used, a prediction's size differs from its target's, or all targets are
+            blank.
     """
     notes, settings = list(given.notes), given.settings
     baselines = image_baselines(given.cases, given.fitted, notes)
-    data_range = settings.data_range or data_range_of(given.cases)
+    targets = survey_targets(target_images(given.cases))
+    notes += intensity_notes(targets, given.cases)
+    data_range = settings.data_range or data_range_of(targets)
     measurements = measure_cases(given.cases, data_range, settings.pixel_mm or PIXEL_MM, baselines)
     measurements = with_size_baselines(measurements, given.fitted)
     scores = measurements.methods[given.main]
@@ -123,9 +127,9 @@ def _intervals(scores: Scores, corrections: Corrections | None) -> dict[str, lis
     }
 
 
-def data_range_of(cases: Sequence[Case]) -> float:
+def data_range_of(targets: Survey) -> float:
     """Return the range from 0, or darker tissue, to the top of the targets' tissue (99.5 %), raw units."""
-    low, high = survey(target_images(cases)).tissue_range
+    low, high = targets.tissue_range
     return high - min(low, 0.0)
 
 

@@ -110,8 +110,8 @@ class Survey:
             ]
             found = self._counted([image.name for image in unclean], f"the background is {values[0]}")
             warnings.append(
-                f"{found}. Expected exactly 0, as in training: the model takes everything else for tissue. "
-                "Set all pixels outside the tissue to 0."
+                f"{found}. Expected exactly 0, because everything else counts as tissue. Set all pixels "
+                "outside the tissue to 0."
             )
         if unlike:
             usual = float(np.median([image.top for image in unlike]))
