@@ -1,12 +1,14 @@
 """Reading of TIF files written by pti and by tifffile."""
 
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
+from helpers.tif_bytes import header
 from pti.data.tif import inspect, read, write
 
 PIXELS = np.arange(48 * 32, dtype=np.float32).reshape(48, 32) / 7 - 3
@@ -52,17 +54,39 @@ def test_equal_pixels_make_equal_files(tmp_path: Path) -> None:
         {"compression": "zlib", "rowsperstrip": 7, "byteorder": ">"},
         {"compression": "zlib", "tile": (16, 16)},
         {"compression": "zlib", "predictor": 2},
+        {"compression": "zlib", "predictor": 2, "tile": (32, 32), "byteorder": ">"},
+        {"compression": "lzma", "rowsperstrip": 7},
+        {"compression": "lzma", "predictor": 2, "tile": (16, 32)},
         {"resolution": (254, 254), "resolutionunit": "INCH"},
         {"description": "x" * 9000},
     ],
     ids=str,
 )
 def test_reads_what_tifffile_writes(tmp_path: Path, dtype: str, options: dict) -> None:
-    if "predictor" in options and dtype.startswith("float"):
-        pytest.skip("tifffile itself needs imagecodecs for this")
     pixels = (PIXELS + 3).astype(dtype)
+    if "predictor" in options and dtype.startswith("float"):
+        pytest.skip("tifffile itself needs imagecodecs to write this")
     tifffile.imwrite(tmp_path / "a.tiff", pixels, **options)
     image = read(tmp_path / "a.tiff")
     assert np.array_equal(image.pixels, pixels.astype(np.float32))
     assert image.stored_dtype == dtype
     assert inspect(tmp_path / "a.tiff").pixel_mm == (pytest.approx(0.1) if "resolution" in options else None)
+
+
+def test_packbits(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(
+        header(4, 3, b"\x03\0\0\x80?" + b"\x80" + b"\xd9\0" + b"\x03\0\0\0@", compression=32773)
+    )
+    pixels = [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 2]]
+    assert tifffile.imread(tmp_path / "a.tif").tolist() == pixels
+    assert read(tmp_path / "a.tif").pixels.tolist() == pixels
+
+
+def test_differences_of_floating_point_numbers(tmp_path: Path) -> None:
+    words = np.diff(PIXELS.view("u4"), axis=1, prepend=np.uint32(0))
+    planes = PIXELS.astype(">f4").view(np.uint8).reshape(48, 32, 4).transpose(0, 2, 1).reshape(48, 128)
+    rows = np.diff(planes, axis=1, prepend=np.uint8(0))
+    for predictor, differences in ((2, words), (3, rows)):
+        content = zlib.compress(differences.tobytes())
+        (tmp_path / "a.tif").write_bytes(header(32, 48, content, compression=8, predictor=predictor))
+        assert np.array_equal(read(tmp_path / "a.tif").pixels, PIXELS)

@@ -1,5 +1,6 @@
 """TIF files that can't be used: the code of each fault, bounded time and memory for hostile files."""
 
+import lzma
 import os
 import pickle
 import struct
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from helpers.tif_bytes import header
 from pti.common.errors import DataError
 from pti.data.tif import TifError, inspect, read
 
@@ -28,18 +30,6 @@ def fault(path: Path) -> str:
     assert str(path) in message
     assert caught.value.fix in message
     return caught.value.fault
-
-
-def header(
-    width: int, height: int, data: bytes, compression: int = 1, claimed: int | None = None, bits: int = 32
-) -> bytes:
-    """Assemble a TIF file with one strip of ``bits``-bit pixels that declares ``claimed`` bytes."""
-    entries = [(256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, compression), (262, 3, 1)]
-    entries += [(273, 4, 8), (277, 3, 1), (278, 4, height)]
-    entries += [(279, 4, len(data) if claimed is None else claimed), (339, 3, 3 if bits > 8 else 1)]
-    table = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
-    start = struct.pack("<2sHI", b"II", 42, 8 + len(data))
-    return start + data + struct.pack("<H", len(entries)) + table + bytes(4)
 
 
 def zeros(count: int) -> bytes:
@@ -152,6 +142,15 @@ def test_loops_false_sizes_and_bombs_are_rejected(tmp_path: Path) -> None:
         (header(8, 8, zeros(2**24), compression=8), "bomb"),
         (header(8, 8, zlib.compress(bytes(100)), compression=8), "truncated"),
         (header(8, 8, b"not deflate at all", compression=8), "unreadable"),
+        (header(8, 8, lzma.compress(bytes(2**24)), compression=34925), "bomb"),
+        (header(8, 8, lzma.compress(bytes(100)), compression=34925), "truncated"),
+        (header(8, 8, b"not xz at all", compression=34925), "unreadable"),
+        (header(8, 8, b"\x81\0" * 9, compression=32773), "bomb"),
+        (header(8, 8, b"\x81\0", compression=32773), "truncated"),
+        (header(8, 8, b"\x81", compression=32773), "truncated"),
+        (header(8, 8, b"\x05ab", compression=32773), "truncated"),
+        (header(8, 8, bytes(256), predictor=7), "codec"),
+        (header(8, 8, bytes(64), bits=8, predictor=3), "codec"),
         (header(8, 8, bytes(256), bits=12), "dtype"),
     ):
         path.write_bytes(content)
@@ -161,7 +160,10 @@ def test_loops_false_sizes_and_bombs_are_rejected(tmp_path: Path) -> None:
 def test_random_damage_gives_a_clear_error_or_an_image(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     generator = np.random.default_rng(0)
-    cases: list[dict[str, Any]] = [{}, {"compression": "zlib"}, {"bigtiff": True, "tile": (16, 16)}]
+    cases: list[dict[str, Any]] = [
+        *({}, {"compression": "zlib"}, {"bigtiff": True, "tile": (16, 16)}),
+        {"compression": "lzma", "tile": (16, 16), "imagej": False, "description": "ImageJ=1\nunit=mm"},
+    ]
     for options in cases:
         tifffile.imwrite(path, PIXELS, **options)
         content = np.frombuffer(path.read_bytes(), np.uint8)
@@ -179,6 +181,8 @@ def test_hostile_files_stay_under_200_mb(tmp_path: Path) -> None:
         header(4096, 4096, zeros(2**26), compression=8),
         header(1024, 1024, zeros(2**28), compression=8),  # would unpack to 256 MB
         header(46000, 46000, bytes(256)),
+        header(4096, 4096, lzma.compress(bytes(2**27)), compression=34925),
+        header(1024, 1024, b"\x81\0" * 2**20, compression=32773),
     ]
     for number, content in enumerate(bombs):
         (tmp_path / f"{number}.tif").write_bytes(content)

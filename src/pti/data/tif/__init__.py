@@ -5,6 +5,7 @@ decoded before the sizes that the file declares have been compared with its actu
 (`pti.data.tif.checks`).
 """
 
+import lzma
 import os
 import stat
 import zlib
@@ -17,7 +18,8 @@ from typing import BinaryIO
 import numpy as np
 import tifffile
 
-from pti.data.tif.checks import DEFLATE, NO_COMPRESSION, check
+from pti.data.tif.checks import BUILT_IN, check
+from pti.data.tif.codecs import DECODERS
 from pti.data.tif.directory import COPY, RESAVE, Directory, Tag, TifError, read_directory
 
 __all__ = ["TifError", "TifHeader", "TifImage", "inspect", "read", "write"]
@@ -127,15 +129,16 @@ def _open(path: Path) -> Iterator[tuple[Directory, BinaryIO]]:
 
 
 def _decode(directory: Directory, file: BinaryIO) -> np.ndarray:
-    """Decode to (H, W) in the stored type; tifffile decodes all but simple strips."""
-    simple = directory.first(Tag.PREDICTOR, 1) == directory.first(Tag.FILL_ORDER, 1) == 1
-    if directory.compression in (NO_COMPRESSION, *DEFLATE) and simple and not directory.tiled:
-        pixels = np.frombuffer(b"".join(_segments(directory, file)), directory.dtype)
-        return pixels.reshape(directory.shape)
-    if directory.compression in DEFLATE:
-        # Without imagecodecs, tifffile inflates a stream of any length: inflate it with a limit first.
-        for _ in _segments(directory, file):
-            pass
+    """Decode to (H, W) in the stored type; tifffile decodes what needs imagecodecs."""
+    if directory.compression in BUILT_IN:
+        pixels = np.empty(directory.shape, directory.dtype)
+        rows, columns = directory.segment_shape
+        across = -(-directory.shape[1] // columns)
+        for index, data in enumerate(_segments(directory, file)):
+            top, left = index // across * rows, index % across * columns
+            area = pixels[top : top + rows, left : left + columns]
+            area[:] = _undo_predictor(directory, data, columns)[: area.shape[0], : area.shape[1]]
+        return pixels
     try:
         with tifffile.TiffFile(directory.path, is_lsm=False, is_ndpi=False, is_scanimage=False) as tif:
             return tif.pages.first.asarray(maxworkers=1).reshape(directory.shape)
@@ -144,18 +147,32 @@ def _decode(directory: Directory, file: BinaryIO) -> np.ndarray:
         raise TifError(directory.path, "unreadable", what, RESAVE) from error
 
 
+def _undo_predictor(directory: Directory, data: bytes, columns: int) -> np.ndarray:
+    """Return the pixels of a strip or tile, (rows, columns), whose rows were stored as differences."""
+    dtype, predictor = directory.dtype, directory.first(Tag.PREDICTOR, 1)
+    if predictor == 2:  # of neighbours, as integers of the same width
+        words = np.frombuffer(data, f"{dtype.byteorder}u{dtype.itemsize}").reshape(-1, columns)
+        words = words.astype(words.dtype.newbyteorder("="))
+        return words.cumsum(1, dtype=words.dtype).view(dtype.newbyteorder("="))
+    if predictor == 3:  # of bytes, the most significant bytes of the row first
+        rows = np.frombuffer(data, np.uint8).reshape(-1, dtype.itemsize * columns).cumsum(1, dtype=np.uint8)
+        planes = rows.reshape(-1, dtype.itemsize, columns).transpose(0, 2, 1)
+        return np.ascontiguousarray(planes).view(dtype.newbyteorder(">"))[..., 0]
+    return np.frombuffer(data, dtype).reshape(-1, columns)
+
+
 def _segments(directory: Directory, file: BinaryIO) -> Iterator[bytes]:
     """Yield the decoded bytes of each strip or tile, never more than declared."""
+    decode = DECODERS.get(directory.compression)
     for index, (offset, count) in enumerate(directory.segments):
         expected = directory.segment_bytes(index)
         file.seek(offset)
-        # Deflate expands incompressible data by a fraction of a percent; anything longer is not pixel data.
-        data = file.read(min(count, expected + expected // 100 + 65536))
-        if directory.compression in DEFLATE:
+        # Compression expands incompressible data by a few percent; anything longer is not pixel data.
+        data = file.read(min(count, expected + expected // 20 + 65536))
+        if decode is not None:
             try:
-                # One byte more than expected reveals a stream that is too long.
-                data = zlib.decompressobj().decompress(data, expected + 1)
-            except zlib.error as error:
+                data = decode(data, expected + 1)  # one byte more reveals a stream that is too long
+            except (zlib.error, lzma.LZMAError, EOFError) as error:
                 what = f"has damaged compressed pixels ({error})"
                 raise TifError(directory.path, "unreadable", what, COPY) from None
             if len(data) > expected:

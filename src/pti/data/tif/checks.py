@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 from tifffile import COMPRESSION
 
+from pti.data.tif.codecs import DECODERS
 from pti.data.tif.description import calibration, images_in_one_page, number
 from pti.data.tif.directory import COPY, RESAVE, Directory, Tag, TifError
 
@@ -23,7 +24,9 @@ PIXEL_TOLERANCE = 0.01
 STORED_DTYPES = ("float32", "float64", "uint8", "uint16", "int16")
 """All except float64 fit into float32 without loss; its rounding errors are below any scanner's noise."""
 
-NO_COMPRESSION, DEFLATE = 1, (8, 32946)
+NO_COMPRESSION = 1
+BUILT_IN = (NO_COMPRESSION, *DECODERS)
+"""Compression schemes that need no other package."""
 
 
 def check(directory: Directory) -> None:
@@ -107,11 +110,11 @@ def _check_pixel_size(directory: Directory) -> None:
 
 def _check_codec(directory: Directory) -> None:
     compression, predictor = directory.compression, directory.first(Tag.PREDICTOR, 1)
-    built_in = compression in (NO_COMPRESSION, *DEFLATE) and predictor != 3  # of floats
-    if not built_in and find_spec("imagecodecs") is None:
+    if predictor not in (1, 2, 3) or (predictor == 3 and directory.dtype.kind != "f"):
+        raise TifError(directory.path, "codec", f"uses the unknown predictor {predictor}", RESAVE)
+    if compression not in BUILT_IN and find_spec("imagecodecs") is None:
         names = {codec.value: codec.name for codec in COMPRESSION}
         name = names.get(compression, f"scheme {compression}")
-        name += f" and predictor {predictor}" if predictor != 1 else ""
         what = f"is compressed with {name}, which needs the package imagecodecs"
         raise TifError(directory.path, "codec", what, "pip install 'pti[codecs]', or save it uncompressed.")
 
