@@ -11,6 +11,8 @@ from pti.common.errors import DataError, UsageError
 from pti.data import tif
 from pti.data.layouts import csv_table, leaves_root, paired_folders, require_inside, single_folder
 
+FOLDERS = {"condition": "dente", "target": "edente"}
+
 
 def test_pairs_match_by_name_and_missing_partners_stay_visible(write_set: WriteSet) -> None:
     root = write_set(patients=2, slices=2)
@@ -82,10 +84,20 @@ def test_csv_table(tmp_path: Path) -> None:
     assert pairs[2].target is None
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t", ","])
+def test_csv_table_of_a_european_excel(tmp_path: Path, delimiter: str) -> None:
+    table = "condition,target,patient,split\r\ndente\\ä 1.tif,edente\\ä 1.tif,7,val\r\n,edente\\b.tif,8,\r\n"
+    (tmp_path / "pairs.csv").write_bytes(table.replace(",", delimiter).encode("utf-8-sig"))
+    first, second = csv_table(tmp_path)
+    assert (first.name, first.patient, first.split) == ("b", "8", None)
+    assert second.files == {role: tmp_path / folder / "ä 1.tif" for role, folder in FOLDERS.items()}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (None, "can't be read"),
+        ("condition;target;patient\nä;b;1\n".encode("cp1252"), "Save it there as “CSV UTF-8”"),
         ("a,b\n1,2\n", "columns condition, patient, target are missing"),
         ("condition,target,patient\na.tif,b.tif,1\nc.tif,b.tif,2\n", "more than one row contains b"),
         ("condition,target,patient\n,,1\n", "line 2"),

@@ -39,13 +39,15 @@ def csv_text(columns: Sequence[str] | None, rows: Rows, digits: int | None = Non
 
 
 def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Read the column names and the rows of a CSV table.
+    """Read the column names and the rows of a CSV table, separated by commas, semicolons or tabs.
 
     Raises:
         OSError, UnicodeDecodeError, csv.Error: The table cannot be read.
     """
     with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
+        header = file.readline()
+        file.seek(0)
+        reader = csv.DictReader(file, delimiter=max(",;\t", key=header.count))
         rows = list(reader)
         return list(reader.fieldnames or ()), rows
 

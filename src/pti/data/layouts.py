@@ -89,9 +89,9 @@ def single_folder(root: str | Path, patient_pattern: str = PATIENT_PATTERN, fold
 def csv_table(root: str | Path, table: str = "pairs.csv") -> list[Pair]:
     """Read a table with one pair per row and the columns condition, target, patient and, optionally, split.
 
-    Paths are relative to the root; an empty cell means that the image is missing. A pair is named after its
-    target's file, or its condition's if there is no target. Patients without a split are assigned to one by
-    ``data.fractions``.
+    Paths are relative to the root, with slashes or backslashes; an empty cell means that the image is
+    missing. A pair is named after its target's file, or its condition's if there is no target. Patients
+    without a split are assigned to one by ``data.fractions``.
 
     Raises:
         DataError: The table can't be read, lacks a column, contains an unknown split, or contains an image
@@ -101,7 +101,7 @@ def csv_table(root: str | Path, table: str = "pairs.csv") -> list[Pair]:
     try:
         columns, rows = read_csv(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        fix = "Create it, or set data.layout.table."
+        fix = "Save it there as “CSV UTF-8”, or set data.layout.table."
         raise DataError(f"{path}: the table of pairs can't be read ({error}). {fix}") from None
     if missing := {"condition", "target", "patient"} - set(columns):
         lacking, present = ", ".join(sorted(missing)), ", ".join(columns) or "none"
@@ -186,7 +186,8 @@ def _pairs_by_name(conditions: dict[str, Path], targets: dict[str, Path], patter
 
 def _pair_of_row(root: Path, table: Path, line: int, row: Mapping[str, str | None]) -> Pair:
     cells = {key: (row.get(key) or "").strip() for key in (*ROLES, "patient", "split")}
-    condition, target = (root / cells[role] if cells[role] else None for role in ROLES)
+    paths = (cells[role].replace("\\", "/") for role in ROLES)  # from Windows
+    condition, target = (root / path if path else None for path in paths)
     file = target or condition
     if file is None:
         raise DataError(f"{table}, line {line}: neither condition nor target is given.")
