@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pti.cli.options import parse_options
@@ -81,7 +82,7 @@ def check_command_line(
     jobs: list[Job] = []
     with initialize_config_dir(str(conf_dir.CONF_DIR), version_base="1.3"):
         for job in _jobs(overrides):
-            config = _compose(name, job)
+            config = _compose(name, job, bool(options.multirun))
             if preflight is not None and not shows_only:
                 extra = preflight(config) or []
             jobs.append(Job([text for text, varies in zip(texts(job), swept, strict=True) if varies], config))
@@ -123,11 +124,12 @@ def _jobs(overrides: list[Override]) -> Iterator[list[Override]]:
     return (parser.parse_overrides(list(job)) for job in itertools.product(*choices))
 
 
-def _compose(name: str, job: list[Override]) -> DictConfig:
+def _compose(name: str, job: list[Override], multirun: bool) -> DictConfig:
     try:
         config = compose(name, texts(job), return_hydra_config=True)
     except HydraException as error:
         raise UsageError(explain(name, job, error)) from error
+    config.hydra.mode = RunMode.MULTIRUN if multirun else RunMode.RUN
     # Preflights and ${hydra:…} read from here, as they do in the run.
     HydraConfig.instance().set_config(config)
     with open_dict(config):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from pti.cli.command import command
 from pti.cli.preflight import is_overridden
 from pti.runs.locate import resolve
-from pti.train.devices import cluster_overrides, count_devices, started_from_outside
+from pti.train.devices import cluster_overrides, count_devices, is_leading, started_from_outside
 from pti.train.launch import run_on_devices
 from pti.train.preflight import check_config, to_overrides
+from pti.train.requeue import checkpoint_of, leads_to_the_same, saved_config, was_requeued
 from pti.train.resume import resume_overrides
 
 
@@ -20,10 +23,33 @@ def preflight(config: DictConfig) -> list[str]:
     """Refuse settings that are bound to fail; return the overrides that place the run in its folder."""
     hydra = HydraConfig.get()
     check_config(config, is_overridden("data.root"))
-    chosen = is_overridden("output_dir")
-    placed = cluster_overrides(Path(config.output_dir), chosen)
-    resumed = resume_overrides(config.get("ckpt_path"), hydra.runtime.choices.get("experiment"))
+    chosen, auto = is_overridden("output_dir"), config.get("resume") == "auto"
+    checkpoint = config.get("ckpt_path")
+    if hydra.mode == RunMode.MULTIRUN:  # a sweep places and resumes its jobs itself
+        resume_overrides(checkpoint, hydra.runtime.choices.get("experiment"))
+        return []
+    placed = cluster_overrides(Path(config.output_dir), chosen, resumes=auto)
+    run_dir = Path(placed.get("output_dir", config.output_dir))
+    if auto or (chosen and was_requeued()):
+        _end_if_finished(run_dir, config)
+        checkpoint = checkpoint_of(run_dir) or checkpoint
+    resumed = resume_overrides(checkpoint, hydra.runtime.choices.get("experiment"))
     return [*to_overrides(placed), *to_overrides(resumed)]
+
+
+def _end_if_finished(run_dir: Path, config: DictConfig) -> None:
+    """End the process if a run with the same settings has finished in its folder."""
+    path = saved_config(run_dir)
+    if path is not None and leads_to_the_same(_plain(OmegaConf.load(path)), _plain(config)):
+        if is_leading():
+            print(f"The run in {run_dir} is finished; nothing is left to train.", flush=True)
+        raise SystemExit(0)
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    plain = OmegaConf.to_container(config)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 @command("train", preflight=preflight)

@@ -148,7 +148,8 @@ def _next_command(status: str, artefacts: dict[str, Path], reconstructs: bool) -
     if status == "interrupted":
         if last is None or {"-m", "--multirun"} & set(sys.argv):  # a sweep prints its own hint
             return None
-        kept = [text for text in sys.argv[1:] if not text.startswith(("ckpt_path=", "output_dir=", "hydra."))]
+        replaced = ("ckpt_path=", "output_dir=", "resume=", "hydra.")
+        kept = [text for text in sys.argv[1:] if not text.startswith(replaced)]
         return shlex.join(["python", "-m", "pti.train", *kept, f"ckpt_path={last}"])
     if best is None or not reconstructs:
         return None

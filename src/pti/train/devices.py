@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pti.common.errors import UsageError
+from pti.train.requeue import job_id
 
 STARTED_BY = "PTI_LAUNCHER"
 """Environment variable of a rank that `pti.train.launch` started: the process id of the launcher."""
@@ -49,26 +50,38 @@ def count_devices(trainer: Mapping[Any, Any]) -> int:
     return max(1, available) if use_all else requested
 
 
-def cluster_overrides(output_dir: Path, chosen: bool) -> dict[str, str | Path]:
-    """Place the processes that torchrun or SLURM started in one folder; each alone would use its own clock.
+def is_leading() -> bool:
+    """Return whether this process is rank 0, or the only one."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
+
+
+def cluster_overrides(output_dir: Path, chosen: bool, resumes: bool = False) -> dict[str, str | Path]:
+    """Place a run in a folder that is named after its job, if the time of the start cannot name it.
+
+    Processes that torchrun or SLURM started would each use their own clock; a run that resumes itself has to
+    find its folder again.
 
     Args:
         output_dir: the configured folder, named after the time.
         chosen: whether the command line sets ``output_dir``.
+        resumes: whether the same command line continues the run (``resume=auto``).
 
     Returns:
-        Overrides by key; empty for a process that was started alone or by `pti.train.launch`.
+        Overrides by key; empty if the configured folder is right.
 
     Raises:
         UsageError: the job has no id that could name the folder, and ``output_dir`` is not set.
     """
-    if not started_from_outside() or started_by_launcher():
-        return {}
-    leading = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
-    overrides: dict[str, str | Path] = {} if leading else {"hydra.output_subdir": "null"}
-    if chosen:
+    several = started_from_outside() and not started_by_launcher()
+    overrides: dict[str, str | Path] = {} if is_leading() or not several else {"hydra.output_subdir": "null"}
+    if chosen or not (several or resumes):
         return overrides
-    job = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    if job == "none":
+    job = job_id()
+    if job is None and several:
         raise UsageError("Several processes were started: give them one folder with output_dir=FOLDER.")
+    if job is None:
+        raise UsageError(
+            "resume=auto: found no job of SLURM or torchrun that could name the run's folder. Set "
+            "output_dir=FOLDER: the run starts there, and the same command line continues it."
+        )
     return {"output_dir": output_dir.with_name(f"job_{job}"), **overrides}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pti.cli.preflight import require_folder
+from pti.cli.preflight import require_folder, require_one_of
 from pti.common.conf_dir import CONF_DIR
 from pti.common.errors import UsageError
 from pti.runs.locate import resolve
@@ -28,6 +28,7 @@ def check_config(config: Any, root_is_named: bool) -> None:
     if "_target_" not in (config.get("model") or {}):
         experiments = ", ".join(sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml")))
         raise UsageError(f"experiment is not set: expected experiment=NAME, one of {experiments}.")
+    require_one_of(config, {"resume": (None, "auto")})
     for key in ("gradient_clip_val", "accumulate_grad_batches"):
         if config.trainer.get(key) not in (None, 1):
             raise UsageError(

@@ -16,6 +16,7 @@ from pti.runs.locate import LAST, resolve, run_dir_of
 MAY_DIFFER = (
     "output_dir",
     "ckpt_path",
+    "resume",
     "autoencoder_ckpt",  # its weights are in the checkpoint
     "allow_config_changes",
     "data.allow_config_changes",
@@ -121,8 +122,8 @@ def open_resumed(config: dict[str, Any], output_dir: Path) -> Checkpoint | None:
     path = None if name is None else resolve(str(name))
     if last.exists() and (path is None or not _is_in_place(path, output_dir)):
         raise UsageError(
-            f"output_dir={output_dir}: found another run in this folder. Resume it with ckpt_path={last}, or "
-            "choose another output_dir."
+            f"output_dir={output_dir}: found another run in this folder. Resume it with resume=auto or "
+            f"ckpt_path={last}, or choose another output_dir."
         )
     if path is None:
         return None
