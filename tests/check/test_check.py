@@ -98,3 +98,17 @@ def test_mistakes_in_the_command_line_exit_2(arguments, expected):
     assert done.returncode == 2
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_counts_of_one_are_singular(tmp_path):
+    make_phantom(tmp_path / "set", patients=4, slices=1, image_size=128, seed=1)
+    next((tmp_path / "set" / "dente").iterdir()).write_bytes(b"")
+    settings = ("data.pixel_mm=0.3", "data.batch_size=1", "workers=1")
+    done = run(f"data.root={tmp_path / 'set'}", f"output_dir={tmp_path / 'out'}", *settings)
+    assert done.returncode == 1
+    page = (tmp_path / "out" / "check.html").read_text()
+    assert "<b>1</b><span>error</span>" in page
+    assert not re.search(
+        r"\b1 (pairs|patients|files|errors|warnings)\b|\.\.",
+        re.sub(r"<style>.*?</style>|base64,[^\"]*", "", page, flags=re.S),
+    )

@@ -51,7 +51,7 @@ def test_filling_a_split_moves_at_most_one_patient() -> None:
 def test_empty_shares_and_errors() -> None:
     assert set(split_patients("ab", 0, (1, 0, 0)).values()) == {"train"}
     assert set(split_patients("ab", 0, (0.5, 0.5, 0)).values()) == {"train", "val"}
-    with pytest.raises(DataError, match=r"2 patients can't fill .*fractions"):
+    with pytest.raises(DataError, match=r"too few patients \(2\) .*fractions"):
         split_patients("ab", 0, FRACTIONS)
     for fractions in ((0.5, 0.1, 0.1), (1.2, -0.2, 0), (0, 0.5, 0.5)):
         with pytest.raises(UsageError, match="add up to 1"):

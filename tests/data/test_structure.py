@@ -10,9 +10,10 @@ import pytest
 import tifffile
 
 from helpers.checking import SIZE, check, faults, names, replace, source
+from pti.common.errors import DataError
 from pti.data import tif
 from pti.data.checks.findings import WHOLE_SET
-from pti.data.checks.quick import quick_check
+from pti.data.checks.quick import quick_check, require_sound
 from pti.data.checks.structure import check_structure
 from pti.data.layouts import csv_table, paired_folders, single_folder
 from pti.data.phantom import make_phantom
@@ -191,3 +192,32 @@ def test_incredible_and_contradicting_pixel_sizes_are_named(data):
     tifffile.imwrite(data / "dente" / two, pixels, description=description, metadata=None, **resolution)
     findings = faults(quick_check(source(data)))
     assert findings == {("error", "pixels", f"dente/{tiny}"), ("error", "pixels", f"dente/{two}")}
+
+
+def test_messages_are_whole_sentences_with_right_counts(data, tmp_path):
+    def lines(**settings) -> list[str]:
+        with pytest.raises(DataError) as caught:
+            require_sound(quick_check(source(data, **settings)))
+        return str(caught.value).splitlines()
+
+    count, line = lines(batch_size=10**6)
+    assert count.startswith("1 error in")
+    assert "training pairs, fewer" in line
+    second = (data / "dente" / names(data)[0]).with_suffix(".tiff")
+    second.write_bytes(b"")
+    assert lines()[1].endswith("has the same name. Remove one of the two.")
+    second.unlink()
+    for folder in ("dente", "edente"):
+        for path in sorted((data / folder).iterdir())[2:]:
+            path.unlink()
+        for number, path in enumerate(sorted((data / folder).iterdir())):
+            path.rename(data / folder / f"{number}.tif")
+    (path,) = [line for line in lines() if "no patient" in line]
+    assert path.startswith("  (whole set): 4 of 4, for example dente/0.tif")
+    for number in range(2):
+        for folder in ("dente", "edente"):
+            (data / folder / f"{number}.tif").rename(data / folder / f"{number}_a_b_c_7.tif")
+    (line,) = lines()[1:]
+    assert line.startswith("  (whole set): too few patients (1) for the splits train, val, test: each needs")
+    assert "needs one. Set the share" in line
+    assert ".." not in line

@@ -62,7 +62,7 @@ def split_patients(patients: Iterable[str], seed: int, fractions: Fractions) -> 
     places = {patient: _place(seed, patient) for patient in sorted(set(patients))}
     if len(places) < len(intervals):
         raise DataError(
-            f"{len(places)} patients can't fill the splits {', '.join(intervals)}: each needs at least one. "
+            f"too few patients ({len(places)}) for the splits {', '.join(intervals)}: each needs one. "
             "Set the share of a split to 0 (data.fractions=[1,0,0]), or set data.val_root and data.test_root."
         )
     last = list(intervals)[-1]  # also takes the places that rounding leaves beyond the last edge

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pti.common.errors import DataError
 from pti.data.tif import TifError
 
 Severity = Literal["error", "warning"]
@@ -37,6 +38,12 @@ class Finding:
 def file_finding(error: TifError, root: Path) -> Finding:
     """Turn the error of an unreadable file into a finding."""
     return Finding("error", relative_name(error.path, root), error.fault, error.what, error.fix)
+
+
+def message_finding(error: DataError, file: str, fault: str) -> Finding:
+    """Turn an error into a finding: the last sentence of its message is the fix."""
+    what, _, fix = str(error).rstrip(".").rpartition(". ")
+    return Finding("error", file, fault, what or fix, f"{fix}.")
 
 
 def relative_name(path: Path, root: Path) -> str:

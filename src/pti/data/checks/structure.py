@@ -7,7 +7,14 @@ from functools import partial
 from pathlib import Path
 
 from pti.common.errors import DataError
-from pti.data.checks.findings import WHOLE_SET, Finding, file_finding, merge_widespread, relative_name
+from pti.data.checks.findings import (
+    WHOLE_SET,
+    Finding,
+    file_finding,
+    merge_widespread,
+    message_finding,
+    relative_name,
+)
 from pti.data.checks.headers import check_headers
 from pti.data.checks.source import DataSource
 from pti.data.layouts import Pair, leaves_root, paired_folders
@@ -43,8 +50,7 @@ def check_structure(source: DataSource) -> Structure:
         try:
             listed = source.layout(folder)
         except DataError as error:
-            name = relative_name(folder, source.root)
-            findings.append(Finding("error", name, "layout", str(error), "Follow the message."))
+            findings.append(message_finding(error, relative_name(folder, source.root), "layout"))
             continue
         findings += _check_partners(source, listed, folder)
         pairs += [replace(pair, split=split or pair.split) for pair in listed]
@@ -104,7 +110,7 @@ def _check_partners(source: DataSource, pairs: list[Pair], folder: Path) -> list
     if function is not paired_folders:
         return []  # a set of single images, by its layout
     fix = "Add the partners under the same names; for images without partners set data/layout=single."
-    return [replace(lonely[0], file=WHOLE_SET, what=f"none of {len(pairs)} images has a partner", fix=fix)]
+    return [replace(lonely[0], file=WHOLE_SET, what=f"no image has a partner ({len(pairs)} in all)", fix=fix)]
 
 
 def _check_patients(source: DataSource, pairs: list[Pair]) -> list[Finding]:
@@ -117,7 +123,7 @@ def _check_patients(source: DataSource, pairs: list[Pair]) -> list[Finding]:
         if not pair.patient
         for path in pair.files.values()
     ]
-    return merge_widespread(nameless, len(pairs))
+    return merge_widespread(nameless, sum(len(pair.files) for pair in pairs))
 
 
 def _split_patients(source: DataSource, pairs: list[Pair], findings: list[Finding]) -> dict[str, str]:
@@ -136,12 +142,12 @@ def _split_patients(source: DataSource, pairs: list[Pair], findings: list[Findin
     try:
         split_of_pair = splits_of(pairs, source.split_seed, fractions)
     except DataError as error:
-        fix = "Add patients, or change data.fractions."
-        findings.append(Finding("error", WHOLE_SET, "split", str(error), fix))
+        findings.append(message_finding(error, WHOLE_SET, "split"))
         return {}
     training = split_of_pair.count("train")
     if training < source.batch_size:
-        what = f"only {training} training pairs, fewer than one batch of {source.batch_size}"
+        plural = "s" if training != 1 else ""
+        what = f"only {training} training pair{plural}, fewer than one batch of {source.batch_size}"
         fix = f"Set data.batch_size={max(training, 1)}, or add images."
         findings.append(Finding("error", WHOLE_SET, "few_images", what, fix))
     return {pair.patient: split for pair, split in zip(pairs, split_of_pair, strict=True)}
