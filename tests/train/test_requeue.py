@@ -1,5 +1,6 @@
-"""Runs that the same command line starts and continues: ``resume=auto``."""
+"""Runs that the same command line starts and continues: ``resume=auto`` and SIGUSR1."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pti.cli.overrides import check_command_line
 from pti.common.errors import UsageError
 from pti.runs.checkpoint import read
 from pti.train.__main__ import preflight
+from pti.train.requeue import requeue
 
 STABLE = (
     {"SLURM_JOB_ID": "77"},
@@ -109,3 +111,75 @@ def test_a_sweep_accepts_it(root, tmp_path):
         code, output = run(tmp_path, *line)
         assert code == 0, output
         assert expected in output
+
+
+def fake_scontrol(folder: Path, code: int = 0) -> dict[str, str]:
+    """Write a ``scontrol`` that records its arguments in ``scontrol.txt``; return the job's variables."""
+    (folder / "bin").mkdir()
+    script = folder / "bin" / "scontrol"
+    script.write_text(f'#!/bin/sh\necho "$@" >> {folder}/scontrol.txt\necho denied >&2\nexit {code}\n')
+    script.chmod(0o755)
+    return {
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "77",
+        "SLURM_NTASKS": "1",
+        "SLURM_JOB_NAME": "train",
+    }
+
+
+def usr1(rank: int = 0) -> str:
+    return trouble("on_train_batch_start", "SIGUSR1", call=10, rank=rank)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("several", [False, True], ids=["one process", "two"])
+def test_sigusr1_saves_and_requeues(root, tmp_path, monkeypatch, several):
+    for name, value in fake_scontrol(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    settings = ("trainer=ddp_cpu", "data.batch_size=2") if several else ("data.num_workers=1",)
+    line = arguments(root, "resume=auto", *settings)
+    code, output = run(tmp_path, *line, usr1(rank=int(several)))
+    assert code == 128 + signal.SIGUSR1, output
+    assert "Job 77 is requeued." in output
+    assert (tmp_path / "scontrol.txt").read_text() == "requeue 77\n"
+    folder = tmp_path / "outputs" / "None" / "job_77"
+    assert read(folder / "checkpoints" / "last.ckpt")["batches_done"] >= 9
+    code, output = run(tmp_path, *line)
+    assert code == 0, output
+    assert read(folder / "checkpoints" / "last.ckpt")["batches_done"] == (15 if several else 18)
+
+
+@pytest.mark.slow
+def test_a_job_that_would_start_afresh_is_not_requeued(root, tmp_path, monkeypatch):
+    for name, value in fake_scontrol(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    code, output = run(tmp_path, *arguments(root, usr1()))
+    assert code == 128 + signal.SIGUSR1, output
+    assert "Job 77 is not requeued" in output
+    assert "Add resume=auto" in output
+    assert not (tmp_path / "scontrol.txt").exists()
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_job_of_an_array_is_requeued(tmp_path, monkeypatch, capsys, code):
+    variables = {**fake_scontrol(tmp_path, code), "SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "3"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    requeue(resumable=True)
+    assert (tmp_path / "scontrol.txt").read_text() == "requeue 70_3\n"
+    expected = "could not requeue job 70_3: denied" if code else "Job 70_3 is requeued."
+    assert expected in capsys.readouterr().err
+
+
+def test_scontrol_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    requeue(resumable=True)
+    assert "could not requeue job 77" in capsys.readouterr().err
+
+
+def test_nothing_is_requeued_outside_slurm(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", fake_scontrol(tmp_path)["PATH"])
+    requeue(resumable=True)
+    assert not (tmp_path / "scontrol.txt").exists()
+    assert capsys.readouterr().err == ""

@@ -15,7 +15,14 @@ from pti.runs.locate import resolve
 from pti.train.devices import cluster_overrides, count_devices, is_leading, started_from_outside
 from pti.train.launch import run_on_devices
 from pti.train.preflight import check_config, to_overrides
-from pti.train.requeue import checkpoint_of, leads_to_the_same, saved_config, was_requeued
+from pti.train.requeue import (
+    REQUEUE_SIGNAL,
+    checkpoint_of,
+    leads_to_the_same,
+    requeue,
+    saved_config,
+    was_requeued,
+)
 from pti.train.resume import resume_overrides
 
 
@@ -54,6 +61,15 @@ def _plain(config: Any) -> dict[str, Any]:
 
 @command("train", preflight=preflight)
 def main(config: DictConfig, output_dir: Path) -> int:
+    """Train, and requeue a SLURM job that SIGUSR1 has stopped."""
+    code = _train(config, output_dir)
+    if code == 128 + REQUEUE_SIGNAL and is_leading():
+        sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        requeue(sweep or is_overridden("output_dir") or config.get("resume") == "auto")
+    return code
+
+
+def _train(config: DictConfig, output_dir: Path) -> int:
     """Train in this process, or in one process per device."""
     OmegaConf.update(config, "output_dir", str(output_dir))
     if config.get("autoencoder_ckpt") is not None and config.get("ckpt_path") is None:

@@ -40,6 +40,7 @@ def require_sound_data(datamodule: TifDataModule, devices: int) -> None:
             pixel_mm=datamodule.pixel_mm,
             extra_roots=datamodule.extra_roots,
             batch_size=datamodule.batch_size * devices,
+            allow_links=datamodule.allow_links,
         )
     )
     require_sound(findings)

@@ -21,6 +21,7 @@ from pathlib import Path
 from pti.train.devices import STARTED_BY
 from pti.train.failures import first_failure
 from pti.train.rank import GRACE_AFTER_SIGNAL
+from pti.train.requeue import STOP_SIGNALS
 
 GRACE_AFTER_FAILURE = 5.0  # seconds in which the other ranks notice that one has ended
 _POLL_SECONDS = 0.2
@@ -32,8 +33,8 @@ def run_on_devices(config_file: Path, output_dir: Path, devices: int) -> int:
     """Run ``train`` in one process per device and wait for all of them.
 
     Rank 0 uses the terminal; the others write ``output_dir/rank_N.log``, which is deleted after success.
-    SIGTERM, SIGHUP and Ctrl-C are passed on once; a second Ctrl-C, or a process that does not end in time,
-    kills all processes.
+    SIGTERM, SIGUSR1, SIGHUP and Ctrl-C are passed on once; a second Ctrl-C, or a process that does not end
+    in time, kills all processes.
 
     Args:
         config_file: the resolved configuration.
@@ -51,7 +52,9 @@ def run_on_devices(config_file: Path, output_dir: Path, devices: int) -> int:
     with _recorded_signals() as signals, _started(config_file, output_dir, devices) as ranks:
         _supervise(ranks, signals)
         codes = [rank.poll() for rank in ranks]  # None: the rank has to be killed
-    interrupted = [128 + signum for signum in signals] + [code for code in codes if code in (130, 143)]
+    interrupted = [128 + signum for signum in signals] + [
+        code for code in codes if code in [128 + signum for signum in STOP_SIGNALS]
+    ]
     if interrupted:
         return interrupted[0]
     if any(codes):
@@ -70,6 +73,7 @@ def _started(config_file: Path, output_dir: Path, devices: int) -> Iterator[Rank
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
         "WORLD_SIZE": str(devices),
+        "LOCAL_WORLD_SIZE": str(devices),
         "NODE_RANK": "0",
         STARTED_BY: str(os.getpid()),
     }
@@ -117,7 +121,7 @@ def _recorded_signals() -> Iterator[list[int]]:
     received: list[int] = []
     hangup = getattr(signal, "SIGHUP", signal.SIGTERM)
     in_main_thread = threading.current_thread() is threading.main_thread()
-    watched = {signal.SIGTERM, signal.SIGINT, hangup} if in_main_thread else set()
+    watched = {*STOP_SIGNALS, hangup} if in_main_thread else set()
     previous = {signum: signal.getsignal(signum) for signum in watched}
     for signum, handler in previous.items():
         if handler is not signal.SIG_IGN:  # nohup

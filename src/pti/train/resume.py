@@ -36,6 +36,7 @@ MAY_DIFFER = (
     "trainer.num_sanity_val_steps",
     "trainer.profiler",
     "data.root",
+    "data.allow_links",
     "data.cache_dir",
     "data.num_workers",
     "data.pin_memory",

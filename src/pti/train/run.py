@@ -51,7 +51,7 @@ def train(config: DictConfig, output_dir: Path) -> int:
         output_dir: the run's folder.
 
     Returns:
-        0; 130 or 143 if Ctrl-C or SIGTERM stopped training after a checkpoint.
+        0; 130, 138 or 143 if Ctrl-C, SIGUSR1 or SIGTERM stopped training after a checkpoint.
 
     Raises:
         UsageError, DataError: the message says what to change.
@@ -177,7 +177,7 @@ class Training:
         others = [instantiate(node) for name, node in self._nodes("callbacks") if name != "checkpointer"]
         callbacks: list[Callback] = [Randomness(self.config.seed), *others, checkpointer]
         plugins: list[Any] = [AtomicCheckpointIO(None if resumed is None else resumed.content)]
-        if started_by_launcher():
+        if started_by_launcher() or not started_from_outside():
             plugins.append(LightningEnvironment())
         settings: dict[str, Any] = {"callbacks": callbacks, "plugins": plugins}
         several = world_size > 1 or started_from_outside()

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: recorded when they arrive, obeyed between two batches."""
+"""SIGTERM, SIGUSR1 and Ctrl-C: recorded when they arrive, obeyed between two batches."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+from pti.train.requeue import STOP_SIGNALS
+
 _WORKER_GRACE = 25.0  # seconds that a loader worker survives a SIGTERM, so that the batch can be finished
 
 
 class Interrupted(Exception):  # noqa: N818  (control flow, not an error)
-    """A signal stopped training; ``exit_code`` is 128 + signal as in a shell (130, 143)."""
+    """A signal stopped training; ``exit_code`` is 128 + signal as in a shell (130, 138, 143)."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
@@ -25,7 +26,7 @@ class StopSignals:
     """Context in which a signal raises `Interrupted` at once or, after ``hold()``, is only recorded.
 
     While signals are held, a second Ctrl-C ends the process immediately. Loader workers inherit the handlers;
-    they leave both signals to the training process.
+    they leave these signals to the training process.
 
     Attributes:
         received: the recorded signal; 0 if none.
@@ -40,7 +41,7 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         self._owner = os.getpid()
         if threading.current_thread() is threading.main_thread():
-            self._previous = {signum: signal.getsignal(signum) for signum in _SIGNALS}
+            self._previous = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
             self._install()
         return self
 
@@ -56,7 +57,7 @@ class StopSignals:
             self._install()
 
     def _install(self) -> None:
-        for signum in _SIGNALS:
+        for signum in STOP_SIGNALS:
             signal.signal(signum, self._handle)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
