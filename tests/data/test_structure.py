@@ -17,6 +17,7 @@ from pti.data.checks.quick import quick_check, require_sound
 from pti.data.checks.structure import check_structure
 from pti.data.layouts import csv_table, paired_folders, single_folder
 from pti.data.phantom import make_phantom
+from pti.data.splits import open_folders
 
 
 def test_unreadable_file_is_listed(data, monkeypatch):
@@ -43,6 +44,35 @@ def test_links_that_leave_the_root_are_refused_and_not_opened(data, tmp_path):
     (data / "dente" / inside).unlink()
     (data / "dente" / inside).symlink_to("../spare.tif")
     assert faults(check(data).findings) == {("error", "outside", f"dente/{leaving}")}
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["linked folders", "folders of links"])
+def test_linked_folders_are_reported_once_and_may_be_allowed(data, tmp_path, whole):
+    for folder in ("dente", "edente"):
+        (data / folder).rename(tmp_path / folder)
+        if whole:
+            (data / folder).symlink_to(tmp_path / folder)
+            continue
+        (data / folder).mkdir()
+        for path in (tmp_path / folder).iterdir():
+            (data / folder / path.name).symlink_to(path)
+    findings = [finding for finding in quick_check(source(data)) if finding.fault == "outside"]
+    assert [finding.file for finding in findings] == ["dente", "edente"]
+    assert all(str(tmp_path / finding.file) in finding.what for finding in findings)
+    assert all("data.allow_links=true" in finding.fix for finding in findings)
+    assert quick_check(source(data, allow_links=True)) == []
+    with pytest.raises(DataError, match=r"data\.allow_links=true"):
+        open_folders(data, paired_folders, (0.6, 0.2, 0.2), 0, {})
+    (folder,) = open_folders(data, paired_folders, (0.6, 0.2, 0.2), 0, {}, allow_links=True)
+    assert len(folder.pairs) == 30
+
+
+def test_allowed_links_permit_no_paths_that_leave_the_root(data, tmp_path):
+    tif.write(tmp_path / "outside.tif", np.ones((SIZE, SIZE)), 0.3)
+    (data / "pairs.csv").write_text("condition,target,patient\n,../outside.tif,x\n")
+    assert "outside" in {finding.fault for finding in quick_check(source(data, csv_table, allow_links=True))}
+    with pytest.raises(DataError, match="lead out"):
+        open_folders(data, csv_table, (1, 0, 0), 0, {}, allow_links=True)
 
 
 def test_a_table_whose_paths_leave_the_root_is_refused(data, tmp_path):
@@ -154,8 +184,6 @@ def test_a_directory_loop_ends_at_once(data):
 
 @pytest.mark.parametrize("own_root", [False, True])
 def test_the_split_is_the_one_that_training_uses(data, tmp_path, own_root):
-    from pti.data.splits import open_folders
-
     roots = {}
     if own_root:
         roots["val"] = tmp_path / "own"

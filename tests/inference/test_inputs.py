@@ -55,3 +55,16 @@ def test_dente_images_with_their_targets_and_the_training_pairs(data):
     assert inputs.targets.keys() == {image.name for image in inputs.images}
     assert {path.parent.name for path in inputs.targets.values()} == {"edente"}
     assert len(inputs.training) == len(find_inputs(data, "train", "the test").images)
+
+
+def test_links_out_of_the_data_set_must_be_allowed(data, tmp_path):
+    linked = {"root": str(tmp_path)}
+    for folder in ("dente", "edente"):
+        (tmp_path / folder).symlink_to(Path(data["root"], folder))
+    with pytest.raises(DataError, match=r"data\.allow_links=true"):
+        find_inputs(data | linked, "all", "the test")
+    for settings, overrides in (
+        (data | linked | {"allow_links": True}, {}),
+        (data, linked | {"allow_links": True}),
+    ):
+        assert len(find_inputs(settings, "all", "the test", overrides=overrides).images) == 6

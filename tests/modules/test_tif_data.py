@@ -178,3 +178,13 @@ def test_a_conversion_is_reported_once(paired_set: Path, caplog: pytest.LogCaptu
         "images converted to float32: 18 of uint16."
     ]
     assert next(iter(data.train_dataloader()))["target"].dtype == torch.float32
+
+
+def test_links_out_of_the_root_must_be_allowed(paired_set: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for folder in ("dente", "edente"):
+        (linked / folder).symlink_to(paired_set / folder)
+    with pytest.raises(DataError, match=r"lead out of the data root.*data\.allow_links=true"):
+        _ready(linked)
+    assert _ready(linked, allow_links=True).split_counts() == _ready(paired_set).split_counts()

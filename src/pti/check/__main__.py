@@ -62,7 +62,7 @@ def _source(data: DictConfig):
         layout=instantiate(data.layout),
         fractions=tuple(data.fractions),
         extra_roots={split: Path(folder).expanduser() for split, folder in extra_roots.items() if folder},
-        **{key: data[key] for key in ("split_seed", "pixel_mm", "batch_size")},
+        **{key: data[key] for key in ("split_seed", "pixel_mm", "batch_size", "allow_links")},
     )
 
 

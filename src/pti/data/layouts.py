@@ -1,7 +1,8 @@
 """Functions that list a data set's image pairs; a layout is one function ``root -> list[Pair]``.
 
 A layout lists what exists and opens no image: a missing partner, a name without a patient and a dangling link
-each become a `Pair` that can still be reported by name. `require_inside` rejects links that leave the root.
+each become a `Pair` that can still be reported by name. `require_inside` rejects links that leave the root,
+unless ``data.allow_links`` is true.
 """
 
 import csv
@@ -47,6 +48,8 @@ class Pair:
         """Role -> file, for the images that are not missing."""
         return {role: path for role in ROLES if (path := getattr(self, role)) is not None}
 
+
+STAY_INSIDE = "Copy the files into the data root, or set data.allow_links=true to read what links point to."
 
 Layout = Callable[[Path], list[Pair]]
 
@@ -132,21 +135,21 @@ def tif_files(folder: str | Path) -> list[Path]:
     ]
 
 
-def leaves_root(root: str | Path, path: str | Path) -> bool:
-    """Return whether a path lies outside the root after resolving links and ``..``."""
-    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+def leaves_root(root: str | Path, path: str | Path, allow_links: bool = False) -> bool:
+    """Return whether a path lies outside the root after resolving ``..`` and, unless allowed, links."""
+    resolve = os.path.abspath if allow_links else os.path.realpath
+    return not Path(resolve(path)).is_relative_to(resolve(root))
 
 
-def require_inside(root: str | Path, pairs: Iterable[Pair]) -> None:
+def require_inside(root: str | Path, pairs: Iterable[Pair], allow_links: bool = False) -> None:
     """Reject a data set with files outside its root.
 
     Raises:
         DataError: Some files lie outside; the message names them.
     """
     files = (file for pair in pairs for file in pair.files.values())
-    if outside := [str(file) for file in files if leaves_root(root, file)]:
-        fix = "Copy the files into the root, or set data.root to the folder that contains them."
-        raise DataError(f"{root}: {abbreviate(outside)} lead out of the data root. {fix}")
+    if outside := [str(file) for file in files if leaves_root(root, file, allow_links)]:
+        raise DataError(f"{root}: {abbreviate(outside)} lead out of the data root. {STAY_INSIDE}")
 
 
 def abbreviate(names: Sequence[str], limit: int = 10) -> str:

@@ -39,7 +39,12 @@ def evenly_spaced(items: list[Item], count: int | None) -> list[Item]:
 
 
 def open_folders(
-    root: Path, layout: Layout, fractions: Fractions, split_seed: int, extra_roots: Mapping[str, Path]
+    root: Path,
+    layout: Layout,
+    fractions: Fractions,
+    split_seed: int,
+    extra_roots: Mapping[str, Path],
+    allow_links: bool = False,
 ) -> list[Folder]:
     """List a data set and assign its pairs to splits, without opening an image.
 
@@ -50,6 +55,7 @@ def open_folders(
             goes to the others.
         split_seed: Seed of `pti.data.patient_split.split_patients`.
         extra_roots: ``val`` or ``test`` -> separate data set for this split.
+        allow_links: Accept links that lead out of a root.
 
     Returns:
         The root's folder, followed by one for each extra root.
@@ -67,7 +73,7 @@ def open_folders(
         if not pairs:
             fix = "Set data.root to the data set, or choose the data/layout that describes it."
             raise DataError(f"{folder}: no images found (.tif, .tiff). {fix}")
-        require_inside(folder, pairs)
+        require_inside(folder, pairs, allow_links)
         folders.append(Folder(folder, pairs, splits_of(pairs, split_seed, shares)))
         splits = dict(zip((pair.patient for pair in pairs), folders[-1].splits, strict=True))
         if shared := sorted(name for name, split in splits.items() if seen.get(name, split) != split):

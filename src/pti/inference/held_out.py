@@ -52,4 +52,5 @@ def _folders(data: Mapping[str, Any], source: str) -> list[Folder]:
     extra_roots = {name: Path(data[f"{name}_root"]) for name in ("val", "test") if data.get(f"{name}_root")}
     layout: Any = build(data["layout"], source)
     root = Path(data["root"]).absolute()
-    return open_folders(root, layout, tuple(data["fractions"]), data["split_seed"], extra_roots)
+    settings = (tuple(data["fractions"]), data["split_seed"], extra_roots, data.get("allow_links", False))
+    return open_folders(root, layout, *settings)

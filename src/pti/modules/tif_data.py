@@ -57,6 +57,7 @@ class TifDataModule(lightning.LightningDataModule):
         pin_memory: Whether batches are in page-locked memory, or ``auto``.
         allow_config_changes: Resume although seed, batch size, devices or data differ from the checkpoint.
         generate: Function that creates the data set, completely or not at all, if ``root`` does not exist.
+        allow_links: Accept links that lead out of the data roots.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class TifDataModule(lightning.LightningDataModule):
         pin_memory: bool | str = "auto",
         allow_config_changes: bool = False,
         generate: Callable[[Path], Any] | None = None,
+        allow_links: bool = False,
     ) -> None:
         super().__init__()
         if sources not in SOURCES:
@@ -97,7 +99,7 @@ class TifDataModule(lightning.LightningDataModule):
         self.augmentation, self.seed, self.subset, self.pixel_mm = augmentation, seed, subset, pixel_mm
         self.cache, self.cache_dir = cache, Path(cache_dir)
         self.num_workers, self.pin_memory = num_workers, pin_memory
-        self.allow_config_changes = allow_config_changes
+        self.allow_config_changes, self.allow_links = allow_config_changes, allow_links
         # A small validation split may leave a rank without samples: this is no error.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.latents: LatentDataset | None = None  # set by a second stage, to train on latents instead
@@ -214,8 +216,8 @@ class TifDataModule(lightning.LightningDataModule):
 
     def _open(self) -> Iterator[tuple[Folder, FileImages]]:
         """Yield each data root with its images, from a cache that is built if necessary."""
-        source = (self.root, self.layout, self.fractions, self.split_seed, self.extra_roots)
-        for folder in open_folders(*source):
+        split = (self.fractions, self.split_seed, self.extra_roots)
+        for folder in open_folders(self.root, self.layout, *split, self.allow_links):
             if self.cache:
                 yield folder, ImageCache(folder.pairs, self.image_size, self.cache_dir, usable_cpus())
             else:

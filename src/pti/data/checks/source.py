@@ -21,6 +21,7 @@ class DataSource:
             nothing.
         extra_roots: ``val`` or ``test`` -> separate folder for this split.
         batch_size: smallest acceptable number of training pairs.
+        allow_links: accept links that lead out of the data root.
     """
 
     root: Path
@@ -30,3 +31,4 @@ class DataSource:
     pixel_mm: float | None = None
     extra_roots: Mapping[str, Path] = field(default_factory=dict)
     batch_size: int = 1
+    allow_links: bool = False

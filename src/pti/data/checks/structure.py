@@ -1,9 +1,11 @@
 """Checks that decode no image: files, names, partners, patients, headers and the split."""
 
+import os
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from pti.common.errors import DataError
@@ -17,7 +19,7 @@ from pti.data.checks.findings import (
 )
 from pti.data.checks.headers import check_headers
 from pti.data.checks.source import DataSource
-from pti.data.layouts import Pair, leaves_root, paired_folders
+from pti.data.layouts import STAY_INSIDE, Pair, leaves_root, paired_folders
 from pti.data.patient_split import fractions_of_root, splits_of
 from pti.data.tif import TifError, TifHeader, inspect
 
@@ -69,13 +71,12 @@ def check_structure(source: DataSource) -> Structure:
 def _read_headers(source: DataSource, paths: list[Path], findings: list[Finding]) -> dict[Path, TifHeader]:
     """Read the headers of the usable files; add a finding for each of the others."""
     roots = [source.root, *source.extra_roots.values()]
+    outside = [path for path in paths if all(leaves_root(root, path, source.allow_links) for root in roots)]
+    findings += _describe_outside(outside, source.root)
+    paths = sorted({*paths} - {*outside})
 
     def read_header(path: Path) -> TifHeader | Finding:
         try:
-            if all(leaves_root(root, path) for root in roots):
-                what = f"leads out of the data root, to {path.resolve()}"
-                fix = "Copy the file into the data root, or set data.root to the folder that holds it."
-                raise TifError(path, "outside", what, fix)
             return inspect(path)
         except TifError as error:
             return file_finding(error, source.root)
@@ -86,6 +87,20 @@ def _read_headers(source: DataSource, paths: list[Path], findings: list[Finding]
     return {
         path: result for path, result in zip(paths, results, strict=True) if isinstance(result, TifHeader)
     }
+
+
+def _describe_outside(paths: list[Path], root: Path) -> list[Finding]:
+    """Report files outside the roots; those in one folder together."""
+    findings = []
+    for folder, group in groupby(sorted(paths), lambda path: path.parent):
+        files, linked = list(group), leaves_root(root, folder)
+        place = folder if linked else files[0]
+        what = f"leads out of the data root, to {os.path.realpath(place)}"
+        if len(files) > 1 and not linked:
+            what = f"contains {len(files)} files that lead out of the data root: {files[0].name} {what}"
+        name = relative_name(folder if len(files) > 1 else files[0], root)
+        findings.append(Finding("error", name, "outside", what, STAY_INSIDE))
+    return findings
 
 
 def _check_partners(source: DataSource, pairs: list[Pair], folder: Path) -> list[Finding]:
