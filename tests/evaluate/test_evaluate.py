@@ -217,6 +217,7 @@ def test_every_method_with_images_gets_a_kid(tmp_path, checkpoint, data):
         (["ckpt={checkpoint}", "split=middle"], "expected one of train, val, test"),
         (["ckpt={checkpoint}", "samples=0"], "expected 1 or more"),
         (["ckpt={checkpoint}", "data_range=-1"], "expected more than 0"),
+        (["ckpt={checkpoint}", "pixel_mm=1e-7"], "pixel_mm=1e-07: expected 0.001 to 10"),
         (["ckpt={checkpoint}", "calibration=none.json"], "expected a file"),
         (["ckpt={checkpoint}", "targetdir=."], "Did you mean target_dir?"),
     ],
@@ -284,3 +285,11 @@ def test_only_blank_targets_are_refused(tmp_path, data, checkpoint):
     done = run(tmp_path, f"ckpt={checkpoint}", "data.root=set", "samples=1", "output_dir=new", code=1)
     assert "true images are blank" in done.stderr
     assert not list((tmp_path / "new").rglob("*.tif"))
+
+
+def test_an_absurd_pixel_size_of_a_true_image_is_named(tmp_path, data):
+    name = next(iter(truth(data)))
+    (tmp_path / "targets").mkdir()
+    tif.write(tmp_path / "targets" / f"{name}.tif", tif.read(data / "edente" / f"{name}.tif").pixels, 1e-7)
+    done = run(tmp_path, f"prediction_dir={data}/edente", "target_dir=targets", "output_dir=out", code=1)
+    assert f"{name}.tif: has pixels of 1e-07 × 1e-07 mm" in done.stderr

@@ -1,5 +1,7 @@
 """Power and correlation of the texture after known changes of the image."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -67,3 +69,19 @@ def test_metrics_are_nan_without_a_core(image, radius):
     rows, columns = np.mgrid[:160, :160] - 80
     mask = rows**2 + columns**2 < radius**2
     assert all(np.isnan(value) for value in Texture(raw, mask, EDGE).compare(raw).values())
+
+
+def test_tiny_pixels_need_no_more_memory_than_the_image(image):
+    raw, mask = image
+    tracemalloc.start()
+    metrics = Texture(raw, mask, 1e-6).compare(raw)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert set(metrics) == set(TEXTURE)
+    assert np.isnan(list(metrics.values())).all()  # the bone has no core
+    assert peak < 100 * raw.nbytes
+
+
+def test_an_empty_mask_has_no_texture(image):
+    raw, mask = image
+    assert np.isnan(list(Texture(raw, mask & False, EDGE).compare(raw).values())).all()

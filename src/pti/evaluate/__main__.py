@@ -50,7 +50,8 @@ def preflight(cfg: DictConfig) -> None:
             require_folder("data.root", cfg.data.root)
     require_one_of(cfg, {"split": SPLITS})
     require_in_range(cfg, dict.fromkeys(("samples", "steps", "batch_size", "num_samples"), POSITIVE))
-    require_above_zero(cfg, "pixel_mm", "data_range")
+    require_in_range(cfg, {"pixel_mm": (0.001, 10)})  # as for the sizes that files state
+    require_above_zero(cfg, "data_range")
     require_file("calibration", cfg.calibration)
 
 

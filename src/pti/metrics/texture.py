@@ -27,7 +27,8 @@ class Texture:
     def __init__(self, raw: np.ndarray, mask: np.ndarray, pixel_mm: float) -> None:
         self._box = tuple(_extent(np.asarray(mask.any(axis=axis))) for axis in (1, 0))
         self._mask = mask[self._box].astype(np.float32)
-        self._sigma = SCALE_MM / pixel_mm
+        # Across a whole image the Gaussian is flat already: a wider one only costs memory.
+        self._sigma = min(SCALE_MM / pixel_mm, max(*self._mask.shape, 1))
         padded = np.pad(self._mask, 1)  # the border of the image is an edge of the bone
         depth = np.asarray(ndimage.distance_transform_edt(padded))[1:-1, 1:-1]
         self._core = depth * pixel_mm > DEPTH_MM
