@@ -2,16 +2,25 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hydra.utils import instantiate
 from lightning.pytorch.strategies import DDPStrategy
 
-from helpers.training_setup import arguments, configuration, environment
+from helpers.training_setup import arguments, configuration, environment, start
 from pti.cli.overrides import check_command_line
 from pti.common.errors import UsageError
 from pti.train.__main__ import preflight
+from pti.train.requeue import create_folder
+
+
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
 
 
 def check(root: Path, *overrides: str) -> list[str]:
@@ -40,9 +49,46 @@ def test_last_resumes_in_its_folder_and_others_branch(root, tmp_path):
     extra = check(root, f"ckpt_path='{run}/checkpoints/last.ckpt'")
     assert f"output_dir='{run}'" in extra
     assert any(text.startswith("hydra.output_subdir=.hydra/resumed_") for text in extra)
-    assert check(root, f"ckpt_path='{run}/checkpoints/best.ckpt'") == [
-        f"ckpt_path='{run}/checkpoints/best.ckpt'"
-    ]
+    placed, resumed = check(root, f"ckpt_path='{run}/checkpoints/best.ckpt'")
+    assert placed.startswith("output_dir='outputs/")
+    assert resumed == f"ckpt_path='{run}/checkpoints/best.ckpt'"
+
+
+def test_runs_of_the_same_second_get_a_folder_each(root, monkeypatch):
+    monkeypatch.setattr("hydra.core.utils.datetime", Mock(now=lambda: datetime(2026, 1, 2, 3, 4, 5)))
+    folders = [Path(check(root)[0].split("=")[1].strip("'")) for _ in range(3)]
+    assert [folder.name for folder in folders] == [f"2026-01-02_03-04-05{end}" for end in ("", "_2", "_3")]
+    assert all(folder.is_dir() for folder in folders)
+    assert check(root, "output_dir=mine") == check(root, "hydra.run.dir=mine") == []
+    assert check_command_line("train", ["-m", *arguments(root, "seed=1,2")], preflight).jobs
+    assert len(list(folders[0].parent.iterdir())) == 3
+
+
+def test_no_two_processes_create_the_same_folder(tmp_path):
+    with ThreadPoolExecutor(20) as pool:
+        folders = list(pool.map(create_folder, [tmp_path / "runs" / "now"] * 20))
+    assert len(set(folders)) == 20
+
+
+def test_a_folder_that_cannot_be_created(tmp_path):
+    (tmp_path / "outputs").touch()
+    with pytest.raises(UsageError, match=r"output_dir=.*could not be created"):
+        create_folder(tmp_path / "outputs" / "experiment" / "now")
+
+
+@pytest.mark.slow
+def test_two_runs_start_in_the_same_second(root, tmp_path):
+    program = (
+        "import hydra.core.utils\nfrom unittest.mock import Mock\nfrom datetime import datetime\n"
+        "hydra.core.utils.datetime = Mock(now=lambda: datetime(2026, 1, 2, 3, 4, 5))\n"
+        "import pti.train.__main__\npti.train.__main__.main()\n"
+    )
+    line = arguments(root, "trainer.max_epochs=1")
+    processes = [start(tmp_path, *line, program=["-c", program]) for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    runs = sorted(path.parents[1] for path in tmp_path.glob("outputs/*/*/checkpoints/last.ckpt"))
+    assert [run.name for run in runs] == ["2026-01-02_03-04-05", "2026-01-02_03-04-05_2"]
 
 
 @pytest.mark.parametrize("experiment", ["smoke", "vae_demo"])

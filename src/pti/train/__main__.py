@@ -18,6 +18,7 @@ from pti.train.preflight import check_config, to_overrides
 from pti.train.requeue import (
     REQUEUE_SIGNAL,
     checkpoint_of,
+    create_folder,
     leads_to_the_same,
     requeue,
     saved_config,
@@ -41,6 +42,9 @@ def preflight(config: DictConfig) -> list[str]:
         _end_if_finished(run_dir, config)
         checkpoint = checkpoint_of(run_dir) or checkpoint
     resumed = resume_overrides(checkpoint, hydra.runtime.choices.get("experiment"))
+    own = any(text.startswith("hydra.run.dir=") for text in hydra.overrides.hydra)
+    if not (chosen or own or "output_dir" in placed or "output_dir" in resumed):
+        placed["output_dir"] = create_folder(Path(config.output_dir))
     return [*to_overrides(placed), *to_overrides(resumed)]
 
 
