@@ -12,7 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 from pti.cli.command import command
 from pti.cli.preflight import is_overridden
 from pti.runs.locate import resolve
-from pti.train.devices import cluster_overrides, count_devices, is_leading, started_from_outside
+from pti.train.devices import (
+    check_environment,
+    cluster_overrides,
+    count_devices,
+    is_leading,
+    started_from_outside,
+)
 from pti.train.launch import run_on_devices
 from pti.train.preflight import check_config, to_overrides
 from pti.train.requeue import (
@@ -30,6 +36,7 @@ from pti.train.resume import resume_overrides
 def preflight(config: DictConfig) -> list[str]:
     """Refuse settings that are bound to fail; return the overrides that place the run in its folder."""
     hydra = HydraConfig.get()
+    check_environment(config.get("trainer") or {})
     check_config(config, is_overridden("data.root"))
     chosen, auto = is_overridden("output_dir"), config.get("resume") == "auto"
     checkpoint = config.get("ckpt_path")

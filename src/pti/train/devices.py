@@ -13,10 +13,69 @@ from pti.train.requeue import job_id
 STARTED_BY = "PTI_LAUNCHER"
 """Environment variable of a rank that `pti.train.launch` started: the process id of the launcher."""
 
+_NUMBERS = (
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK"),
+    *(
+        "SLURM_NTASKS",
+        "SLURM_NTASKS_PER_NODE",
+        "SLURM_NNODES",
+        "SLURM_PROCID",
+        "SLURM_LOCALID",
+        "SLURM_NODEID",
+    ),
+)
+"""Variables of torchrun and SLURM that Lightning or this program read as whole numbers."""
+
 
 def started_from_outside() -> bool:
     """Return whether torchrun, SLURM or `pti.train.launch` started this process as one of several."""
-    return "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    return "LOCAL_RANK" in os.environ or _slurm_tasks() > 1
+
+
+def _slurm_tasks() -> int:
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")  # Lightning's rule
+    return 1 if interactive else int(os.environ.get("SLURM_NTASKS", 1))
+
+
+def check_environment(trainer: Mapping[Any, Any]) -> None:
+    """Refuse variables of SLURM or torchrun that don't fit the way in which this process was started.
+
+    Args:
+        trainer: ``conf/trainer``, composed.
+
+    Raises:
+        UsageError: a variable is not a number, or SLURM's tasks are not started as Lightning expects.
+    """
+    for name in _NUMBERS:
+        value = os.environ.get(name)
+        if value is not None and not value.isdecimal():
+            raise UsageError(
+                f"{name}={value}: expected a whole number in this variable of the environment, as SLURM or "
+                f"torchrun sets it. Outside of them, run `unset {name}` first."
+            )
+    tasks = _slurm_tasks()
+    if "LOCAL_RANK" in os.environ or tasks == 1:
+        return
+    if "SLURM_STEP_ID" not in os.environ:
+        raise UsageError(
+            f"SLURM_NTASKS={tasks}: the job has {tasks} tasks, but this process was not started by srun. "
+            "Start it with `srun python -m pti.train …`, or request one task (--ntasks=1)."
+        )
+    if "SLURM_NTASKS_PER_NODE" not in os.environ:
+        raise UsageError(
+            f"SLURM_NTASKS={tasks}: the tasks of each node are not set. Request them with "
+            "--ntasks-per-node=N, one for each device, instead of --ntasks."
+        )
+    per_node, nodes = (int(os.environ.get(name, 1)) for name in ("SLURM_NTASKS_PER_NODE", "SLURM_NNODES"))
+    for key, value, expected in (
+        ("devices", trainer.get("devices", "auto"), per_node),
+        ("num_nodes", trainer.get("num_nodes", 1), nodes),
+    ):
+        if value not in ("auto", expected):
+            raise UsageError(
+                f"trainer.{key}={value}: SLURM started {per_node} tasks on each of {nodes} nodes. Set "
+                f"{'' if key in trainer else '+'}trainer.{key}={expected}, or request other tasks."
+            )
 
 
 def started_by_launcher() -> bool:
