@@ -188,3 +188,23 @@ def test_links_out_of_the_root_must_be_allowed(paired_set: Path, tmp_path: Path)
     with pytest.raises(DataError, match=r"lead out of the data root.*data\.allow_links=true"):
         _ready(linked)
     assert _ready(linked, allow_links=True).split_counts() == _ready(paired_set).split_counts()
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_background_that_is_not_0_is_reported_once(
+    paired_set: Path, caplog: pytest.LogCaptureFixture, cache: bool
+) -> None:
+    _ready(paired_set, cache=cache)
+    assert not caplog.records
+    first, second = sorted((paired_set / "dente").iterdir())[:2]
+    generator = np.random.default_rng(0)
+    for path, background in ((first, -1024.0), (second, generator.normal(0, 1, (32, 32)))):
+        pixels = tif.read(path).pixels
+        tif.write(path, np.where(pixels == 0, background, pixels), 0.15)
+    data = _ready(paired_set, cache=cache, num_workers=0)
+    data.prepare_data()
+    (record,) = caplog.records
+    total = 36 if cache else 16
+    assert f"2 of {total} images have a background that is not 0" in record.getMessage()
+    assert f"dente/{first.name}: -1024.0, dente/{second.name}: noise" in record.getMessage()
+    assert "Set all pixels outside the tissue to 0" in record.getMessage()

@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -18,9 +19,11 @@ import numpy as np
 
 from pti.common.errors import DataError
 from pti.common.progress import track
+from pti.data.background import measure_background
 from pti.data.layouts import Pair
 from pti.data.memory_maps import MappedArray, mark_used, remove_unused
 from pti.data.resize import pad_and_resize, pixel_mm_after
+from pti.data.splits import evenly_spaced
 from pti.data.tif import TifError, inspect, read
 from pti.runs.lock import exclusive
 
@@ -58,6 +61,11 @@ class FileImages:
         self._rows = [{role: next(rows) for role in pair.files} for pair in pairs]
         self.fingerprint = _fingerprint(self.files, image_size)
         self.stored_dtypes: dict[str, int] = {}
+
+    @cached_property
+    def backgrounds(self) -> dict[Path, float]:
+        """Background of each file, or of some that are read for it; see `pti.data.background`."""
+        return {file: measure_background(read(file).pixels) for file in evenly_spaced(self.files, 16)}
 
     def image(self, index: int, role: str) -> np.ndarray:
         """Return a raw image of a pair, (image_size, image_size) float32.
@@ -118,6 +126,7 @@ class ImageCache(FileImages):
         facts = json.loads((self.folder / "rows.json").read_text(encoding="utf-8"))
         self._scales = [Scale(*scale) for scale in facts["scales"]]
         self.stored_dtypes = facts["stored_dtypes"]
+        self.backgrounds = dict(zip(self.files, facts["backgrounds"], strict=True))
 
     def row(self, row: int) -> np.ndarray:
         """Return the image of ``files[row]``, a read-only view of the mapped file."""
@@ -146,13 +155,14 @@ class ImageCache(FileImages):
         self._images.create((len(self.files), self.image_size, self.image_size))
         rows = self._images.unfinished()
 
-        def decode(row: int) -> tuple[Scale, str] | TifError:
+        def decode(row: int) -> tuple[Scale, str, float] | TifError:
             try:
                 image = read(self.files[row])
             except TifError as error:
                 return error
             rows[row] = pad_and_resize(image.pixels, self.image_size)
-            return Scale(max(image.pixels.shape), image.pixel_mm), image.stored_dtype
+            scale = Scale(max(image.pixels.shape), image.pixel_mm)
+            return scale, image.stored_dtype, measure_background(image.pixels)
 
         # Reading, inflating and resizing release the GIL.
         with ThreadPoolExecutor(workers) as pool:
@@ -161,8 +171,11 @@ class ImageCache(FileImages):
             self._images.discard()
             raise faults[0] if len(faults) == 1 else DataError("\n".join(map(str, faults)))
         rows.flush()
-        scales, dtypes = zip(*(result for result in results if isinstance(result, tuple)), strict=True)
+        scales, dtypes, backgrounds = zip(
+            *(result for result in results if isinstance(result, tuple)), strict=True
+        )
         facts = {"scales": scales, "stored_dtypes": Counter(dtypes), "files": list(map(str, self.files))}
+        facts["backgrounds"] = backgrounds
         (self.folder / "rows.json").write_text(json.dumps(facts), encoding="utf-8")
         self._images.finish()
 

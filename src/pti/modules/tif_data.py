@@ -15,10 +15,11 @@ from pti.common.errors import DataError, UsageError
 from pti.common.processes import usable_cpus
 from pti.data.augment import Augmentation
 from pti.data.batches import evaluation_batches, training_batches
+from pti.data.checks.findings import relative_name
 from pti.data.dataset import SOURCES, TifDataset, samples_of
 from pti.data.image_cache import FileImages, ImageCache
 from pti.data.latent_cache import LatentDataset
-from pti.data.layouts import Layout
+from pti.data.layouts import Layout, abbreviate
 from pti.data.loader import BatchLoader, Plan, Position, auto_workers
 from pti.data.splits import Folder, evenly_spaced, open_folders
 
@@ -105,11 +106,28 @@ class TifDataModule(lightning.LightningDataModule):
         self.latents: LatentDataset | None = None  # set by a second stage, to train on latents instead
         self._splits: dict[str, TifDataset] = {}
         self._loaders: list[BatchLoader] = []
+        self._warned = False
 
     def prepare_data(self) -> None:
         """Generate a missing data set and build the caches, on one process of each machine."""
         self.generate_missing()
-        dtypes = sum((Counter(images.stored_dtypes) for _, images in self._open()), Counter())
+        dtypes, backgrounds = Counter(), {}
+        for _, images in self._open():
+            dtypes.update(images.stored_dtypes)
+            backgrounds |= images.backgrounds
+        if self._warned:
+            return
+        self._warned = True
+        if unclean := [
+            f"{relative_name(file, self.root)}: {'noise' if np.isnan(value) else value}"
+            for file, value in backgrounds.items()
+            if value != 0
+        ]:
+            _LOG.warning(
+                "%s: %d of %d images have a background that is not 0 and counts as tissue (%s). "
+                "Set all pixels outside the tissue to 0; python -m pti.check describes each image.",
+                *(self.root, len(unclean), len(backgrounds), abbreviate(unclean, 3)),
+            )
         if converted := [f"{dtypes[name]} of {name}" for name in sorted(dtypes) if name != "float32"]:
             _LOG.warning("%s: images converted to float32: %s.", self.root, ", ".join(converted))
 
