@@ -1,5 +1,6 @@
 """The command reconstruct with tiny random weights: its files, resuming, mistakes."""
 
+import errno
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from pti.data import tif
 from pti.data.input_images import find_images
 from pti.data.phantom import make_phantom
 from pti.data.splits import open_folders
+from pti.inference import reconstructions
 from pti.reconstruct.__main__ import main
 from pti.runs.constructors import build
 from pti.runs.manifest import Manifest
@@ -253,3 +255,12 @@ def test_an_image_too_small_for_the_metrics_is_named(tmp_path, checkpoint, folde
     tif.write(tmp_path / "images" / "tiny.tif", np.ones((10, 40), np.float32))
     done = run(tmp_path, f"ckpt={checkpoint}", "input_dir=images", "output_dir=out", code=1)
     assert "tiny.tif: found 10 × 40 pixels, expected at least 11 × 11" in done.stderr
+
+
+def test_a_full_disk_ends_with_one_message(tmp_path, checkpoint, folder, monkeypatch):
+    def fail(picture: object, path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(reconstructions, "save_picture", fail)
+    done = run(tmp_path, f"ckpt={checkpoint}", f"input_dir={folder}", "output_dir=out", code=1)
+    assert ".png: the disk is full (No space left on device; " in done.stderr

@@ -1,5 +1,6 @@
 """The command translate with tiny random weights: its files, resuming, mistakes."""
 
+import errno
 import json
 import os
 import signal
@@ -258,3 +259,26 @@ def test_images_unlike_the_trainings_are_reported_before_the_work_and_in_the_sum
         assert f"Warning: {warning}" in done.stderr
         assert f": {name}. " in warning
         assert "1 of 4 images" in warning
+
+
+def test_a_full_disk_ends_with_one_message_and_the_same_command_resumes(
+    tmp_path, result, checkpoint, monkeypatch
+):
+    settings = (f"ckpt={checkpoint}", "split=train", "samples=3", "batch_size=4", "output_dir=out")
+    write, count = tif.write, 0
+
+    def write_until_full(path: Path, *content: object) -> None:
+        nonlocal count
+        count += 1
+        if count > 5:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, *content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tif, "write", write_until_full)
+        done = run(tmp_path, *settings, code=1)
+    assert "No space left on device" in done.stderr
+    assert "MB free" in done.stderr
+    assert f"output_dir={tmp_path / 'out'}" in done.stderr
+    assert "samples are done" in run(tmp_path, *settings).stdout
+    assert results(tmp_path / "out") == results(result[0])

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pti.cli.multirun import finish_sweep, locked_sweep, run_job, sweep_overrides
 from pti.cli.options import options_first
 from pti.cli.overrides import check_command_line
+from pti.cli.storage import storage_error
 from pti.common import conf_dir
 from pti.common.errors import DataError, UsageError, with_causes
 
@@ -69,7 +70,8 @@ def _run_hydra(name: str, task: Task, extra: list[str]) -> int:
     codes = []
 
     def job(config: DictConfig) -> None:
-        code = _guarded(lambda: task(config, Path(HydraConfig.get().runtime.output_dir)))
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        code = _guarded(lambda: task(config, folder), folder)
         if code >= EXIT_INTERRUPTED:
             sys.exit(code)  # a signal ends the whole sweep, not only its current job
         codes.append(code)
@@ -80,15 +82,20 @@ def _run_hydra(name: str, task: Task, extra: list[str]) -> int:
     return next(filter(None, codes), 0)
 
 
-def _guarded(work: Callable[[], int | None]) -> int:
-    """Run ``work`` and return the exit code; print a message for a user's mistake, a traceback for a bug."""
+def _guarded(work: Callable[[], int | None], folder: Path | None = None) -> int:
+    """Run ``work`` and return the exit code; print a message for a user's mistake, a traceback for a bug.
+
+    Args:
+        work: The work.
+        folder: The output folder, for the message of a full disk.
+    """
     try:
         return work() or 0
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception as error:
-        mistake = _find_mistake(error)
+        mistake = _find_mistake(error) or storage_error(error, folder)
         if mistake is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exception(error)
         else:
