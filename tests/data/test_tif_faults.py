@@ -159,6 +159,8 @@ def test_loops_false_sizes_and_bombs_are_rejected(tmp_path: Path) -> None:
 
 def test_random_damage_gives_a_clear_error_or_an_image(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
+    path.write_bytes(header(8, 8, bytes(256)).replace(struct.pack("<HH", 273, 4), struct.pack("<HH", 273, 5)))
+    assert fault(path) == "header_only"  # positions of strips as fractions
     generator = np.random.default_rng(0)
     cases: list[dict[str, Any]] = [
         *({}, {"compression": "zlib"}, {"bigtiff": True, "tile": (16, 16)}),

@@ -149,7 +149,7 @@ def require_inside(root: str | Path, pairs: Iterable[Pair], allow_links: bool = 
     """
     files = (file for pair in pairs for file in pair.files.values())
     if outside := [str(file) for file in files if leaves_root(root, file, allow_links)]:
-        raise DataError(f"{root}: {abbreviate(outside)} lead out of the data root. {STAY_INSIDE}")
+        raise DataError(f"{root}: {abbreviate(outside, 3)} lead out of the data root. {STAY_INSIDE}")
 
 
 def abbreviate(names: Sequence[str], limit: int = 10) -> str:

@@ -65,6 +65,7 @@ class Tag(IntEnum):
 
 
 _TEXTS = (Tag.DESCRIPTION, Tag.GDAL_METADATA, Tag.GDAL_NODATA)
+_FRACTIONS = (Tag.X_RESOLUTION, Tag.Y_RESOLUTION, Tag.METAMORPH_PLANES)
 _READ_TAGS = frozenset(Tag) - frozenset(_TEXTS)
 
 
@@ -270,7 +271,11 @@ class _Reader:
                     *tags.get(tag, ())[:1],
                     self.at(offset, count),
                 )  # tifffile writes two descriptions
-            elif tag in _READ_TAGS and kind in _READ_TYPES and 0 < count <= _MAX_SEGMENTS:
+            elif (
+                tag in _READ_TAGS
+                and kind in (_READ_TYPES if tag in _FRACTIONS else _READ_TYPES[:-1])
+                and 0 < count <= _MAX_SEGMENTS
+            ):
                 numbers = self.numbers(f"{int(repeat) * count}{code}", offset)
                 pairs = zip(numbers[::2], numbers[1::2], strict=False)
                 tags[tag] = tuple(a / b if b else 0.0 for a, b in pairs) if kind == _RATIONAL else numbers
