@@ -192,3 +192,10 @@ def test_every_colour_and_method_is_named_in_the_configuration():
     text = (Path(__file__).parents[2] / "conf" / "latent_study.yaml").read_text()
     for name in (*options.COLORS, *options.METHODS):
         assert name in text
+
+
+def test_a_cache_that_cannot_be_written_to_only_costs_time(tmp_path, study):
+    (tmp_path / "outputs").write_text("no folder")
+    done = run_command(main, tmp_path, f"ckpt={study.checkpoint}", "split=val", "output_dir=out", *QUICK)
+    assert "the latents aren't kept in cache_dir=outputs/cache" in done.stderr
+    assert (tmp_path / "out" / "latents.npz").is_file()

@@ -136,3 +136,23 @@ def test_help_lists_groups_and_keys(run):
     assert done.returncode == 0
     assert "size: 3" in done.stdout
     assert "model: large, small" in done.stdout
+
+
+def test_an_output_folder_that_cannot_be_created_is_one_message(run, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    done = run(f"output_dir={tmp_path}/file/out")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: output_dir={tmp_path}/file/out: can't be created")
+    assert len(done.stderr.splitlines()) == 1
+    assert run(f"output_dir={tmp_path}/file/out", "--help").returncode == 0
+
+
+def test_a_deleted_working_directory_is_one_message(tmp_path):
+    program = "import os; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone'); import runpy, sys; "
+    program += "sys.argv = ['translate']; runpy.run_module('pti.translate', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: The working directory was deleted.")
+    assert len(done.stderr.splitlines()) == 1

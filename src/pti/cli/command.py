@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pti.cli.multirun import finish_sweep, locked_sweep, run_job, sweep_overrides
 from pti.cli.options import options_first
 from pti.cli.overrides import check_command_line
-from pti.cli.storage import storage_error
+from pti.cli.storage import require_working_directory, storage_error
 from pti.common import conf_dir
 from pti.common.errors import DataError, UsageError, with_causes
 
@@ -56,6 +56,7 @@ def command(name: str, preflight: Preflight | None = None) -> Callable[[Task], C
 
 
 def _run(name: str, task: Task, preflight: Preflight | None) -> int:
+    require_working_directory()
     line = check_command_line(name, sys.argv[1:], preflight)
     if not line.jobs:
         return _run_hydra(name, task, line.extra)

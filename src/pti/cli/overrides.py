@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pti.cli.options import parse_options
 from pti.cli.renamed import refuse_renamed
+from pti.cli.storage import require_writable
 from pti.cli.suggestions import changes_a_default, compose_groups, explain, is_group, texts
 from pti.common import conf_dir
 from pti.common.errors import UsageError
@@ -68,6 +70,7 @@ def check_command_line(
 
     Raises:
         UsageError: A key, an option of a group or a value is wrong; the message names the nearest right one.
+        DataError: The output folder can't be written to.
     """
     options = parse_options(arguments)
     if options.config_dir or options.config_name or options.config_path:
@@ -85,12 +88,20 @@ def check_command_line(
             config = _compose(name, job, bool(options.multirun))
             if preflight is not None and not shows_only:
                 extra = preflight(config) or []
+            if not shows_only:
+                require_writable(_output_folder(config, extra))
             jobs.append(Job([text for text, varies in zip(texts(job), swept, strict=True) if varies], config))
     overridden = [override.key_or_group for override in overrides]
     own_sweep = any(key.startswith(("hydra.sweep", "hydra/sweeper")) for key in overridden)
     if options.multirun and not shows_only and not own_sweep:
         return CommandLine(overridden=overridden, jobs=jobs)
     return CommandLine(extra, overridden)
+
+
+def _output_folder(config: DictConfig, extra: Sequence[str]) -> Path:
+    """Return the folder of a run: the one that the preflight chose, or else ``output_dir``."""
+    chosen = [text.partition("=")[2].strip("'\"") for text in extra if text.startswith("hydra.run.dir=")]
+    return Path([str(config.get("output_dir", ".")), *chosen][-1])
 
 
 def _parse(arguments: list[str]) -> list[Override]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -124,7 +126,7 @@ def open_study(settings: StudySettings, output_dir: Path) -> LatentStudy:
         encode = Encode(data["image_size"], data["pixel_mm"], inputs.splits)
         latents = concatenate(_encode(settings, checkpoint.path, module, encode, images))
         if cached is not None:
-            save_latents(latents, cached)
+            _save_cached(latents, cached)
     return LatentStudy(checkpoint, module, autoencoder, images, inputs.origin, fingerprint, latents)
 
 
@@ -164,8 +166,21 @@ def _load_cached(path: Path) -> Latents | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, BadZipFile):
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only cache
+            path.unlink(missing_ok=True)
         return None
+
+
+def _save_cached(latents: Latents, path: Path) -> None:
+    """Save latents in the cache; a cache that can't be written to only costs time."""
+    try:
+        save_latents(latents, path)
+    except OSError as error:
+        print(
+            f"Note: the latents aren't kept in cache_dir={path.parent} ({error.strerror or error}). "
+            "Set cache_dir to a folder that can be written to, or to null.",
+            file=sys.stderr,
+        )
 
 
 def _file_state(path: Path) -> list[Any]:
