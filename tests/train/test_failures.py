@@ -25,6 +25,13 @@ def test_the_death_of_a_loader_process_is_reported_through_wrappers():  # fault 
     assert "data.num_workers" in str(error)
 
 
+def test_full_shared_memory_has_its_own_fix():
+    text = "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that …"
+    for error in (RuntimeError(text), RuntimeError("unable to write to file </torch_1_2_3>: shared memory")):
+        assert "--shm-size" in str(to_user_error(error))
+        assert "data.num_workers=0" in str(to_user_error(error))
+
+
 @pytest.mark.parametrize("outer", [ValueError("outer"), DataError("outer")])
 def test_other_errors_are_unchanged(outer):
     assert to_user_error(_wrapped(KeyError("inner"), outer)) is outer

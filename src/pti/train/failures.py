@@ -30,6 +30,13 @@ def to_user_error(error: Exception) -> Exception:
                 f"The device is out of memory ({first_line}). Lower data.batch_size (and raise "
                 "model.accumulate_grad_batches), or set trainer.precision=bf16-mixed."
             )
+        if isinstance(cause, RuntimeError) and ("shared memory" in str(cause) or "Bus error" in str(cause)):
+            lines = [line for line in str(cause).splitlines() if "shared memory" in line] or [first_line]
+            return DataError(
+                f"The shared memory of the processes that load images is full ({lines[-1]}). In a container, "
+                "enlarge it (docker run --shm-size=8g, or --ipc=host), or set data.num_workers=0; then "
+                "continue with ckpt_path=last."
+            )
         if isinstance(cause, RuntimeError) and "DataLoader worker" in str(cause):
             return DataError(
                 f"A process that loads images was killed ({first_line}); the machine may be out of memory. "
