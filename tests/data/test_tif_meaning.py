@@ -128,7 +128,7 @@ def test_stacks_behind_one_directory(tmp_path: Path) -> None:
         *(({"extratags": [(274, 3, 1, value, True)]}, f"Orientation {value}") for value in range(2, 9)),
         ({"subfiletype": 1}, "NewSubfileType 1"),
         ({"extratags": [(42113, 2, 6, "-9999", True)]}, "GDAL_NODATA"),
-        ({"description": "ImageJ=1.54f\ncf=0\nc0=-32768.0\nc1=1.0\n"}, "-32768 + 1 × pixel"),
+        ({"description": "ImageJ=1.54f\ncf=0\nc0=-32768.0\nc1=1.0\n"}, "c0 = -32768, c1 = 1"),
         ({"description": "ImageJ=1.54f\ncf=8\nc0=1\nc1=1\n"}, "function 8"),
         ({"extratags": [(42112, 2, None, '<Item name="s" role="scale">0.1</Item>', True)]}, "scale 0.1"),
         ({"extratags": [(42112, 2, None, '<Item role="offset" sample="0">-9</Item>', True)]}, "offset -9"),

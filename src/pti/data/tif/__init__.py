@@ -20,7 +20,8 @@ import tifffile
 
 from pti.data.tif.checks import BUILT_IN, check
 from pti.data.tif.codecs import DECODERS
-from pti.data.tif.directory import COPY, RESAVE, Directory, Tag, TifError, read_directory
+from pti.data.tif.directory import COPY, RESAVE, Directory, Tag, TifError
+from pti.data.tif.reader import read_directory
 
 __all__ = ["TifError", "TifHeader", "TifImage", "inspect", "read", "write"]
 

@@ -2,7 +2,6 @@
 
 import lzma
 import zlib
-from collections.abc import Callable
 
 _LZMA_MEMORY = 100 * 2**20  # bytes; the highest preset needs 65 MiB
 
@@ -28,10 +27,5 @@ def _packbits(data: bytes, limit: int) -> bytes:
     return bytes(decoded)
 
 
-DECODERS: dict[int, Callable[[bytes, int], bytes]] = {
-    8: _deflate,
-    32946: _deflate,
-    32773: _packbits,
-    34925: _lzma,
-}
+DECODERS = {8: _deflate, 32946: _deflate, 32773: _packbits, 34925: _lzma}
 """Compression scheme -> function of the data and the number of bytes after which it may stop."""

@@ -57,15 +57,10 @@ def images_in_one_page(text: str) -> tuple[int, int]:
 def calibration(text: str) -> str | None:
     """Return the function by which ImageJ or GDAL converts stored to real values; None if they are equal."""
     items = imagej_items(text)
-    function, *line = (
-        number(items.get(key, value)) for key, value in (("cf", "20"), ("c0", "0"), ("c1", "1"))
-    )
-    if function != 20 and (function, *line) != (0, 0, 1):
-        return (
-            f"ImageJ: {line[0]:g} + {line[1]:g} × pixel"
-            if function == 0
-            else f"ImageJ: function {function:g}"
-        )
+    defaults = {"cf": "20", "c0": "0", "c1": "1"}
+    function, c0, c1 = (number(items.get(key, value)) for key, value in defaults.items())
+    if function != 20 and (function, c0, c1) != (0, 0, 1):
+        return f"ImageJ: function {function:g} with c0 = {c0:g}, c1 = {c1:g}"
     for role, value in re.findall(r'role="(scale|offset)"[^<>]*>([^<>]*)<', text):
         if number(value) != (role == "scale"):
             return f"GDAL: {role} {value[:20]}"
