@@ -156,3 +156,17 @@ def test_a_deleted_working_directory_is_one_message(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("Error: The working directory was deleted.")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "argument", ["output_dir=", "data.root=", "mode=", "output_dir=''", "output_dir=a,''"]
+)
+def test_an_empty_value_is_refused(run, argument, tmp_path):
+    done = run(*(["-m"] if "," in argument else []), argument)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"Error: {argument.split('=')[0]}= is empty, as an unset shell variable")
+    assert not (tmp_path / ".hydra").exists()
+
+
+def test_a_quoted_empty_text_is_a_text(run):
+    assert run("mode=''").returncode == 0

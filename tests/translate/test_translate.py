@@ -198,6 +198,7 @@ def test_a_run_that_a_signal_ended_resumes_to_the_same_bytes(tmp_path, result, c
         (["input_dir=."], "ckpt is not set"),
         (["ckpt=none.ckpt"], "there is no such checkpoint"),
         (["ckpt={checkpoint}", "input_dir=nowhere"], "input_dir=nowhere"),
+        (["ckpt={checkpoint}", "input_dir="], "input_dir= is empty"),
         (["ckpt={checkpoint}", "input_dir={data}"], "input_dir={data}/dente"),
         (["ckpt={checkpoint}", "input_dir=.", "data.root=."], "one or the other"),
         (["ckpt={checkpoint}", "split=middle"], "expected one of train, val, test"),

@@ -1,6 +1,7 @@
 """Check of a command line against the configuration in a fraction of a second, before anything heavy runs."""
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pti.cli.options import parse_options
+from pti.cli.preflight import require_seed
 from pti.cli.renamed import refuse_renamed
 from pti.cli.storage import require_writable
 from pti.cli.suggestions import changes_a_default, compose_groups, explain, is_group, texts
@@ -81,11 +83,16 @@ def check_command_line(
     refuse_renamed(overrides)
     shows_only = options.help or options.hydra_help or options.cfg or options.info or options.shell_completion
     swept = [override.is_sweep_override() for override in overrides]
+    if not options.multirun and not any(override.key_or_group == "hydra.mode" for override in overrides):
+        _refuse_several_values(
+            [override for override, varies in zip(overrides, swept, strict=True) if varies]
+        )
     extra: list[str] = []
     jobs: list[Job] = []
     with initialize_config_dir(str(conf_dir.CONF_DIR), version_base="1.3"):
         for job in _jobs(overrides):
             config = _compose(name, job, bool(options.multirun))
+            require_seed(config)
             if preflight is not None and not shows_only:
                 extra = preflight(config) or []
             if not shows_only:
@@ -118,9 +125,38 @@ def _parse(arguments: list[str]) -> list[Override]:
         ) from error
     for override in overrides:
         key = override.key_or_group
+        _refuse_empty(override)
         if is_group(key) and override.value() is None and not override.is_delete():
             raise UsageError(f"{key}=null: expected an option of this group. Omit {key} to keep its default.")
     return overrides
+
+
+def _refuse_empty(override: Override) -> None:
+    """Refuse ``key=`` and an empty path, as an unset shell variable leaves them.
+
+    Raises:
+        UsageError: The value is empty.
+    """
+    key = override.key_or_group
+    written = str(override.input_line).partition("=")[2].strip()
+    is_path = key.endswith(("_dir", "root", "ckpt")) or key == "calibration"
+    values = [item.strip("'\" ") for item in written.strip("[]").split(",")]
+    if not override.is_delete() and (not written or (is_path and "" in values)):
+        raise UsageError(
+            f"{key}= is empty, as an unset shell variable leaves it. Give a value, or {key}=null for none."
+        )
+
+
+def _refuse_several_values(swept: list[Override]) -> None:
+    for override in swept:
+        key, _, typed = str(override.input_line).partition("=")
+        decimal = re.fullmatch(r"([+-]?\d+),(\d+)", typed)
+        fix = (
+            f"A decimal number has a point: {key}={decimal[1]}.{decimal[2]}."
+            if decimal
+            else f"A text with a comma needs quotes: {key}='\"{typed}\"'."
+        )
+        raise UsageError(f"{key}={typed}: several values are a sweep, which needs the option -m. {fix}")
 
 
 def _jobs(overrides: list[Override]) -> Iterator[list[Override]]:
@@ -156,9 +192,10 @@ def _check_types(name: str, job: list[Override], config: Any) -> None:
     values, defaults = flatten(config), compose_groups(name, job) if keys else {}
     for key in keys:
         default, value = defaults.get(key), values.get(key)
-        if default == "auto" or any(
-            item in (None, "???") or str(item).startswith("${") for item in (default, value)
-        ):
+        # An experiment may replace auto by a number, which does not forbid auto.
+        if default == "auto" or (value == "auto" and compose_groups(name, []).get(key) == "auto"):
+            continue
+        if any(item in (None, "???") or str(item).startswith("${") for item in (default, value)):
             continue
         accepted, expected = _TYPES[type(default)]
         if type(value) not in accepted:
