@@ -147,8 +147,8 @@ class ImageCache(FileImages):
                 if not self._images.exists:
                     self._build(workers)
         except OSError as error:
-            need, reason = len(self.files) * self.image_size**2 * 4 / 2**20, error.strerror or error
-            fix = f"Make it writable with {need:,.0f} MB free, or set data.cache_dir, or data.cache=false."
+            need, reason = len(self.files) * self.image_size**2 * 4 // 2**20 + 1, error.strerror or error
+            fix = f"Make it writable with {need:,} MB free, or set data.cache_dir, or data.cache=false."
             raise DataError(f"{caches}: the image cache can't be written ({reason}). {fix}") from None
 
     def _build(self, workers: int) -> None:
