@@ -12,6 +12,7 @@ from pti.common.errors import UsageError
 from pti.runs.locate import resolve
 
 SPLITS = ("train", "val", "test")
+MAX_SEED = 2**32 - 1
 POSITIVE = (1, None)
 """Range of whole numbers from 1."""
 
@@ -99,6 +100,18 @@ def require_in_range(
         if value is not None and not (number and low <= value <= (math.inf if high is None else high)):
             expected = f"{low} or more" if high is None else f"{low} to {high}"
             raise UsageError(f"{key}={value}: expected {'a whole number, ' if whole else ''}{expected}.")
+
+
+def require_seed(config: DictConfig) -> None:
+    """Check the key ``seed``, if the command has it.
+
+    Raises:
+        UsageError: It is not a number that all libraries accept as a seed.
+    """
+    seed = config.get("seed", 0)
+    if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        found = "null" if seed is None else seed
+        raise UsageError(f"seed={found}: expected a whole number from 0 to {MAX_SEED} (2**32 - 1).")
 
 
 def require_above_zero(config: DictConfig, *keys: str) -> None:

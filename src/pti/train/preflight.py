@@ -15,6 +15,10 @@ from pti.runs.locate import resolve
 _LOGGER_PACKAGES = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
 
 
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true", "32", "bf16", "16", "64", "None")
+"""Values of ``trainer.precision``, the recommended ones first; the last ones are Lightning's synonyms."""
+
+
 def check_config(config: Any, root_is_named: bool) -> None:
     """Refuse settings that are bound to fail.
 
@@ -23,17 +27,26 @@ def check_config(config: Any, root_is_named: bool) -> None:
         root_is_named: whether the user has set ``data.root``; such a folder is never generated.
 
     Raises:
-        UsageError: no experiment, a key that belongs to the model, a missing package, folder or checkpoint.
+        UsageError: no experiment, a value that training cannot use, a missing package, folder or checkpoint.
     """
     if "_target_" not in (config.get("model") or {}):
         experiments = ", ".join(sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml")))
         raise UsageError(f"experiment is not set: expected experiment=NAME, one of {experiments}.")
     require_one_of(config, {"resume": (None, "auto")})
+    precision = str(config.trainer.get("precision"))
+    if precision not in _PRECISIONS:
+        raise UsageError(
+            f"trainer.precision={precision}: the networks are not trained in this precision. Expected one of "
+            f"{', '.join(_PRECISIONS[:4])}; bf16-mixed needs half the memory."
+        )
+    workers = config.data.get("num_workers", "auto")
+    if workers != "auto" and not (isinstance(workers, int) and workers >= 0):
+        raise UsageError(f"data.num_workers={workers}: expected auto or a whole number, 0 or more.")
     for key in ("gradient_clip_val", "accumulate_grad_batches"):
         if config.trainer.get(key) not in (None, 1):
             raise UsageError(
-                f"trainer.{key}={config.trainer[key]}: Lightning does not support this for a model with two "
-                f"optimizers. Set model.{key} instead."
+                f"trainer.{key}={config.trainer[key]}: Lightning does not support this for models that call "
+                f"their optimizers themselves, as all models here do. Set model.{key} instead."
             )
     for logger in (config.get("logger") or {}).values():
         package = _LOGGER_PACKAGES.get(str((logger or {}).get("_target_", "")).split(".")[-1])
