@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from helpers.training_setup import arguments, configuration, environment, start
 from pti.cli.overrides import check_command_line
-from pti.common.errors import UsageError
+from pti.common.errors import DataError, UsageError
 from pti.train.__main__ import preflight
 from pti.train.requeue import create_folder
 
@@ -72,7 +72,7 @@ def test_no_two_processes_create_the_same_folder(tmp_path):
 
 def test_a_folder_that_cannot_be_created(tmp_path):
     (tmp_path / "outputs").touch()
-    with pytest.raises(UsageError, match=r"output_dir=.*could not be created"):
+    with pytest.raises(DataError, match=r"output_dir=.*can't be created"):
         create_folder(tmp_path / "outputs" / "experiment" / "now")
 
 

@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pti.common.errors import UsageError
+from pti.cli.storage import require_writable
+from pti.common.errors import DataError
 from pti.runs.locate import LAST, PREVIOUS
 from pti.train.resume import find_changes
 
@@ -63,7 +64,7 @@ def create_folder(folder: Path) -> Path:
     """Create a folder that no other run uses: ``folder``, or with ``_2``, ``_3``, … appended to its name.
 
     Raises:
-        UsageError: the folder cannot be created.
+        DataError: the folder cannot be created.
     """
     names = itertools.chain([folder.name], (f"{folder.name}_{number}" for number in itertools.count(2)))
     try:
@@ -73,10 +74,8 @@ def create_folder(folder: Path) -> Path:
                 os.mkdir(folder.with_name(name))
                 return folder.with_name(name)
     except OSError as error:
-        raise UsageError(
-            f"output_dir={folder}: the folder could not be created ({error.strerror}). Set output_dir to a "
-            "folder that can be written."
-        ) from error
+        require_writable(folder)
+        raise DataError(f"output_dir={folder}: can't be created ({error.strerror}).") from error
     raise AssertionError
 
 

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 import pti.train.callbacks.loop_state as loop_state
-from pti.common.errors import UsageError
+from pti.common.errors import DataError, UsageError
 from pti.train.callbacks.checkpoint_io import require_writable
 from pti.train.callbacks.consensus import RankConsensus
 from pti.train.callbacks.finite import first_not_finite, not_finite_error, weights_are_finite
@@ -96,7 +96,7 @@ class Checkpointer(Checkpoint):
         if fail:
             bad_losses = dict(enumerate(self._consensus.gather(bad_loss)))
             ranks = [rank for rank, name in bad_losses.items() if name]
-            raise not_finite_error(str(bad_losses[ranks[0]]), batches_done(trainer), ranks)
+            raise self._not_finite(str(bad_losses[ranks[0]]), trainer, ranks)
         if not (stop or save):
             return
         if validation_follows(trainer):
@@ -192,6 +192,9 @@ class Checkpointer(Checkpoint):
         if (self._folder / "best.ckpt").is_file():
             self.best = dict(state_dict["best"])
 
+    def _not_finite(self, what: str, trainer: Trainer, ranks: list[int]) -> DataError:
+        return not_finite_error(what, batches_done(trainer), ranks, self.provenance.get("config", {}))
+
     def _is_due(self, trainer: Trainer) -> bool:
         if self.every_n_steps and batches_done(trainer) % self.every_n_steps == 0:
             return True
@@ -200,7 +203,7 @@ class Checkpointer(Checkpoint):
 
     def _save(self, trainer: Trainer, name: str, save_point: SavePoint) -> None:
         if not self._consensus.minimum(weights_are_finite(trainer.lightning_module)):
-            raise not_finite_error("A weight", batches_done(trainer), [trainer.global_rank])
+            raise self._not_finite("A weight", trainer, [trainer.global_rank])
         self._save_point = save_point
         previous = {"previous": self._folder / "last-1.ckpt"} if name == "last" else None
         trainer.save_checkpoint(self._folder / f"{name}.ckpt", storage_options=previous)

@@ -38,18 +38,28 @@ def weights_are_finite(module: LightningModule) -> bool:
     return not checks or bool(torch.stack(checks).all())
 
 
-def not_finite_error(what: str, step: int, ranks: list[int]) -> DataError:
+def not_finite_error(what: str, step: int, ranks: list[int], config: Mapping[str, Any]) -> DataError:
     """Build the error for training that has diverged.
 
     Args:
         what: the loss, or "A weight".
         step: number of training batches done.
         ranks: the ranks that found it.
+        config: the run's configuration, whose keys the message names.
     """
+    model, precision = config.get("model", {}), config.get("trainer", {}).get("precision")
+    rates = ", ".join(f"model.{key}.lr" for key in model if key.endswith("optimizer"))
+    rate = "the learning rate" if rates.count(".lr") == 1 else "the learning rates"
+    exact = "" if precision == "32-true" else ", or avoid 16-bit floats (trainer.precision=32-true)"
     where = f" on rank {', '.join(map(str, ranks))}" if ranks != [0] else ""
     return DataError(
         f"{what} is not finite after batch {step}{where}; this state was not saved. "
-        "Lower the learning rates (model.generator_optimizer.lr, model.discriminator_optimizer.lr), clip the "
-        "gradients (model.gradient_clip_val=1), or avoid 16-bit floats (trainer.precision=bf16-mixed or "
-        "32-true); ckpt_path=last continues from the last good state. `python -m pti.check` finds bad images."
+        f"Lower {rate} ({rates}) or clip the gradients more (model.gradient_clip_val={_clip(model)}){exact}; "
+        "ckpt_path=last allow_config_changes=true continues from the last good state with these settings. "
+        "`python -m pti.check` finds bad images."
     )
+
+
+def _clip(model: Mapping[str, Any]) -> float:
+    """Suggest a gradient norm below the present one."""
+    return min(1.0, (model.get("gradient_clip_val") or 10.0) / 10)
