@@ -1,5 +1,6 @@
 """The console script lists the verbs without heavy imports and suggests the nearest one."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -46,3 +47,13 @@ def test_the_package_knows_its_version():
     assert pti.__version__ == version("pti")
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         pti.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+@pytest.mark.parametrize("verb", [*VERBS, None])
+def test_help_in_any_encoding(verb, encoding):
+    command = [sys.executable, "-m", "pti", *([verb] if verb else []), "--help"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    done.stdout.decode(encoding)

@@ -5,6 +5,8 @@ import importlib
 import sys
 from importlib import metadata
 
+from pti.common.terminal import tolerate_encoding
+
 VERBS = {
     "demo": "run every step on the phantom, or on your own pairs, and write one page (15 to 30 minutes)",
     "make_phantom": "write the phantom data set: paired jaw cross-sections with known bone",
@@ -21,6 +23,7 @@ VERBS = {
 
 def main() -> None:
     """Run one verb or list all verbs; end with the verb's exit code, or with 2 for an unknown verb."""
+    tolerate_encoding()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview())

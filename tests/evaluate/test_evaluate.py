@@ -1,6 +1,7 @@
 """The command: folders, checkpoints with tiny random weights, mistakes."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -293,3 +294,17 @@ def test_an_absurd_pixel_size_of_a_true_image_is_named(tmp_path, data):
     tif.write(tmp_path / "targets" / f"{name}.tif", tif.read(data / "edente" / f"{name}.tif").pixels, 1e-7)
     done = run(tmp_path, f"prediction_dir={data}/edente", "target_dir=targets", "output_dir=out", code=1)
     assert f"{name}.tif: has pixels of 1e-07 × 1e-07 mm" in done.stderr
+
+
+def test_any_encoding_of_the_output_is_enough(tmp_path, data):
+    folders = [f"prediction_dir={data}/dente", f"target_dir={data}/edente", f"condition_dir={data}/dente"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pti.evaluate", *folders, "distributions=false", "output_dir=out"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "summary.json").is_file()
+    done.stdout.decode("cp1252")

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -283,3 +284,30 @@ def test_a_full_disk_ends_with_one_message_and_the_same_command_resumes(
     assert f"output_dir={tmp_path / 'out'}" in done.stderr
     assert "samples are done" in run(tmp_path, *settings).stdout
     assert results(tmp_path / "out") == results(result[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_are_not_valid_utf8_are_translated(tmp_path, checkpoint, data):
+    (tmp_path / "images").mkdir()
+    name = os.fsdecode(b"1000_H\xe4_2021_02_545")
+    shutil.copy(find_images(data / "dente")[0].path, tmp_path / "images" / f"{name}.tif")
+    settings = (f"ckpt={checkpoint}", "input_dir=images", "samples=1", "steps=1", "output_dir=out")
+    done = run(tmp_path, *settings)
+    assert name in done.stdout
+    assert (tmp_path / "out" / "samples" / f"{name}_s00.tif").is_file()
+    assert (tmp_path / "out" / "pictures" / f"{name}.png").is_file()
+    assert "1 of 1 samples are done" in run(tmp_path, *settings).stdout
+
+
+def test_any_encoding_of_the_output_is_enough(tmp_path, checkpoint, data):
+    settings = (f"ckpt={checkpoint}", f"input_dir={data}/dente", "num_samples=2", "samples=2", "steps=1")
+    done = subprocess.run(
+        command(*settings, "output_dir=out"),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+    assert b"images.csv" in done.stdout

@@ -20,6 +20,7 @@ from pti.cli.overrides import check_command_line
 from pti.cli.storage import require_working_directory, storage_error
 from pti.common import conf_dir
 from pti.common.errors import DataError, UsageError, with_causes
+from pti.common.terminal import tolerate_encoding
 
 Task = Callable[[DictConfig, Path], "int | None"]
 Preflight = Callable[[DictConfig], "list[str] | None"]
@@ -48,6 +49,7 @@ def command(name: str, preflight: Preflight | None = None) -> Callable[[Task], C
     def decorate(task: Task) -> Callable[[], None]:
         @wraps(task)
         def entry() -> None:
+            tolerate_encoding()
             sys.exit(_guarded(lambda: _run(name, task, preflight)))
 
         return entry

@@ -1,4 +1,8 @@
-"""Atomic writing and hashing of files."""
+"""Atomic writing and hashing of files.
+
+A file name may hold bytes that aren't valid UTF-8, which Python represents by lone surrogates. They are
+hashed as those bytes, and written to text files as escapes (U+DCE4 as a backslash and ``udce4``).
+"""
 
 import hashlib
 import json
@@ -7,16 +11,26 @@ from pathlib import Path
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write ``text`` beside ``path`` and rename it into place, so that no reader sees a partial file."""
+    """Write UTF-8 beside ``path`` and rename it into place, so that no reader sees a partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     os.replace(temporary, path)
 
 
 def write_json_atomically(path: Path, content: object) -> None:
     """Write plain containers as indented JSON; see `write_text_atomically`."""
     write_text_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def to_bytes(text: str) -> bytes:
+    """Encode text that may contain file names, for hashing: UTF-8, or the names' own bytes."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def to_valid_text(text: str) -> str:
+    """Replace bytes of file names that aren't valid UTF-8 by escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def hash_file(path: Path) -> str:

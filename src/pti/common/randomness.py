@@ -8,6 +8,8 @@ import unicodedata
 import numpy as np
 import torch
 
+from pti.common.files import to_bytes
+
 
 def keyed_generator(device: torch.device | str, *key: int) -> torch.Generator:
     """Create a generator seeded by non-negative integers such as (seed, step, rank)."""
@@ -26,5 +28,5 @@ def sample_generator(seed: int, name: str, sample: int) -> torch.Generator:
         sample: Index of the sample, from 0.
     """
     key = f"{seed}/{sample}/{unicodedata.normalize('NFC', name)}"
-    digest = hashlib.sha256(key.encode()).digest()
+    digest = hashlib.sha256(to_bytes(key)).digest()
     return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)

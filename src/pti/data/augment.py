@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from monai.transforms.spatial.array import Rand2DElastic, RandAffine
 
+from pti.common.files import to_bytes
+
 
 @dataclass
 class Augmentation:
@@ -62,7 +64,7 @@ class Augmentation:
         Returns:
             (C, H, W) float32 raw images.
         """
-        digest = hashlib.sha256(f"{seed}/{epoch}/{name}".encode()).digest()
+        digest = hashlib.sha256(to_bytes(f"{seed}/{epoch}/{name}")).digest()
         random = np.random.RandomState(int.from_bytes(digest[:4], "big"))
         # Draw all numbers, used or not: raising one probability does not alter the other changes.
         horizontal, vertical, turn, affine, elastic = random.uniform(size=5)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pti.common.errors import DataError
+from pti.common.files import to_bytes
 from pti.common.progress import track
 from pti.data.background import measure_background
 from pti.data.layouts import Pair
@@ -190,5 +191,5 @@ def _fingerprint(files: Sequence[Path], image_size: int) -> str:
             fix = "Restore it, or remove its partner as well."
             raise DataError(f"{file}: the file can't be found ({error.strerror}). {fix}") from None
         name = os.path.relpath(file, base)
-        digest.update(f"\n{name}/{status.st_size}/{status.st_mtime_ns}".encode())
+        digest.update(to_bytes(f"\n{name}/{status.st_size}/{status.st_mtime_ns}"))
     return digest.hexdigest()[:16]

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pti.common.errors import DataError
+from pti.common.files import to_bytes
 from pti.data.dataset import Key, TifDataset
 from pti.data.memory_maps import MappedArray
 
@@ -128,4 +129,4 @@ def cache_key(dataset: TifDataset, autoencoder: str, data: str) -> str:
     parts = [autoencoder, data, *(sample.name for sample in dataset.samples)]
     if dataset.augmentation is not None:
         parts += [str(dataset.seed), repr(sorted(vars(dataset.augmentation).items()))]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+    return hashlib.sha256(to_bytes("\n".join(parts))).hexdigest()[:24]

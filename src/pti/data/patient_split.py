@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Sequence
 
 from pti.common.errors import DataError, UsageError
+from pti.common.files import to_bytes
 from pti.data.layouts import SPLITS, Pair, abbreviate
 
 Fractions = tuple[float, float, float]
@@ -95,5 +96,5 @@ def fractions_of_root(fractions: Fractions, extra_roots: Collection[str]) -> Fra
 
 def _place(seed: int, patient: str) -> float:
     """Hash to [0, 1); equal on all machines and Python versions."""
-    digest = hashlib.sha256(f"{seed}/{patient}".encode()).digest()
+    digest = hashlib.sha256(to_bytes(f"{seed}/{patient}")).digest()
     return int.from_bytes(digest[:6], "big") / 2**48  # a float represents 48 bits exactly

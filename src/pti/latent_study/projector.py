@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from pti.common.files import to_valid_text
 from pti.data import resize, tif
 from pti.data.input_images import InputImage
 from pti.drawing.panels import grey, tissue_window
@@ -32,7 +33,7 @@ def write_projector(folder: Path, latents: Latents, images: Sequence[InputImage]
         **{name: getattr(latents, name) for name in ("name", *LABELS)},
         **{name: np.round(values, 4) for name, values in latents.attributes.items()},
     }
-    metadata = [[str(cell) for cell in row] for row in zip(*columns.values(), strict=True)]
+    metadata = [[to_valid_text(str(cell)) for cell in row] for row in zip(*columns.values(), strict=True)]
     size = min(_MAX_THUMBNAIL_SIZE, _MAX_SPRITE_SIZE // int(np.ceil(np.sqrt(len(images)))))
     thumbnails = np.stack([_thumbnail(tif.read(image.path).pixels, size) for image in images])
     for old in folder.glob("events.out.tfevents.*"):

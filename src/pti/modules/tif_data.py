@@ -12,6 +12,7 @@ import lightning
 import numpy as np
 
 from pti.common.errors import DataError, UsageError
+from pti.common.files import to_bytes
 from pti.common.processes import usable_cpus
 from pti.data.augment import Augmentation
 from pti.data.batches import evaluation_batches, training_batches
@@ -202,7 +203,7 @@ class TifDataModule(lightning.LightningDataModule):
             "seed": self.seed,
             "data.batch_size": self.batch_size,
             "trainer.devices": self.rank_and_world_size()[1],
-            "training samples": hashlib.sha256(names.encode()).hexdigest()[:16],
+            "training samples": hashlib.sha256(to_bytes(names)).hexdigest()[:16],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

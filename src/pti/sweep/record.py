@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pti.common.files import write_json_atomically
+from pti.common.files import to_bytes, write_json_atomically
 from pti.common.nested import flatten
 from pti.runs.locate import BEST, LAST
 
@@ -160,7 +160,7 @@ def data_state(roots: Iterable[str]) -> str | None:
                 if not name.startswith(".") and name.lower().endswith((".tif", ".tiff", ".csv")):
                     status = os.stat(os.path.join(folder, name))
                     lines.append(f"{folder}/{name} {status.st_size} {status.st_mtime_ns}\n")
-    return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
+    return hashlib.sha256(to_bytes("".join(lines))).hexdigest() if lines else None
 
 
 def _read(path: Path) -> dict[str, Any]:
