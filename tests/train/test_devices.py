@@ -28,7 +28,11 @@ def set_all(monkeypatch, variables: dict[str, str]) -> None:
         ({"SLURM_NTASKS": "abc"}, {}, r"SLURM_NTASKS=abc: expected a whole number.*unset SLURM_NTASKS"),
         ({"SLURM_PROCID": "x"}, {}, r"SLURM_PROCID=x"),
         ({"RANK": ""}, {}, r"RANK="),
-        ({}, {"devices": 1}, r"trainer\.devices=1: SLURM started 4 tasks.*Set trainer\.devices=4"),
+        (
+            {},
+            {"devices": 1},
+            r"trainer\.devices=1: SLURM's tasks per node: 4, nodes: 1.*Set trainer\.devices=4",
+        ),
         ({"SLURM_NNODES": "2"}, {"devices": 4}, r"Set \+trainer\.num_nodes=2"),
     ],
 )

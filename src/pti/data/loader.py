@@ -39,7 +39,7 @@ def auto_workers(heavy: bool, on_gpu: bool, processes: int) -> int:
     return max(0, min(8, usable_cpus() // processes - 1)) if heavy and on_gpu else 0
 
 
-def _share(batch: dict[str, Any]) -> dict[str, Any]:
+def _share(batch: Any) -> dict[str, Any]:
     """Move a loader process's batch into shared memory, which raises an error if that is full.
 
     Torch would move it in a thread later; the error would end the thread, and training would wait forever.

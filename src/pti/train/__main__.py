@@ -44,7 +44,7 @@ def preflight(config: DictConfig) -> list[str]:
         resume_overrides(checkpoint, hydra.runtime.choices.get("experiment"))
         return []
     placed = cluster_overrides(Path(config.output_dir), chosen, resumes=auto)
-    run_dir = Path(placed.get("output_dir", config.output_dir))
+    run_dir = Path(placed.get("output_dir") or config.output_dir)
     if auto or (chosen and was_requeued()):
         _end_if_finished(run_dir, config)
         checkpoint = checkpoint_of(run_dir) or checkpoint

@@ -58,7 +58,7 @@ def print_plan(
     datamodule.prepare_data()
     datamodule.setup("fit")
     plan = {
-        split: f"{count['images']} images, {count['patients']} patients"
+        split: f"{counted(count['images'], 'image')}, {counted(count['patients'], 'patient')}"
         for split, count in datamodule.split_counts().items()
     }
     trained = sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
@@ -69,7 +69,7 @@ def print_plan(
     plan["length"] = _length(trainer, datamodule)
     if start is not None:
         verb = "resumes" if start.in_place else "branches from"
-        plan["start"] = f"{verb} {start.checkpoint}, after {start.batches_done} batches"
+        plan["start"] = f"{verb} {start.checkpoint}, after {counted(start.batches_done, 'batch')}"
     plan["folder"] = trainer.default_root_dir
     table = Table(title="plan", title_justify="left", show_header=False)
     for name, value in plan.items():
@@ -82,8 +82,15 @@ def _length(trainer: Trainer, datamodule: TifDataModule) -> str:
     samples = len(datamodule.train_dataloader().dataset)
     batches = math.ceil(samples / (datamodule.batch_size * trainer.world_size))
     batches = min(batches, int(limit) if isinstance(limit, int) else int(batches * limit))
-    limits = [f"{epochs} epochs of {batches} batches"] * (epochs not in (None, -1))
-    return ", ".join(limits + [f"at most {steps} steps"] * (steps >= 0))
+    limits = [] if epochs in (None, -1) else [f"{counted(epochs, 'epoch')} of {counted(batches, 'batch')}"]
+    limits += [f"at most {counted(steps, 'step')}"] if steps >= 0 else []
+    return ", ".join(limits) or "no limit"
+
+
+def counted(number: int, name: str) -> str:
+    """Return a number with its noun: ``1 batch``, ``2 batches``."""
+    plural = "" if number == 1 else "es" if name == "batch" else "s"
+    return f"{number} {name}{plural}"
 
 
 def last_metrics(folder: Path) -> dict[str, float]:

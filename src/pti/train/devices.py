@@ -73,7 +73,7 @@ def check_environment(trainer: Mapping[Any, Any]) -> None:
     ):
         if value not in ("auto", expected):
             raise UsageError(
-                f"trainer.{key}={value}: SLURM started {per_node} tasks on each of {nodes} nodes. Set "
+                f"trainer.{key}={value}: SLURM's tasks per node: {per_node}, nodes: {nodes}. Set "
                 f"{'' if key in trainer else '+'}trainer.{key}={expected}, or request other tasks."
             )
 

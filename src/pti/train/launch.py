@@ -52,9 +52,8 @@ def run_on_devices(config_file: Path, output_dir: Path, devices: int) -> int:
     with _recorded_signals() as signals, _started(config_file, output_dir, devices) as ranks:
         _supervise(ranks, signals)
         codes = [rank.poll() for rank in ranks]  # None: the rank has to be killed
-    interrupted = [128 + signum for signum in signals] + [
-        code for code in codes if code in [128 + signum for signum in STOP_SIGNALS]
-    ]
+    stopped = {128 + signum for signum in STOP_SIGNALS}
+    interrupted = [128 + signum for signum in signals] + [code for code in codes if code and code in stopped]
     if interrupted:
         return interrupted[0]
     if any(codes):

@@ -29,7 +29,8 @@ def test_infinite_weights_are_detected():
 )
 def test_the_advice_names_keys_of_the_model(root, tmp_path, model, rates):
     config = configuration(root, tmp_path, base=[f"model={model}"])
-    message = str(not_finite_error("train/loss", 7, [0], dict(config)))
+    plain: Any = OmegaConf.to_container(config)
+    message = str(not_finite_error("train/loss", 7, [0], plain))
     keys = set(re.findall(r"(?:model|trainer)\.\w+(?:\.\w+)*", message))
     assert keys - {"model.gradient_clip_val"} == rates
     assert all(OmegaConf.select(config, key) is not None for key in rates)
