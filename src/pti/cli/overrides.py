@@ -143,7 +143,7 @@ def _refuse_empty(override: Override) -> None:
     values = [item.strip("'\" ") for item in written.strip("[]").split(",")]
     if not override.is_delete() and (not written or (is_path and "" in values)):
         raise UsageError(
-            f"{key}= is empty, as an unset shell variable leaves it. Give a value, or {key}=null for none."
+            f"{key}= is empty, as an unset shell variable leaves it. Give a value, or leave {key} out."
         )
 
 
