@@ -10,6 +10,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -269,7 +270,7 @@ def test_a_full_disk_ends_with_one_message_and_the_same_command_resumes(
     settings = (f"ckpt={checkpoint}", "split=train", "samples=3", "batch_size=4", "output_dir=out")
     write, count = tif.write, 0
 
-    def write_until_full(path: Path, *content: object) -> None:
+    def write_until_full(path: Path, *content: Any) -> None:
         nonlocal count
         count += 1
         if count > 5:
