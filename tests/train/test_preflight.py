@@ -50,7 +50,7 @@ def test_last_resumes_in_its_folder_and_others_branch(root, tmp_path):
     assert f"output_dir='{run}'" in extra
     assert any(text.startswith("hydra.output_subdir=.hydra/resumed_") for text in extra)
     placed, resumed = check(root, f"ckpt_path='{run}/checkpoints/best.ckpt'")
-    assert placed.startswith("output_dir='outputs/")
+    assert placed.startswith("hydra.run.dir='outputs/")
     assert resumed == f"ckpt_path='{run}/checkpoints/best.ckpt'"
 
 

@@ -45,13 +45,14 @@ def preflight(config: DictConfig) -> list[str]:
         return []
     placed = cluster_overrides(Path(config.output_dir), chosen, resumes=auto)
     run_dir = Path(placed.get("output_dir") or config.output_dir)
-    if auto or (chosen and was_requeued()):
+    if auto or (was_requeued() and (chosen or "output_dir" in placed)):
         _end_if_finished(run_dir, config)
         checkpoint = checkpoint_of(run_dir) or checkpoint
     resumed = resume_overrides(checkpoint, hydra.runtime.choices.get("experiment"))
     own = any(text.startswith("hydra.run.dir=") for text in hydra.overrides.hydra)
     if not (chosen or own or "output_dir" in placed or "output_dir" in resumed):
-        placed["output_dir"] = create_folder(Path(config.output_dir))
+        # Not output_dir: `main` asks whether the user has set that.
+        placed["hydra.run.dir"] = create_folder(Path(config.output_dir))
     return [*to_overrides(placed), *to_overrides(resumed)]
 
 
