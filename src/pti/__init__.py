@@ -33,7 +33,7 @@ def load(ckpt: str | Path, device: str = "auto") -> Model:
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` takes the best available one.
 
     Raises:
-        UsageError: There is no such checkpoint or device.
+        UsageError: The checkpoint or the device does not exist.
         CheckpointError: The file is damaged, foreign, or could execute code.
     """
     from pti.inference.api import Model  # here, so that `import pti` stays light

@@ -43,7 +43,7 @@ def require_file(key: str, value: Any) -> None:
     """Refuse a value that is set and is not an existing file.
 
     Raises:
-        UsageError: There is no such file.
+        UsageError: The file does not exist.
     """
     if value is not None and not Path(str(value)).expanduser().is_file():
         raise UsageError(f"{key}={value}: expected a file, found none there.")
@@ -53,7 +53,7 @@ def require_checkpoint_and_images(config: DictConfig) -> None:
     """Check the keys of commands that apply a checkpoint: ``ckpt``, and ``input_dir`` or a data set.
 
     Raises:
-        UsageError: There is no such checkpoint or folder, or both images and a data set are named.
+        UsageError: The checkpoint or the folder does not exist, or both images and a data set are named.
     """
     if config.ckpt is None:
         raise UsageError("ckpt is not set: expected a checkpoint's path, best, last, or best:EXPERIMENT.")

@@ -18,7 +18,7 @@ def require_working_directory() -> None:
     """Refuse a working directory that was deleted.
 
     Raises:
-        DataError: There is no working directory.
+        DataError: The working directory does not exist.
     """
     try:
         os.getcwd()

@@ -93,7 +93,7 @@ def csv_table(root: str | Path, table: str = "pairs.csv") -> list[Pair]:
     """Read a table with one pair per row and the columns condition, target, patient and, optionally, split.
 
     Paths are relative to the root, with slashes or backslashes; an empty cell means that the image is
-    missing. A pair is named after its target's file, or its condition's if there is no target. Patients
+    missing. A pair is named after its target's file, or its condition's without a target. Patients
     without a split are assigned to one by ``data.fractions``.
 
     Raises:

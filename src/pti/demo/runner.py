@@ -20,7 +20,7 @@ from pti.demo.chapters import Chapter
 
 LOGS = "logs"
 SECONDS_BETWEEN_LINES = 30.0
-"""Where there is no terminal to show a bar on."""
+"""Output without a terminal, which cannot show a bar."""
 
 _TABLE_CHARACTERS = "┏┃┡│└┌├╞╭╰─"  # at the beginning of a table's lines
 _TIME_LEFT = re.compile(r"(?:(\d+) h )?(?:(\d+) min )?(?:(\d+) s )?left\b")
@@ -75,7 +75,7 @@ def run_chapter(chapter: Chapter, folder: Path, log: Path, show: Callable[[str],
     """
     arguments = [sys.executable, *chapter.command(folder)[1:]]
     with open(log, "a", encoding="utf-8") as file:
-        # In a session of its own, it receives the terminal's Ctrl-C only once.
+        # In a new session, it receives the terminal's Ctrl-C only once.
         process = subprocess.Popen(
             arguments, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
         )

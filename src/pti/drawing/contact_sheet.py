@@ -17,7 +17,7 @@ def display_window(images: Sequence[np.ndarray]) -> tuple[float, float]:
         images: raw images (H, W), background 0.
 
     Returns:
-        Raw values of black and white; (0, 1) if there is no tissue.
+        Raw values of black and white; (0, 1) without tissue.
     """
     tissue = np.concatenate([image[image != 0] for image in images])
     if tissue.size == 0:

@@ -95,7 +95,7 @@ def open_translator(name: str | Path) -> LoadedTranslator:
 
     Raises:
         CheckpointError: The file can't be used.
-        UsageError: There is no such checkpoint, or it isn't one of a second stage.
+        UsageError: The checkpoint does not exist, or is not one of a second stage.
     """
     opened = open_checkpoint(name)
     module = opened.load_module()

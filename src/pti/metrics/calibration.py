@@ -30,7 +30,7 @@ class IntervalCoverage:
         correction: Conformal correction, added at both ends, mm; infinite if too few patients were available
             to fit it, None if none were.
         corrected_coverage, corrected_width: Coverage and mean width (mm) of the corrected intervals; None if
-            there is no finite correction.
+            no finite correction exists.
     """
 
     measure: str

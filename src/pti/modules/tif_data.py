@@ -102,7 +102,7 @@ class TifDataModule(lightning.LightningDataModule):
         self.cache, self.cache_dir = cache, Path(cache_dir)
         self.num_workers, self.pin_memory = num_workers, pin_memory
         self.allow_config_changes, self.allow_links = allow_config_changes, allow_links
-        # A small validation split may leave a rank without samples: this is no error.
+        # A small validation split may leave a rank without samples, which is not an error.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.latents: LatentDataset | None = None  # set by a second stage, to train on latents instead
         self._splits: dict[str, TifDataset] = {}

@@ -81,7 +81,7 @@ def open_checkpoint(name: str | Path) -> Checkpoint:
         name: Path, or ``last``, ``best``, ``last:EXPERIMENT``, ``best:EXPERIMENT``; see `resolve`.
 
     Raises:
-        UsageError: There is no such checkpoint.
+        UsageError: The checkpoint does not exist.
         ForeignFileError: It was not written by this program.
         CheckpointError: It is damaged, could execute code, or was written by a newer version.
     """

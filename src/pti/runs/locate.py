@@ -24,7 +24,7 @@ def resolve(name: str, outputs_dir: Path = OUTPUTS, experiment: str | None = Non
         experiment: Experiment of ``last`` and ``best``; None = any.
 
     Raises:
-        UsageError: There is no such checkpoint.
+        UsageError: The checkpoint does not exist.
     """
     word, _, named = name.partition(":")
     if word in ("last", "best"):

@@ -136,7 +136,7 @@ class Sweep:
 
 
 def load_sweep(folder: Path) -> Sweep | None:
-    """Load the sweep of a folder; None if there is no readable ``sweep.json``."""
+    """Load the sweep of a folder; None without a readable ``sweep.json``."""
     content = _read(folder / SWEEP_FILE)
     try:
         jobs = {name: PlannedJob(**job) for name, job in content["jobs"].items()}

@@ -139,7 +139,7 @@ def print_result(
 
 
 def _main_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Select the best validation, or the last one if there is no best; ``summary.json`` has the rest."""
+    """Select the best validation, or else the last one; ``summary.json`` has the rest."""
     chosen = "best/" if any(name.startswith("best/val/") for name in metrics) else "last/"
     return {
         name: value

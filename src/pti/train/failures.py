@@ -19,7 +19,7 @@ def to_user_error(error: Exception) -> Exception:
     """Replace a library's error by a `DataError` that names the setting to change; return others unchanged.
 
     The causes of the error are examined too: torch raises the death of a loader process in the main thread,
-    wherever it is at the time, so that other code may catch this error and raise one of its own.
+    wherever it is at the time, so that other code may catch this error and raise another one.
     """
     if isinstance(error, (UsageError, DataError)):
         return error

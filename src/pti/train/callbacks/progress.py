@@ -25,7 +25,7 @@ class TrainingProgress(Callback):
     A terminal gets one bar; other outputs (a log file, CI) get a line after each epoch and in long epochs.
 
     Args:
-        seconds_between_lines: shortest time between two lines if there is no terminal.
+        seconds_between_lines: shortest time between two lines without a terminal.
         metrics: number of metrics to show, of those that the module logs with ``prog_bar=True``.
     """
 
@@ -74,7 +74,7 @@ class TrainingProgress(Callback):
             self._clock.end_validation()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print a line per epoch if there is no terminal."""
+        """Print a line per epoch without a terminal."""
         if trainer.is_global_zero:
             self._show(trainer, at_epoch_end=True)
         self._clock.pause()
