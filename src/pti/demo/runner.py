@@ -20,7 +20,7 @@ from pti.demo.chapters import Chapter
 
 LOGS = "logs"
 SECONDS_BETWEEN_LINES = 30.0
-"""Output without a terminal, which cannot show a bar."""
+"""Interval between printed lines when no terminal can show a bar."""
 
 _TABLE_CHARACTERS = "┏┃┡│└┌├╞╭╰─"  # at the beginning of a table's lines
 _TIME_LEFT = re.compile(r"(?:(\d+) h )?(?:(\d+) min )?(?:(\d+) s )?left\b")
