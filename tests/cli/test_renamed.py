@@ -45,7 +45,8 @@ def test_an_old_name_is_answered_with_the_new_one(override: str, new: str):
     ],
 )
 def test_the_new_names_exist(experiment: str, override: str):
-    check_command_line("train", [f"experiment={experiment}", override])
+    line = check_command_line("train", [f"experiment={experiment}", override])
+    assert line.overridden == ["experiment", override.split("=")[0]]
 
 
 def test_the_command_ends_with_code_2():
