@@ -12,7 +12,7 @@ from pti.data.augment import Augmentation
 from pti.data.layouts import PATIENT_PATTERN
 from pti.modules.tif_data import TifDataModule
 
-GROUPS = ("data/layout", "data/augmentation", "model/normalization")
+GROUPS = ("data/layout", "data/augmentation", "data/generate/style", "model/normalization")
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF_DIR / group).glob("*.yaml"))]
 
 
@@ -23,8 +23,9 @@ def _composed(*overrides: str):
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_builds(group: str, option: str) -> None:
-    sign = "+" if group == "model/normalization" else ""
-    config = _composed(f"{sign}{group}={option}")
+    sign = "" if group in ("data/layout", "data/augmentation") else "+"
+    seed = ["+data.generate.seed=0"] if "generate" in group else []
+    config = _composed(f"{sign}{group}={option}", *seed)
     built = instantiate(OmegaConf.select(config, group.replace("/", ".")))
     assert (built is None) == (option == "none")
 

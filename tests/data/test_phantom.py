@@ -15,11 +15,13 @@ from pti.data import tif
 from pti.data.phantom import make_phantom, shapes
 from pti.data.phantom.anatomy import draw_patient
 from pti.data.phantom.pairs import PhantomPair, draw_pairs
-from pti.data.phantom.section import NOISE_HU, draw_section
+from pti.data.phantom.section import draw_section
+from pti.data.phantom.style import Style
 from pti.data.phantom.texture import draw_textures
 from pti.metrics.morphometry import FRACTIONS, HEIGHTS_MM, bone_mask, measure
 
 SEED = 7
+NOISE_HU = Style().noise_hu
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,11 @@ _PREVIEW_PAIRS = 6
 
 def preflight(cfg: DictConfig) -> None:
     """Refuse settings out of range and a folder that holds something else."""
-    from pti.data.phantom.folder import check_settings, holds_phantom
+    from hydra.utils import instantiate
 
-    settings = {key: cfg[key] for key in KEYS}
+    from pti.data.phantom.folder import all_settings, check_settings, holds_phantom
+
+    settings = all_settings({key: cfg[key] for key in KEYS}, instantiate(cfg.style))
     check_settings(settings)
     holds_phantom(Path(cfg.output_dir), settings)
 
@@ -25,20 +27,24 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     """Write the data set, a picture of some pairs and summary.json."""
     import time
 
+    from hydra.utils import instantiate
+
     from pti.data.phantom import make_phantom
+    from pti.data.phantom.folder import all_settings
     from pti.data.phantom.pairs import draw_pairs
     from pti.drawing.contact_sheet import contact_sheet
     from pti.runs.summary import print_summary, write_summary
 
     start = time.monotonic()
     settings = {key: cfg[key] for key in KEYS}
-    written = make_phantom(output_dir, **settings)
+    style = instantiate(cfg.style)
+    written = make_phantom(output_dir, **settings, style=style)
     metrics = {"pairs": cfg.patients * cfg.slices, "patients": cfg.patients}
     names = ["dente", "edente", "truth.csv", "preview.png"] + ["broken.csv"] * cfg.broken
     artefacts = {name: output_dir / name for name in names}
     if written:
         pairs = [
-            next(draw_pairs(cfg.seed, patient, 1, cfg.image_size, cfg.pixel_mm))
+            next(draw_pairs(cfg.seed, patient, 1, cfg.image_size, cfg.pixel_mm, style))
             for patient in range(min(_PREVIEW_PAIRS, cfg.patients))
         ]
         images = [(pair.name, pair.dente, pair.edente) for pair in pairs]
@@ -49,7 +55,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
             command="make_phantom",
             metrics=metrics,
             artefacts=artefacts,
-            config=settings,
+            config=all_settings(settings, style),
             seed=cfg.seed,
         )
     title = "The phantom" if written else "The phantom was there already; nothing was written"

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pti.common.errors import UsageError
-from pti.data.phantom.folder import MARKER, RECIPE, check_settings, holds_phantom, inventory
+from pti.data.phantom.folder import MARKER, RECIPE, all_settings, check_settings, holds_phantom, inventory
+from pti.data.phantom.style import Style
 
 
 def make_phantom(
@@ -26,6 +27,7 @@ def make_phantom(
     pixel_mm: float = 0.15,
     seed: int = 0,
     broken: bool = False,
+    style: Style | None = None,
 ) -> bool:
     """Write the phantom: ``dente/``, ``edente/``, ``truth.csv``, ``phantom.json`` (and ``broken.csv``).
 
@@ -41,6 +43,7 @@ def make_phantom(
         pixel_mm: pixel size at 256 rows in mm; an image of S rows has pixels of ``pixel_mm · 256 / S``.
         seed: seed of all random numbers.
         broken: add patients with deliberately broken files, and ``broken.csv``, which lists them.
+        style: the scanner, and the kind of jaws; None for the default.
 
     Returns:
         False if ``output_dir`` already held exactly this phantom.
@@ -50,6 +53,7 @@ def make_phantom(
     """
     settings = {"patients": patients, "slices": slices, "image_size": image_size}
     settings |= {"pixel_mm": pixel_mm, "seed": seed, "broken": broken}
+    settings = all_settings(settings, style)
     folder = Path(output_dir).resolve()
     check_settings(settings)
     if holds_phantom(folder, settings):
@@ -73,7 +77,7 @@ def _write(folder: Path, settings: Mapping[str, Any]) -> None:
     for name in ("dente", "edente"):
         (folder / name).mkdir()
     patients, slices, seed = settings["patients"], settings["slices"], settings["seed"]
-    scale = (settings["image_size"], settings["pixel_mm"])
+    scale = (settings["image_size"], settings["pixel_mm"], Style(**settings.get("style", {})))
     rows = []
     for patient in track(range(patients), "Drawing the phantom"):
         for pair in draw_pairs(seed, patient, slices, *scale):

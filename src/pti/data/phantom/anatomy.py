@@ -18,6 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pti.data.phantom.style import DEFAULT, Style
+
 SLICE_SPACING_MM = 0.5
 
 MEAN_LOSS_MM = 3.0
@@ -82,11 +84,15 @@ class Section:
         tooth: ``premolar`` or ``molar``.
         wobble: amplitudes, wavelengths (mm) and phases of the outline's irregularity; (buccal and lingual, 3,
             waves).
+        two_roots: Whether the roots of the tooth are separate.
+        metal: Whether the tooth has a metal crown.
     """
 
     parameters: dict[str, float]
     tooth: str
     wobble: np.ndarray
+    two_roots: bool = False
+    metal: bool = False
 
     def __getitem__(self, name: str) -> float:
         return self.parameters[name]
@@ -113,7 +119,7 @@ class Section:
         return self["crest_height"] - self.expected_loss * (1 + RELATIVE_LOSS_STD * self["chance"])
 
 
-def draw_patient(seed: int, patient: int, slices: int) -> list[Section]:
+def draw_patient(seed: int, patient: int, slices: int, style: Style = DEFAULT) -> list[Section]:
     """Draw the neighbouring slices of one patient.
 
     Args:
@@ -121,9 +127,10 @@ def draw_patient(seed: int, patient: int, slices: int) -> list[Section]:
         patient: index of the patient, from 0. Neither the number of patients nor that of slices changes the
             anatomy.
         slices: number of neighbouring slices, 0.5 mm apart.
+        style: share of each kind of tooth, and thickness of the cortex.
     """
     rng = np.random.default_rng([seed, patient])
-    tooth = "molar" if rng.random() < 0.5 else "premolar"
+    tooth = "molar" if rng.random() < style.molars else "premolar"
     table = _COMMON | {name: ranges[tooth == "molar"] for name, ranges in _TEETH.items()}
     low, high, drift = np.array(list(table.values())).T
     names = [*table, "cue_plate", "cue_density", "cue_support"]
@@ -133,15 +140,22 @@ def draw_patient(seed: int, patient: int, slices: int) -> list[Section]:
     wavelength, phase = rng.uniform(7, 14, len(names)), rng.uniform(0, 2 * np.pi, len(names))
     chance = float(rng.standard_normal())
     wobble = _draw_wobble(rng)
+    rare = np.random.default_rng([seed, patient, 2])
+    two_roots, metal = bool(rare.random() < style.two_roots), bool(rare.random() < style.metal)
     roll = rng.uniform(-0.25, 0.25, wobble[:, 2].shape)
     sections = []
     for index in range(slices):
         angle = 2 * np.pi * index * SLICE_SPACING_MM / wavelength + phase
         values = level + drift * np.sin(angle)
         parameters = dict(zip(names, values.tolist(), strict=True)) | {"chance": chance}
+        for name in ("cortex_base", "cortex_buccal", "cortex_lingual", "healed_cortex"):
+            parameters[name] *= style.cortex
+        parameters["strut_mm"] *= style.grain
+        if two_roots:
+            parameters["canals"] = 0.7
         moved = wobble.copy()
         moved[:, 2] += index * roll
-        sections.append(Section(parameters, tooth, moved))
+        sections.append(Section(parameters, tooth, moved, two_roots, metal))
     return sections
 
 

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pti.common.errors import UsageError
+from pti.common.nested import flatten
+from pti.data.phantom.style import DEFAULT, Style
 
 MARKER = "phantom.json"
 RECIPE = 1
@@ -31,6 +34,15 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     low, high = PIXEL_SIZES_MM
     if not low - 1e-9 <= pixel_mm <= high:
         raise UsageError(f"pixel_mm={pixel_mm}: expected {low:g} to {high:g} mm, so that the jaw fits.")
+    field = settings.get("style", {}).get("field", 1.0)
+    if pixel_mm * field > high:
+        fix = f"Set style.field={int(100 * high / pixel_mm) / 100:g}."
+        raise UsageError(f"style.field={field:g} with pixel_mm={pixel_mm}: the jaw would be too small. {fix}")
+
+
+def all_settings(settings: Mapping[str, Any], style: Style | None) -> dict[str, Any]:
+    """Add a style, unless it is the default: as it was before styles existed."""
+    return {**settings} | ({} if style in (None, DEFAULT) else {"style": asdict(style)})
 
 
 def holds_phantom(folder: Path, settings: Mapping[str, Any]) -> bool:
@@ -52,10 +64,11 @@ def holds_phantom(folder: Path, settings: Mapping[str, Any]) -> bool:
         held, held_files = dict(marker["settings"]), marker["inventory"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"{folder} is not empty and holds no complete phantom. {fix}") from None
-    expected = {"recipe": RECIPE, **settings}
-    differing = [f"{key}={held.get(key)}" for key, value in expected.items() if held.get(key) != value]
+    held, expected = flatten(held), flatten({"recipe": RECIPE, **settings})
+    keys = [key for key in expected | held if held.get(key) != expected.get(key) and key != "style"]
+    differing = [f"{key}={held.get(key)}" for key in keys]
     if differing:
-        raise UsageError(f"{folder} holds another phantom ({', '.join(differing)}). {fix}")
+        raise UsageError(f"{folder} holds another phantom ({', '.join(differing[:3])}). {fix}")
     if held_files != inventory(folder):
         raise UsageError(f"{folder} holds this phantom, but files were added, changed or deleted. {fix}")
     return True

@@ -1,5 +1,6 @@
 """Drawing of a cross-section of the phantom, with tooth and healed, from its anatomy and textures."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,22 +8,18 @@ from scipy.ndimage import gaussian_filter
 
 from pti.data.phantom.anatomy import Section
 from pti.data.phantom.shapes import Band, Tooth, distance, jaw_band, place_tooth, smooth_minimum
+from pti.data.phantom.style import DEFAULT, Style
 from pti.data.phantom.texture import COLUMNS, ROWS, Texture
 
-OFFSET_HU = 2000.0
-"""Offset added to Hounsfield units, so that all tissue lies above the background (0) and above half the
-typical tissue value: the measuring rule for bone then finds no holes in the marrow or around the root."""
-
-NOISE_HU = 14.0
-BLUR_MM = 0.11
-"""Standard deviation of the scanner's point spread."""
+JAW_MM = 24.0
+"""Width of image that an upright jaw needs."""
 
 LIGAMENT_HU, PULP_HU, NERVE_HU = 60.0, 70.0, 40.0
-DENTINE_HU, ENAMEL_HU = 1480.0, 2650.0
+DENTINE_HU, ENAMEL_HU, METAL_HU = 1480.0, 2650.0, 20000.0
 
 
 def draw_section(
-    section: Section, texture: Texture, image_size: int, pixel_mm: float
+    section: Section, texture: Texture, image_size: int, pixel_mm: float, style: Style = DEFAULT
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the two images of a pair.
 
@@ -31,35 +28,47 @@ def draw_section(
         texture: random fields of (image_size, image_size·5/8).
         image_size: rows and columns.
         pixel_mm: pixel size at this image size, mm.
+        style: scanner, and place of the jaw in the image.
 
     Returns:
-        dente and edente, each float32 (image_size, image_size), raw = HU + 2000, background exactly 0. Both
+        dente and edente, each float32 (image_size, image_size), HU + offset, background exactly 0. Both
         show the same bone at the same place; where healing changes nothing they differ only by acquisition
         noise.
     """
-    x, y = _coordinates(section, image_size, pixel_mm)
+    x, y = _coordinates(section, image_size, pixel_mm, style)
+    texture = texture.widened(x.shape[1])
     painter = _Painter(section, texture, x, y, pixel_mm, place_tooth(section, x, y))
     images = []
     for (tissue, inside), noise in zip((painter.dente(), painter.edente()), texture.noise, strict=True):
         image = np.zeros((image_size, image_size), np.float32)
         left = (image_size - tissue.shape[1]) // 2
-        tissue = np.asarray(gaussian_filter(tissue, BLUR_MM / pixel_mm, mode="nearest", truncate=3))
-        raw = (tissue + NOISE_HU * noise + OFFSET_HU) * _rim(inside, pixel_mm)
+        tissue = np.minimum(tissue, style.saturation_hu)
+        tissue = np.asarray(gaussian_filter(tissue, style.blur_mm / pixel_mm, mode="nearest", truncate=3))
+        raw = np.maximum(tissue + style.noise_hu * noise + style.offset_hu, 1) * _rim(inside, pixel_mm)
         image[:, left : left + tissue.shape[1]] = raw
         images.append(image)
     return images[0], images[1]
 
 
-def _coordinates(section: Section, image_size: int, pixel_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Compute x (1, columns) and y (rows, 1), mm, of the middle five eighths of the image's columns."""
+def _coordinates(
+    section: Section, image_size: int, pixel_mm: float, style: Style
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute x (1 or rows, columns) and y (rows, 1), mm, of the image's columns.
+
+    An upright jaw in the centre needs only the middle five eighths of them.
+    """
     field = image_size * pixel_mm
-    columns = image_size * COLUMNS // ROWS
+    shear, centred = math.tan(math.radians(style.tilt)), not (style.tilt or style.place_x)
+    columns = image_size * COLUMNS // ROWS if centred else image_size
     tall = section["crest_height"] + section.neck_height + section["crown_height"]
     free = field - tall
-    base = 0.35 * free + 0.3 * free * section["shift_y"]
+    base = 0.35 * free + 0.3 * free * section["shift_y"] + 0.25 * free * style.place_y
     x = (np.arange(columns) + 0.5 - columns / 2) * pixel_mm - section["shift_x"]
     y = field - base - (np.arange(image_size) + 0.5) * pixel_mm
-    return x[None].astype(np.float32), y[:, None].astype(np.float32)
+    if not centred:
+        x = x - 0.5 * style.place_x * max(field - JAW_MM - abs(shear) * tall, 0)
+        x = x - shear * (y[:, None] - 0.5 * tall)
+    return np.atleast_2d(x).astype(np.float32), y[:, None].astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -145,7 +154,8 @@ class _Painter:
         hu = DENTINE_HU + 30 * texture.coarse + 25 * texture.fine + 90 * np.tanh(tooth.inside / 1.5 - 1)
         enamel = self._cover(self.section["enamel"] * np.sqrt(crown) * 1.1 - tooth.inside)
         hu = _blend(hu, ENAMEL_HU + 40 * texture.fine, enamel * self._cover(tooth.v))
-        return _blend(hu, PULP_HU, self._cover(_pulp(self.section, tooth)))
+        hu = _blend(hu, PULP_HU, self._cover(_pulp(self.section, tooth)))
+        return _blend(hu, METAL_HU, self._cover(tooth.v - 0.5)) if self.section.metal else hu
 
     def _cover(self, inside: np.ndarray) -> np.ndarray:
         """Compute the fraction of a pixel that lies inside a border at a signed distance (mm)."""

@@ -20,6 +20,9 @@ CUSP_SLOPE = 0.85
 CUSP_ROUND = 1.4
 """Rounding of the edge between the crown's outline and the cusps, mm."""
 
+FURCATION_MM = 4.0
+"""Distance from the neck of the tooth to the fork of two roots."""
+
 
 class Band(NamedTuple):
     """Region that each horizontal line cuts in one interval: |x - centre| < sqrt(square), at heights y."""
@@ -161,6 +164,9 @@ def place_tooth(section: Section, x: np.ndarray, y: np.ndarray) -> Tooth:
     *band, half = (row[index] for row in table.astype(np.float32))
     top = chewing_surface(section, u)
     inside = smooth_minimum(distance(Band(*band), u), CUSP_SLOPE * (top - v), CUSP_ROUND)
+    if section.two_roots:
+        apart = np.minimum(0.5 * (-v - FURCATION_MM), 0.25 * section["neck"])
+        inside = smooth_minimum(inside, np.abs(u - band[1]) - apart, 0.4)
     return Tooth(u, v, half, band[1], top, inside)
 
 

@@ -32,6 +32,16 @@ class Texture:
     fine: np.ndarray
     noise: np.ndarray
 
+    def widened(self, columns: int) -> "Texture":
+        """Repeat the fields, which are periodic, on both sides up to this number of columns."""
+        more = columns - self.struts.shape[1]
+        sides = (more // 2, more - more // 2)
+        fields = {
+            name: np.pad(field, [(0, 0)] * (field.ndim - 1) + [sides], mode="wrap")
+            for name, field in vars(self).items()
+        }
+        return Texture(**fields) if more else self
+
 
 def draw_textures(
     rng: np.random.Generator, slices: int, image_size: int, pixel_mm: float, strut_mm: float, angle: float
