@@ -272,6 +272,8 @@ def test_validation_logs_image_bone_and_latent_figures():
         "bone_dice",
         "bone_height_error_mm",
         "active_units",
+        "l1_vs_constant",
+        "variation",
     }
     assert names == images | latents
     assert "val/bone_dice" not in fit(tiny_vae(bone_metrics=False)).callback_metrics

@@ -89,7 +89,7 @@ def test_every_option_trains_and_translates(
     assert module.latent_space.first_stage.autoencoder.encoder.training is False
     with torch.no_grad():
         found = module.translate(batch["condition"], generators(batch["name"]), steps=2)
-        module.validation_loss(batch)
+        module.validation_loss(batch)[0]
     assert found.shape == (4, 1, SIZE, SIZE)
     assert_raw_images(found, module)
 
@@ -134,26 +134,26 @@ def test_the_validation_loss_depends_on_no_batch_and_no_order(
     module: LatentDiffusion, data: TifDataModule, path: str
 ):
     module.path, whole = option("path", path), training_batch(data, 5)
-    together = module.validation_loss(whole)
+    together = module.validation_loss(whole)[0]
     assert together.shape == (5,)
-    assert torch.equal(module.validation_loss(whole), together)
+    assert torch.equal(module.validation_loss(whole)[0], together)
     for index in (0, 3):
         alone = data.training_set().__getitems__([(0, index)])
-        torch.testing.assert_close(module.validation_loss(alone), together[[index]], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(module.validation_loss(alone)[0], together[[index]], rtol=1e-4, atol=1e-5)
     backwards = data.training_set().__getitems__([(0, index) for index in range(5)][::-1])
-    torch.testing.assert_close(module.validation_loss(backwards), together.flip(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(module.validation_loss(backwards)[0], together.flip(0), rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
 def test_validation_encodes_once_and_uses_the_average(module: LatentDiffusion, data: TifDataModule):
     batch, calls = training_batch(data), []
-    expected = module.validation_loss(batch)
+    expected = module.validation_loss(batch)[0]
     assert module.ema is not None
     for parameter in module.network.parameters():
         parameter += 1
     encode = module.latent_space.first_stage.encode
     module.latent_space.first_stage.encode = lambda *given: calls.append(1) or encode(*given)  # pyright: ignore
-    assert torch.equal(module.validation_loss(batch), expected)
+    assert torch.equal(module.validation_loss(batch)[0], expected)
     assert len(calls) == 2  # conditions and targets
 
 
@@ -187,11 +187,11 @@ def test_changed_weight(module: LatentDiffusion):
     changed = (target - condition).square().mean(1, keepdim=True) > CHANGE_THRESHOLD**2
     assert changed[..., :4].all()
     assert not changed[..., 4:].any()
-    torch.testing.assert_close(module.validation_loss(batch), target.square().mean((1, 2, 3)))
+    torch.testing.assert_close(module.validation_loss(batch)[0], target.square().mean((1, 2, 3)))
     module.change_loss_weight = 5.0
     weight = torch.where(changed, 5.0, 1.0).expand_as(target)
     expected = (weight * target.square()).sum((1, 2, 3)) / weight.sum((1, 2, 3))
-    torch.testing.assert_close(module.validation_loss(batch), expected)
+    torch.testing.assert_close(module.validation_loss(batch)[0], expected)
 
 
 @torch.no_grad()
@@ -199,9 +199,9 @@ def test_changed_weight(module: LatentDiffusion):
 def test_changed_weight_weighs_nothing_where_all_or_none_is_changed(module: LatentDiffusion, change: float):
     module.latent_space.sample_posterior, batch = False, latent_batch()
     batch["target_mean"] = batch["condition_mean"] + change
-    plain = module.validation_loss(batch)
+    plain = module.validation_loss(batch)[0]
     module.change_loss_weight = 5.0
-    torch.testing.assert_close(module.validation_loss(batch), plain)
+    torch.testing.assert_close(module.validation_loss(batch)[0], plain)
 
 
 @torch.no_grad()
@@ -215,10 +215,10 @@ def test_min_snr_weighs_each_time(
 
     module.path, batch = option("path", path), latent_batch()
     monkeypatch.setattr(module.path, "training_times", always)
-    plain = module.validation_loss(batch)
+    plain = module.validation_loss(batch)[0]
     module.min_snr_gamma = 2.0
     weight = min_snr_weight(module.path, torch.tensor([time], dtype=torch.float64), 2.0)
-    torch.testing.assert_close(module.validation_loss(batch), plain * float(weight), rtol=1e-4, atol=0)
+    torch.testing.assert_close(module.validation_loss(batch)[0], plain * float(weight), rtol=1e-4, atol=0)
 
 
 def test_conditions_are_dropped_in_training_only(module: LatentDiffusion):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -21,7 +22,7 @@ from pti.modules.manual_optimization import ManualOptimization
 from pti.modules.optimization import OptimizerFactory
 from pti.modules.protocols import reconstruct
 from pti.modules.vae_objective import VaeObjective
-from pti.modules.validation_metrics import ReconstructionMetrics
+from pti.modules.validation_metrics import ReconstructionMetrics, relative_variation
 from pti.networks.perceptual import PerceptualLoss
 from pti.networks.posterior import Posterior
 
@@ -149,6 +150,7 @@ class AdversarialVAE(ManualOptimization):
             discriminator = self.discriminator if adversarial else None
             loss, parts = self.objective(image, reconstruction, posterior, discriminator)
             minimize(loss)
+        parts["variation"] = relative_variation(image, reconstruction)
 
         if adversarial:
             with self.optimizing(self.discriminator, batch_idx) as minimize:
@@ -178,7 +180,8 @@ class AdversarialVAE(ManualOptimization):
         posterior = _encode(self.inference_autoencoder, image)
         reconstruction = _decode(self.inference_autoencoder, posterior.mean)
         self.metrics.add_images(image, reconstruction)
-        self.reconstruction_metrics.add_latents(posterior)
+        decode = functools.partial(_decode, self.inference_autoencoder)
+        self.reconstruction_metrics.add_latents(posterior, image, decode)
         raw_reconstruction = self.normalization.denormalize(
             reconstruction, self.normalization.statistics(raw)
         )

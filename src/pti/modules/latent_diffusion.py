@@ -128,9 +128,12 @@ class LatentDiffusion(Translation):
         return error
 
     @override
-    def validation_loss(self, batch: dict[str, Any]) -> Tensor:
-        """Return the training loss of each image, with times and noise that are the same in every epoch."""
-        losses, batch = [], batch | self.latent_space.posteriors(batch)
+    def validation_loss(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return the training loss of each image, with times and noise that are the same in every epoch.
+
+        The best constant is one number for each channel.
+        """
+        losses, constants, batch = [], [], batch | self.latent_space.posteriors(batch)
         for draw in range(_VALIDATION_DRAWS):
             generators = [sample_generator(self.seed, name, draw) for name in batch["name"]]
             condition, x0 = self.latent_space.encode_pair(batch, generators)
@@ -139,7 +142,9 @@ class LatentDiffusion(Translation):
             pair = self.path.training_pair(x0, noise, t, source=condition)
             prediction = self.inference_network(pair.x_t, pair.timesteps, condition)
             losses.append(self._weighted_error(prediction, pair.target, t, x0 - condition))
-        return torch.stack(losses).mean(0)
+            constant = pair.target.mean((2, 3), keepdim=True)
+            constants.append(self._weighted_error(constant, pair.target, t, x0 - condition))
+        return torch.stack(losses).mean(0), torch.stack(constants).mean(0)
 
     @override
     def resolve_sampling(

@@ -65,13 +65,18 @@ class Regression(Deterministic, Translation):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Minimise the mean absolute error of a batch."""
         with self.optimizing(self.network, batch_idx) as minimize:
-            loss = self._error(self.network, batch).mean()
+            condition, target = self._normalize(batch)
+            loss = (_predict(self.network, condition) - target).abs().mean()
             minimize(loss)
         return self.end_of_batch({"loss": loss}, len(batch["name"]), shown="loss")
 
     @override
-    def validation_loss(self, batch: dict[str, Any]) -> Tensor:
-        return self._error(self.inference_network, batch)
+    def validation_loss(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        condition, target = self._normalize(batch)
+        change = target - condition
+        constant = change.flatten(1).median(1).values.view(-1, 1, 1, 1)
+        errors = (_predict(self.inference_network, condition) - target, change - constant)
+        return errors[0].abs().mean((1, 2, 3)), errors[1].abs().mean((1, 2, 3))
 
     @override
     def predict(self, raw: Tensor) -> Tensor:
@@ -86,13 +91,13 @@ class Regression(Deterministic, Translation):
         if stage == "fit" and not self.normalization.fitted:
             self.normalization.fit(self.datamodule.training_images())
 
-    def _error(self, network: nn.Module, batch: dict[str, Any]) -> Tensor:
-        """Return the mean absolute error of each image, (B,)."""
+    def _normalize(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return condition and target, normalised by the condition's statistics."""
         statistics = self.normalization.statistics(batch["condition"])
         condition, target = (
             self.normalization.normalize(batch[name], statistics) for name in ("condition", "target")
         )
-        return (_predict(network, condition) - target).abs().mean((1, 2, 3))
+        return condition, target
 
 
 class LatentRegression(Deterministic, Translation):
@@ -134,12 +139,14 @@ class LatentRegression(Deterministic, Translation):
         return self.end_of_batch({"loss": loss}, len(target), shown="loss")
 
     @override
-    def validation_loss(self, batch: dict[str, Any]) -> Tensor:
-        """Return the squared error of each image against the mean of the target's posterior, (B,)."""
+    def validation_loss(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return the squared error against the posterior's mean, and that of a constant change, (B,)."""
         posteriors, scaling = self.latent_space.posteriors(batch), self.latent_space.scaling
         condition = scaling.normalize(posteriors["condition_mean"])
         target = scaling.normalize(posteriors["target_mean"])
-        return (_predict(self.inference_network, condition) - target).square().mean((1, 2, 3))
+        prediction, change = _predict(self.inference_network, condition), target - condition
+        constant = change.var((2, 3), correction=0).mean(1)
+        return (prediction - target).square().mean((1, 2, 3)), constant
 
     @override
     def predict(self, raw: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ class Translation(ManualOptimization):
         self.ema = self.average_of(self.network)
         self.trained_networks, self.optimizer_factories = (self.network,), (optimizer,)
         self.validation_images = validation_images
-        self.metrics = ValidationMetrics(bone_metrics, ["loss"])
+        self.metrics = ValidationMetrics(bone_metrics, ["loss", "constant_loss"])
         self._translated: frozenset[str] = frozenset()
 
     @property
@@ -82,8 +82,12 @@ class Translation(ManualOptimization):
         return self.network if self.ema is None else self.ema.model
 
     @abstractmethod
-    def validation_loss(self, batch: dict[str, Any]) -> Tensor:
-        """Return the loss (B,) of ``inference_network`` on each image, with noise keyed by the names."""
+    def validation_loss(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return the loss (B,) of ``inference_network`` on each image, with noise keyed by the names.
+
+        Also return the loss (B,) of the best constant prediction for each image: no network needs to see its
+        input for that.
+        """
 
     @abstractmethod
     def translate(
@@ -146,7 +150,8 @@ class Translation(ManualOptimization):
     @torch.no_grad()
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Compute the loss of every image, and translate some."""
-        self.metrics.add("loss", self.validation_loss(batch))
+        for name, losses in zip(("loss", "constant_loss"), self.validation_loss(batch), strict=True):
+            self.metrics.add(name, losses)
         chosen = [index for index, name in enumerate(batch["name"]) if name in self._translated]
         if chosen:
             condition, target = batch["condition"][chosen], batch["target"][chosen]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 from torchmetrics import Metric
 
 from pti.losses import kl_per_image
@@ -20,7 +21,13 @@ DATA_RANGE = 2.0
 
 ACTIVE_VARIANCE = 0.01
 """A latent channel is active when its mean varies by more than this over positions and images (Burda et al.
-2016, section 5.2)."""
+2016, section 5.2), and when the decoder uses it: with the channel's mean over positions in place of its
+values, the reconstruction changes by more than this part of the image's variance. Without the second
+condition, the channels of a decoder that paints only background count as active."""
+
+_ABLATED_IMAGES = 8  # of each rank, to find the channels that the decoder uses
+
+_GRID = 16  # pixels, edge of the images that `Variation` compares
 
 BONE_METRICS = ("bone_dice", "bone_height_error_mm")
 
@@ -62,20 +69,70 @@ class RunningMeans(Metric):
         return {name: total / count for name, total, count in totals if count > 0}
 
 
+class Variation(Metric):
+    """Variance of predictions between images, relative to that of their references, over all ranks.
+
+    0 for predictions that are all alike, about 1 for good ones. Images are compared at 16 × 16 pixels, where
+    noise hardly counts.
+    """
+
+    full_state_update = False
+    count: Tensor
+    sums: Tensor
+    squares: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("count", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("sums", torch.zeros(2, _GRID, _GRID), dist_reduce_fx="sum")
+        self.add_state("squares", torch.zeros(2), dist_reduce_fx="sum")
+
+    def update(self, image: Tensor, prediction: Tensor) -> None:
+        """Add references and their predictions, (B, 1, H, W)."""
+        grids = _grids(image, prediction).to(self.sums)
+        self.count += len(image)
+        self.sums += grids.sum(1)
+        self.squares += grids.square().sum((1, 2, 3))
+
+    def compute(self) -> float:
+        """Return the relative variance; NaN if the references are all alike."""
+        means = self.sums / self.count
+        reference, predicted = (self.squares / self.count - means.square().sum((1, 2))).tolist()
+        enough = reference > 1e-9 * float(self.squares[0] / self.count)
+        return max(predicted, 0.0) / reference if enough else np.nan
+
+
+def relative_variation(image: Tensor, prediction: Tensor) -> Tensor:
+    """Return the `Variation` of one batch of images and predictions (B, 1, H, W); 0 for a single image."""
+    reference, predicted = _grids(image, prediction).float().var(1, correction=0).mean((1, 2))
+    return predicted / reference.clamp_min(1e-6)
+
+
+def _grids(image: Tensor, prediction: Tensor) -> Tensor:
+    """Reduce images and predictions (B, 1, H, W) to (2, B, 16, 16)."""
+    both = torch.cat([image, prediction.to(image)]).detach()
+    return adaptive_avg_pool2d(both, _GRID).view(2, len(image), _GRID, _GRID)
+
+
 class ValidationMetrics:
     """Metrics of images against their references, collected on each rank.
 
     Names: ``l1``, ``psnr`` (dB), ``ssim`` on normalised images; ``bone_dice`` and ``bone_height_error_mm``
-    (absolute) on raw images; and ``names``, which are added with `add`.
+    (absolute) on raw images; and ``names``, which are added with `add`. ``l1_vs_constant`` is ``l1`` relative
+    to that of the best constant image (1: no better), ``variation`` see `Variation`. Of a ``loss`` with its
+    ``constant_loss``, ``loss_vs_constant`` is the ratio.
     """
 
     def __init__(self, bone: bool, names: Sequence[str] = ()) -> None:
         self.bone = bone
-        self.means = RunningMeans([*names, "l1", "psnr", "ssim", *BONE_METRICS * bone])
+        self.means = RunningMeans([*names, "constant_l1", "l1", "psnr", "ssim", *BONE_METRICS * bone])
+        self.variation = Variation()
 
     def reset(self, device: torch.device) -> None:
         """Forget all images."""
         self.means.start(device)
+        self.variation.set_dtype(self.means.sums.dtype).to(device)
+        self.variation.reset()
 
     def add(self, name: str, values: Tensor) -> None:
         """Add a further value of each image, (B,)."""
@@ -84,6 +141,9 @@ class ValidationMetrics:
     def add_images(self, image: Tensor, prediction: Tensor) -> None:
         """Add normalised images and their predictions, (B, 1, H, W)."""
         self.add("l1", mae(prediction, image))
+        median = image.float().flatten(1).median(1).values.view(-1, 1, 1, 1)
+        self.add("constant_l1", mae(median.expand_as(image), image))
+        self.variation.update(image, prediction)
         self.add("psnr", psnr(prediction, image, DATA_RANGE))
         self.add("ssim", ssim(prediction, image, DATA_RANGE))
 
@@ -95,7 +155,14 @@ class ValidationMetrics:
 
     def compute(self) -> dict[str, float]:
         """Return all metrics by name, over all ranks."""
-        return self.means.compute()
+        metrics = self.means.compute()
+        for name in ("l1", "loss"):
+            constant = metrics.pop(f"constant_{name}", 0.0)
+            if constant > 0:
+                metrics[f"{name}_vs_constant"] = metrics[name] / constant
+        if "l1" in metrics:
+            metrics["variation"] = self.variation.compute()
+        return metrics
 
 
 class ReconstructionMetrics(ValidationMetrics):
@@ -108,8 +175,15 @@ class ReconstructionMetrics(ValidationMetrics):
     def __init__(self, latent_channels: int, perceptual: PerceptualLoss | None, bone: bool) -> None:
         self.channels = range(latent_channels)
         self.perceptual = perceptual
-        moments = [f"{moment}_{channel}" for channel in self.channels for moment in ("z", "z_squared")]
-        super().__init__(bone, ["kl", "kl_per_element", *["perceptual"] * (perceptual is not None), *moments])
+        self._ablated = 0
+        sums = [f"{name}_{channel}" for channel in self.channels for name in ("z", "z_squared", "use")]
+        names = ["kl", "kl_per_element", "image_variance", *["perceptual"] * (perceptual is not None)]
+        super().__init__(bone, [*names, *sums])
+
+    def reset(self, device: torch.device) -> None:
+        """Forget all images."""
+        super().reset(device)
+        self._ablated = 0
 
     def add_images(self, image: Tensor, prediction: Tensor) -> None:
         """Add normalised images and their reconstructions, (B, 1, H, W)."""
@@ -118,8 +192,8 @@ class ReconstructionMetrics(ValidationMetrics):
             pairs = zip(prediction, image, strict=True)
             self.add("perceptual", torch.stack([self.perceptual(a[None], b[None]) for a, b in pairs]))
 
-    def add_latents(self, posterior: Posterior) -> None:
-        """Add the posterior of each image."""
+    def add_latents(self, posterior: Posterior, image: Tensor, decode: Callable[[Tensor], Tensor]) -> None:
+        """Add the posterior of each normalised image (B, 1, H, W); ``decode`` latents to such images."""
         kl = kl_per_image(posterior.mean, posterior.std)
         self.add("kl", kl)
         self.add("kl_per_element", kl / posterior.mean[0].numel())
@@ -127,16 +201,30 @@ class ReconstructionMetrics(ValidationMetrics):
         for channel in self.channels:
             self.add(f"z_{channel}", z[:, channel])
             self.add(f"z_squared_{channel}", z_squared[:, channel])
+        count = _ABLATED_IMAGES - self._ablated
+        self._add_uses(posterior.mean[:count], image[:count], decode)
+        self._ablated += len(image[:count])
+
+    def _add_uses(self, mean: Tensor, image: Tensor, decode: Callable[[Tensor], Tensor]) -> None:
+        """Add how much the decoded images depend on each channel."""
+        if len(image):
+            self.add("image_variance", image.float().var((1, 2, 3)))
+            reconstruction = decode(mean)
+            for channel in self.channels:
+                ablated = mean.clone()
+                ablated[:, channel] = mean[:, channel].mean((1, 2), keepdim=True)
+                self.add(f"use_{channel}", (decode(ablated) - reconstruction).square().mean((1, 2, 3)))
 
     def compute(self) -> dict[str, float]:
         """Return all metrics by name, over all ranks."""
         metrics = super().compute()
-        active = 0
+        active, image_variance = 0, metrics.pop("image_variance", np.nan)
         for channel in self.channels:
             mean, square = metrics.pop(f"z_{channel}", np.nan), metrics.pop(f"z_squared_{channel}", np.nan)
             variance = max(square - mean**2, 0.0)
             metrics[f"latent_mean_{channel}"], metrics[f"latent_std_{channel}"] = mean, variance**0.5
-            active += variance > ACTIVE_VARIANCE
+            used = metrics.pop(f"use_{channel}", np.nan) > ACTIVE_VARIANCE * image_variance
+            active += used and variance > ACTIVE_VARIANCE
         return metrics | {"active_units": float(active)}
 
 
