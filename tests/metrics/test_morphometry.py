@@ -82,11 +82,43 @@ def test_measures_move_with_the_bone():
 def test_mask_keeps_the_largest_part_and_its_holes():
     raw = 100 * rectangle().astype(np.float32)
     raw[5:10, 5:10] = 120
-    raw[60, 50] = 10
+    raw[60, 50] = 0
     mask = bone_mask(raw)
     expected = rectangle()
     expected[60, 50] = False
     np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize("core", [10, 1e-3, -100])
+def test_bone_is_what_the_outline_encloses_however_dark(core):
+    raw = 100 * rectangle().astype(np.float32)
+    raw[30:90, 40:60] = core
+    np.testing.assert_array_equal(bone_mask(raw), rectangle())
+    raw[30:90, 40:60] = 0
+    assert np.count_nonzero(bone_mask(raw)) == 80 * 40 - 60 * 20
+
+
+def test_dark_tissue_outside_the_outline_is_no_bone():
+    raw = 100 * rectangle().astype(np.float32)
+    raw[10:20, 30:70] = 20
+    np.testing.assert_array_equal(bone_mask(raw), rectangle())
+
+
+def test_a_tooth_behind_its_dark_ligament_belongs_to_the_bone():
+    raw = 100 * rectangle().astype(np.float32)
+    raw[40:43] *= 0.1
+    assert measure(bone_mask(raw), 1).height == 80
+    raw[40:43] = 0
+    assert measure(bone_mask(raw), 1).height == 57
+    raw[40:43] = 10  # from edge to edge, as residue in the background
+    assert measure(bone_mask(raw), 1).height == 57
+
+
+@pytest.mark.parametrize("brightness", [3, 30, 3000])
+def test_a_metal_crown_hides_no_bone(brightness):
+    raw = 100 * rectangle().astype(np.float32)
+    raw[20:40] *= brightness
+    np.testing.assert_array_equal(bone_mask(raw), rectangle())
 
 
 def test_diagonal_neighbours_are_apart():

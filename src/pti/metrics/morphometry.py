@@ -57,13 +57,16 @@ class Morphometry:
 def bone_mask(raw: np.ndarray) -> np.ndarray:
     """Segment the bone, including a tooth, in a raw image; the same rule for true and predicted images.
 
-    The threshold is half the typical tissue intensity: the median of all pixels above a tenth of the 99.5th
-    percentile of the positive ones (which excludes faint residue in the background). The mask is the largest
-    connected component (4 neighbours), holes not filled. It doesn't change when the image is multiplied by a
-    positive number.
+    The outline is where the image reaches half the typical tissue intensity: the median of all pixels above a
+    tenth of the 99.5th percentile of the positive ones (which excludes faint residue in the background), or
+    of those below, if most of the tissue is that much darker than a metal crown. The bone is what the outline
+    encloses, however dark or negative, apart from background (exactly 0). Of several parts (4 neighbours),
+    those count that tissue connects (a tooth behind its dark ligament); the largest, if that can't be told
+    because the tissue reaches the frame of the image, as residue does. The mask doesn't change when the image
+    is multiplied by a positive number.
 
     Args:
-        raw: (H, W), background about 0, tissue positive, finite.
+        raw: (H, W), background about 0, outer tissue positive, finite.
 
     Returns:
         (H, W) bool; empty if no pixel is positive.
@@ -72,14 +75,36 @@ def bone_mask(raw: np.ndarray) -> np.ndarray:
     if positive.size == 0:
         return np.zeros(raw.shape, bool)
     rank = min(positive.size - 1, int(0.995 * positive.size))
-    tissue = positive[positive > 0.1 * np.partition(positive, rank)[rank]]
-    above = raw > 0.5 * np.median(tissue)
-    labels = np.empty(above.shape, np.int32)
-    if ndimage.label(above, output=labels) == 1:
-        return above
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return labels == sizes.argmax()
+    limit = 0.1 * np.partition(positive, rank)[rank]
+    bright = positive[positive > limit]
+    above = raw > 0.5 * np.median(bright)
+    parts, count = _label(above)
+    if count > 1 or positive.size > 2 * bright.size:
+        tissue = _largest(*_label(raw != 0))
+        if _frame(tissue).any():
+            above = _largest(parts, count)
+        else:
+            faint = raw[tissue & (raw > 0) & (raw <= limit)]
+            above = tissue & (raw > 0.5 * np.median(faint) if faint.size > bright.size else above)
+    outside, count = _label(~above)
+    enclosed = np.ones(count + 1, bool)
+    enclosed[_frame(outside)] = False
+    return above | (enclosed[outside] & (raw != 0))
+
+
+def _label(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Label the connected components of a mask from 1 on; return the labels and their number."""
+    labels = np.empty(mask.shape, np.int32)
+    return labels, ndimage.label(mask, output=labels)
+
+
+def _largest(labels: np.ndarray, count: int) -> np.ndarray:
+    return labels == (1 if count == 1 else np.bincount(labels[labels > 0]).argmax())
+
+
+def _frame(image: np.ndarray) -> np.ndarray:
+    """Return the pixels of the image's first and last rows and columns."""
+    return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
 
 
 def measure(mask: np.ndarray, pixel_mm: float) -> Morphometry:

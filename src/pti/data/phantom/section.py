@@ -62,7 +62,7 @@ def _coordinates(
     columns = image_size * COLUMNS // ROWS if centred else image_size
     tall = section["crest_height"] + section.neck_height + section["crown_height"]
     free = field - tall
-    base = 0.35 * free + 0.3 * free * section["shift_y"] + 0.25 * free * style.place_y
+    base = 0.35 * free + 0.3 * free * section["shift_y"] + 0.35 * max(free - 4, 0) * style.place_y
     x = (np.arange(columns) + 0.5 - columns / 2) * pixel_mm - section["shift_x"]
     y = field - base - (np.arange(image_size) + 0.5) * pixel_mm
     if not centred:
