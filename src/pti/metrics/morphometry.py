@@ -95,7 +95,8 @@ def bone_mask(raw: np.ndarray) -> np.ndarray:
 def _label(mask: np.ndarray) -> tuple[np.ndarray, int]:
     """Label the connected components of a mask from 1 on; return the labels and their number."""
     labels = np.empty(mask.shape, np.int32)
-    return labels, ndimage.label(mask, output=labels)
+    ndimage.label(mask, output=labels)
+    return labels, int(labels.max())
 
 
 def _largest(labels: np.ndarray, count: int) -> np.ndarray:
