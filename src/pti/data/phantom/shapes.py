@@ -62,7 +62,9 @@ def jaw_width(section: Section, height: float) -> float:
 
 
 def _jaw(section: Section, y: np.ndarray, healed: bool) -> tuple[np.ndarray, np.ndarray]:
-    left, right = (curve(y) for curve in _outlines(section))
+    # Far from the jaw, extrapolated outlines would be so steep that their distance seemed to be 0.
+    near = np.clip(y, -2.0, section["crest_height"] + 4)
+    left, right = (curve(near) for curve in _outlines(section))
     left = left + _wobble(section.wobble[0], y)
     right = right + _wobble(section.wobble[1], y)
     cap = _cap(y / section["base_round"])
