@@ -1,7 +1,6 @@
 """``python -m pti.analyze``: draw and measure a VAE's latent space, as figures, tables and one page."""
 
 import json
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from pti.cli.command import command
 from pti.cli.preflight import SPLITS, require_checkpoint_and_images, require_in_range, require_one_of
 from pti.common.errors import UsageError
+from pti.common.path_settings import setting
 from pti.latent_study.options import COLORS, METHODS, RANGES
 from pti.runs.locate import checkpoint_names
 
@@ -67,7 +67,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         checkpoint=study.checkpoint,
         seed=cfg.seed,
     )
-    next_command = shlex.join(["python", "-m", "pti.explore", f"ckpt={cfg.ckpt}"])
+    next_command = f"python -m pti.explore {setting('ckpt', cfg.ckpt)}"
     print_summary("Latent space", metrics, artefacts, next_command)
 
 
@@ -122,8 +122,8 @@ def refuse_foreign_files(output_dir: Path) -> None:
         own = False
     if existing and not own:
         raise UsageError(
-            f"output_dir={output_dir}: found {', '.join(existing)}, which this command didn't write; "
-            "expected a new folder or an output folder of analyze. Choose another output_dir."
+            f"{setting('output_dir', output_dir)}: found {', '.join(existing)}, which this command didn't "
+            "write; expected a new folder or an output folder of analyze. Choose another output_dir."
         )
 
 

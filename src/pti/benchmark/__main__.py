@@ -17,6 +17,7 @@ from pti.benchmark.suites.metrics import metrics_suite
 from pti.benchmark.suites.vae import vae_suite
 from pti.benchmark.training import Experiment, SuiteSettings
 from pti.cli.command import command
+from pti.cli.path_values import quote_paths
 from pti.cli.preflight import require_in_range, require_one_of
 
 SUITES: dict[str, Callable[[SuiteSettings], list[Comparison]]] = {
@@ -63,7 +64,8 @@ def _build(experiment: str, overrides: Sequence[str]) -> Experiment:
 
     from pti.runs.first_stage import embed_first_stage_config, load_first_stage_weights
 
-    composed = compose("train", [f"experiment={experiment}", "output_dir=.", *overrides])
+    overrides = quote_paths([f"experiment={experiment}", "output_dir=.", *overrides], sweep=False)
+    composed = compose("train", overrides)
     config: Any = OmegaConf.to_container(composed, resolve=True)
     weights = embed_first_stage_config(config)
     data, module = instantiate(config["data"]), instantiate(config["model"])

@@ -1,12 +1,12 @@
 """``python -m pti.check``: check a data set, write a report, exit with 1 if training can't use it."""
 
-import shlex
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from pti.cli.command import command
 from pti.cli.preflight import POSITIVE, is_overridden, require_above_zero, require_folder, require_in_range
+from pti.common.path_settings import setting
 
 
 def preflight(cfg: DictConfig) -> None:
@@ -42,7 +42,7 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
         data_fingerprint=hash_file(artefacts["pairs"]),
     )
     print_findings(report)
-    train = shlex.join(["python", "-m", "pti.train", "experiment=vae_baseline", f"data.root={cfg.data.root}"])
+    train = f"python -m pti.train experiment=vae_baseline {setting('data.root', cfg.data.root)}"
     print_summary(f"Check of {cfg.data.root}", metrics, artefacts, train if report.usable else None)
     return 0 if report.usable else 1
 
@@ -52,7 +52,7 @@ def _source(data: DictConfig):
 
     from pti.data.checks.source import DataSource
 
-    root = Path(data.root).expanduser()
+    root = Path(data.root)
     if data.get("generate") is not None and not root.exists():
         root.parent.mkdir(parents=True, exist_ok=True)
         instantiate(data.generate)(root)
@@ -61,7 +61,7 @@ def _source(data: DictConfig):
         root=root,
         layout=instantiate(data.layout),
         fractions=tuple(data.fractions),
-        extra_roots={split: Path(folder).expanduser() for split, folder in extra_roots.items() if folder},
+        extra_roots={split: Path(folder) for split, folder in extra_roots.items() if folder},
         **{key: data[key] for key in ("split_seed", "pixel_mm", "batch_size", "allow_links")},
     )
 

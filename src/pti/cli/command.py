@@ -15,8 +15,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from pti.cli.multirun import finish_sweep, locked_sweep, run_job, sweep_overrides
-from pti.cli.options import options_first
+from pti.cli.options import arguments_for_hydra
 from pti.cli.overrides import check_command_line
+from pti.cli.path_values import expand_paths
 from pti.cli.storage import require_working_directory, storage_error
 from pti.common import conf_dir
 from pti.common.errors import DataError, UsageError, with_causes
@@ -74,13 +75,13 @@ def _run_hydra(name: str, task: Task, extra: list[str]) -> int:
 
     def job(config: DictConfig) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
-        code = _guarded(lambda: task(config, folder), folder)
+        code = _guarded(lambda: task(expand_paths(config), folder), folder)
         if code >= EXIT_INTERRUPTED:
             sys.exit(code)  # a signal ends the whole sweep, not only its current job
         codes.append(code)
 
     job.__module__ = f"pti.{name}"  # from which Hydra derives the job's name
-    sys.argv = [sys.argv[0], *options_first(sys.argv[1:]), *extra]
+    sys.argv = [sys.argv[0], *arguments_for_hydra(sys.argv[1:]), *extra]
     hydra.main(version_base="1.3", config_path=str(conf_dir.CONF_DIR), config_name=name)(job)()
     return next(filter(None, codes), 0)
 

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pti.cli.overrides import Job
 from pti.common.errors import DataError, UsageError
+from pti.common.path_settings import literal
 from pti.runs.lock import exclusive
 from pti.runs.summary import hash_config
 from pti.sweep.plan import job_name, plan_sweep
@@ -60,7 +61,7 @@ def sweep_overrides(sweep: Sweep, jobs: Sequence[Job]) -> list[str]:
     OmegaConf.register_new_resolver("pti_job_folder", lambda number: names[number], replace=True)
     return [
         "hydra/hydra_logging=none",
-        f"hydra.sweep.dir='{sweep.folder.absolute()}'",
+        f"hydra.sweep.dir={literal(sweep.folder.absolute())}",
         "hydra.sweep.subdir='${pti_job_folder:${hydra.job.num}}'",
     ]
 

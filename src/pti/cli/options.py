@@ -3,6 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
+from pti.cli.path_values import quote_paths
+
 
 def parse_options(arguments: Sequence[str]) -> Namespace:
     """Parse Hydra's options (``--cfg job``, ``-m``), in any order, and collect the rest as ``overrides``."""
@@ -18,7 +20,13 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     return parser.parse_intermixed_args(list(arguments))
 
 
-def options_first(arguments: Sequence[str]) -> list[str]:
-    """Move the options before the overrides, which Hydra accepts only as one uninterrupted sequence."""
-    overrides = parse_options(arguments).overrides
-    return [*(text for text in arguments if text not in overrides), *overrides]
+def is_sweep(options: Namespace) -> bool:
+    """Tell whether several values of a key make a sweep."""
+    return options.multirun or any(text.startswith("hydra.mode=") for text in options.overrides)
+
+
+def arguments_for_hydra(arguments: Sequence[str]) -> list[str]:
+    """Quote paths, and move the options before the overrides, which Hydra accepts only as one sequence."""
+    options = parse_options(arguments)
+    overrides = quote_paths(options.overrides, is_sweep(options))
+    return [*(text for text in arguments if text not in options.overrides), *overrides]

@@ -10,19 +10,28 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from pti.cli.options import parse_options
+from pti.cli.options import is_sweep, parse_options
+from pti.cli.path_values import expand_paths, quote_paths
 from pti.cli.preflight import require_seed
 from pti.cli.renamed import refuse_renamed
 from pti.cli.storage import require_writable
-from pti.cli.suggestions import changes_a_default, compose_groups, explain, is_group, texts
+from pti.cli.suggestions import (
+    changes_a_default,
+    compose_groups,
+    explain,
+    is_group,
+    refuse_text_for_group,
+    texts,
+)
 from pti.common import conf_dir
 from pti.common.errors import UsageError
 from pti.common.nested import flatten
+from pti.common.path_settings import is_path_key
 
 _TYPES = {
     bool: ((bool,), "true or false"),
@@ -79,11 +88,11 @@ def check_command_line(
         return CommandLine()  # Hydra itself checks the user's own configuration
     if options.help and not options.overrides:
         return CommandLine()
-    overrides = _parse(options.overrides)
+    overrides = _parse(quote_paths(options.overrides, is_sweep(options)))
     refuse_renamed(overrides)
     shows_only = options.help or options.hydra_help or options.cfg or options.info or options.shell_completion
     swept = [override.is_sweep_override() for override in overrides]
-    if not options.multirun and not any(override.key_or_group == "hydra.mode" for override in overrides):
+    if not is_sweep(options):
         _refuse_several_values(
             [override for override, varies in zip(overrides, swept, strict=True) if varies]
         )
@@ -107,8 +116,9 @@ def check_command_line(
 
 def _output_folder(config: DictConfig, extra: Sequence[str]) -> Path:
     """Return the folder of a run: the one that the preflight chose, or else ``output_dir``."""
-    chosen = [text.partition("=")[2].strip("'\"") for text in extra if text.startswith("hydra.run.dir=")]
-    return Path([str(config.get("output_dir", ".")), *chosen][-1])
+    added = OverridesParser.create().parse_overrides(list(extra))
+    chosen = [override.value() for override in added if override.key_or_group == "hydra.run.dir"]
+    return Path(str([config.get("output_dir", "."), *chosen][-1]))
 
 
 def _parse(arguments: list[str]) -> list[Override]:
@@ -126,6 +136,7 @@ def _parse(arguments: list[str]) -> list[Override]:
     for override in overrides:
         key = override.key_or_group
         _refuse_empty(override)
+        refuse_text_for_group(override)
         if is_group(key) and override.value() is None and not override.is_delete():
             raise UsageError(f"{key}=null: expected an option of this group. Omit {key} to keep its default.")
     return overrides
@@ -139,9 +150,10 @@ def _refuse_empty(override: Override) -> None:
     """
     key = override.key_or_group
     written = str(override.input_line).partition("=")[2].strip()
-    is_path = key.endswith(("_dir", "root", "ckpt")) or key == "calibration"
-    values = [item.strip("'\" ") for item in written.strip("[]").split(",")]
-    if not override.is_delete() and (not written or (is_path and "" in values)):
+    value = override.value()
+    values = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
+    no_path = is_path_key(key) and any(not str(getattr(item, "text", item)).strip() for item in values)
+    if not override.is_delete() and (not written or no_path):
         raise UsageError(
             f"{key}= is empty, as an unset shell variable leaves it. Give a value, or leave {key} out."
         )
@@ -181,6 +193,7 @@ def _compose(name: str, job: list[Override], multirun: bool) -> DictConfig:
     HydraConfig.instance().set_config(config)
     with open_dict(config):
         del config["hydra"]
+    expand_paths(config)
     _check_types(name, job, OmegaConf.to_container(config))
     return config
 

@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from pti.common.errors import UsageError
+from pti.common.path_settings import setting
 from pti.runs.locate import resolve
 
 SPLITS = ("train", "val", "test")
@@ -31,11 +32,11 @@ def require_folder(key: str, value: Any, hint: str = "") -> Path:
     hint = f" {hint}" if hint else ""
     if value in (None, "???"):
         raise UsageError(f"{key} is not set: expected a folder.{hint}")
-    path = Path(str(value)).expanduser()
+    path = Path(str(value))
     if not path.is_dir():
-        raise UsageError(
-            f"{key}={value}: expected a folder, found {'a file' if path.exists() else 'nothing'} there.{hint}"
-        )
+        found = "a file" if path.exists() else "nothing"
+        hint += " Several values are a sweep, which needs the option -m." if "," in str(value) else ""
+        raise UsageError(f"{setting(key, value)}: expected a folder, found {found} there.{hint}")
     return path
 
 
@@ -45,8 +46,8 @@ def require_file(key: str, value: Any) -> None:
     Raises:
         UsageError: The file does not exist.
     """
-    if value is not None and not Path(str(value)).expanduser().is_file():
-        raise UsageError(f"{key}={value}: expected a file, found none there.")
+    if value is not None and not Path(str(value)).is_file():
+        raise UsageError(f"{setting(key, value)}: expected a file, found none there.")
 
 
 def require_checkpoint_and_images(config: DictConfig) -> None:

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from pti.common.errors import DataError
+from pti.common.path_settings import setting
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -43,8 +44,8 @@ def require_writable(folder: Path) -> None:
     except OSError as error:
         # The trial file's own name would only confuse.
         raise storage_error(OSError(error.errno, error.strerror), folder) or DataError(
-            f"output_dir={folder}: can't be created ({existing}: {error.strerror or error}). Choose another "
-            "one with output_dir=FOLDER."
+            f"{setting('output_dir', folder)}: can't be created ({existing}: {error.strerror or error}). "
+            "Choose another one with output_dir=FOLDER."
         ) from error
 
 
@@ -61,7 +62,7 @@ def storage_error(error: BaseException, folder: Path | None) -> DataError | None
     place = "the output folder" if path is None else path
     reason = error.strerror or str(error)
     if error.errno in _FULL or _FULL_IN_NUMPY.search(str(error)):
-        again = "" if folder is None else f" with output_dir={folder}"
+        again = "" if folder is None else f" with {setting('output_dir', folder)}"
         return DataError(
             f"{place}: the disk is full ({reason}; {_free(path)} MB free). Free some space, then run the "
             f"same command{again} again; translate, reconstruct and evaluate continue where they stopped."

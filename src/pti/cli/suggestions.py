@@ -11,6 +11,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from pti.common import conf_dir
+from pti.common.errors import UsageError
 from pti.common.nested import flatten
 
 
@@ -49,6 +50,17 @@ def changes_a_default(override: Override) -> bool:
 def is_group(key: str) -> bool:
     """Tell whether an override chooses an option of a group."""
     return _group_dir(key).is_dir()
+
+
+def refuse_text_for_group(override: Override) -> None:
+    """Refuse ``data.augmentation=none``: an option is chosen with ``data/augmentation=none``.
+
+    Raises:
+        UsageError: The override sets the place of a group's keys to a text.
+    """
+    key, value = override.key_or_group, override.value()
+    if "." in key and is_group(group := key.replace(".", "/")) and isinstance(value, str):
+        raise UsageError(f"{key}={value}: to choose an option of a group, write {group}={value}.")
 
 
 def texts(job: Sequence[Override]) -> list[str]:

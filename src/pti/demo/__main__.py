@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from pti.cli.command import command
 from pti.cli.preflight import POSITIVE, require_folder, require_in_range
 from pti.common.errors import DataError, UsageError
+from pti.common.path_settings import literal, setting
 
 if TYPE_CHECKING:
     from pti.demo.chapters import Chapter
@@ -30,8 +31,8 @@ def preflight(cfg: DictConfig) -> list[str]:
     state = _read_state(output_dir)
     if state is not None and state["settings"] != settings(cfg):
         raise UsageError(
-            f"output_dir={output_dir}: it holds a demo with other settings ({state['settings']}). Choose "
-            "another output_dir."
+            f"{setting('output_dir', output_dir)}: it holds a demo with other settings "
+            f"({state['settings']}). Choose another output_dir."
         )
     if state is not None or output_dir.parent != DEMOS or not _TIMESTAMP.fullmatch(output_dir.name):
         return []  # the user chose this folder
@@ -39,7 +40,7 @@ def preflight(cfg: DictConfig) -> list[str]:
         state = None if (folder / "index.html").exists() else _read_state(folder)
         if state is not None and state["settings"] == settings(cfg):
             print(f"Resuming {folder}, which was interrupted.", flush=True)
-            return [f"output_dir='{folder}'"]
+            return [f"output_dir={literal(folder)}"]
     return []
 
 
@@ -58,7 +59,7 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
     from pti.demo.runner import run_chapters
     from pti.runs.summary import print_summary, write_summary
 
-    root = None if cfg.data.root is None else Path(str(cfg.data.root)).expanduser()
+    root = None if cfg.data.root is None else Path(str(cfg.data.root))
     story = chapters(output_dir, root, cfg.minutes, cfg.samples, cfg.seed)
     state = _read_state(output_dir) or {"settings": settings(cfg), "seconds": {}}
 

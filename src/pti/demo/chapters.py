@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pti.common.path_settings import as_value
+
 # All durations were measured on the phantom with two cores.
 _DEFAULT_MINUTES = 15
 _FIXED_MINUTES = 4.5  # independent of the length of training: starting programs, checking, evaluating
@@ -88,7 +90,7 @@ class Chapter:
         """Return the command line, which resumes an interrupted training of the chapter."""
         last = folder / self.name / "checkpoints" / "last.ckpt"
         resumes = self.trains and last.is_file()
-        place = f"ckpt_path={last}" if resumes else f"output_dir={folder / self.name}"
+        place = f"ckpt_path={as_value(last)}" if resumes else f"output_dir={as_value(folder / self.name)}"
         return ["python", "-m", f"pti.{self.verb}", *self.arguments, place]
 
 
@@ -102,10 +104,11 @@ def chapters(folder: Path, root: Path | None, minutes: float, samples: int, seed
         samples: Samples per image.
         seed: Seed of trainings and samples.
     """
-    data = f"data.root={root or folder / 'phantom'}"
+    data = f"data.root={as_value(root or folder / 'phantom')}"
     shared = (data, f"seed={seed}")
     vae, ldm, regression = (
-        folder / name / "checkpoints" / "best.ckpt" for name in ("autoencoder", "diffusion", "regression")
+        as_value(folder / name / "checkpoints" / "best.ckpt")
+        for name in ("autoencoder", "diffusion", "regression")
     )
 
     def train(name: str, title: str, experiment: str, *overrides: str) -> Chapter:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pti.common.files import write_text_atomically
+from pti.common.path_settings import as_value
 from pti.common.progress import format_duration
 from pti.demo.chapters import Chapter
 from pti.drawing.page import render
@@ -52,4 +53,6 @@ def _command(chapter: Chapter, folder: Path) -> str:
     """Return the command that runs the whole chapter, with paths relative to the working directory."""
     *parts, _ = chapter.command(folder)
     here = f"{Path.cwd()}/"
-    return shlex.join([part.replace(here, "") for part in [*parts, f"output_dir={folder / chapter.name}"]])
+    return shlex.join(
+        [part.replace(here, "") for part in [*parts, f"output_dir={as_value(folder / chapter.name)}"]]
+    )

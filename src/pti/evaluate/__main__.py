@@ -66,14 +66,14 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     from pti.runs.summary import print_summary, write_summary
 
     values: dict[str, Any] = {key: cfg[key] for key in _SETTINGS}
-    values |= {key: optional_path(cfg[key]) for key in _PATHS}
+    values |= {key: cfg[key] and Path(str(cfg[key])) for key in _PATHS}
     settings = EvaluationSettings(**values)
     with Manifest(output_dir, manifest_settings(cfg), ARTEFACTS):
         if listed(cfg.ckpt):
             outcome = of_checkpoints(cfg, settings, output_dir)
         else:
-            folders = [Path(name).expanduser() for name in listed(cfg.prediction_dir)]
-            outcome = evaluate_folders(folders, Path(str(cfg.target_dir)).expanduser(), settings)
+            folders = [Path(name) for name in listed(cfg.prediction_dir)]
+            outcome = evaluate_folders(folders, Path(str(cfg.target_dir)), settings)
         evaluation = outcome.evaluation
         artefacts, values = write_report(evaluation, output_dir), summary_values(evaluation)
         write_summary(
@@ -118,11 +118,6 @@ def manifest_settings(cfg: DictConfig) -> dict[str, Any]:
     ]
     keys = _CHECKPOINT_KEYS if listed(cfg.ckpt) else _FOLDER_KEYS
     return {"command": "evaluate", "of": [str(path) for path in paths]} | {key: values[key] for key in keys}
-
-
-def optional_path(value: Any) -> Path | None:
-    """Return the path of a text, with the home folder for ``~``; None for None."""
-    return None if value is None else Path(str(value)).expanduser()
 
 
 def listed(value: Any) -> list[str]:

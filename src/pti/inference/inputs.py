@@ -56,7 +56,7 @@ def find_inputs(
         DataError: The data set can't be used, or there are no images.
     """
     if input_dir is not None:
-        folder = Path(input_dir).expanduser().absolute()
+        folder = Path(input_dir).absolute()
         pattern = trained.get("layout", {}).get("patient_pattern", PATIENT_PATTERN)
         return Inputs(find_images(folder, pattern, skip=skip)[:num_samples], str(folder))
     data = {**trained, **{key: value for key, value in (overrides or {}).items() if value is not None}}

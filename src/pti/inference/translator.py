@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from pti.common.errors import UsageError
+from pti.common.path_settings import setting
 from pti.common.progress import track
 from pti.data.input_images import InputImage
 from pti.inference.calibration_file import HeightCalibration
@@ -101,8 +102,8 @@ def open_translator(name: str | Path) -> LoadedTranslator:
     module = opened.load_module()
     if not isinstance(module, Translator):
         raise UsageError(
-            f"ckpt={opened.path}: found a checkpoint of {type(module).__name__}, expected one of a second "
-            "stage, such as best:ldm_demo or best:regression."
+            f"{setting('ckpt', opened.path)}: found a checkpoint of {type(module).__name__}, expected one "
+            "of a second stage, such as best:ldm_demo or best:regression."
         )
     return LoadedTranslator(replace(opened, content={"config": opened.config}), module)
 

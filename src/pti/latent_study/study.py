@@ -14,6 +14,7 @@ from zipfile import BadZipFile
 from torch import nn
 
 from pti.common.errors import UsageError
+from pti.common.path_settings import setting
 from pti.common.progress import track
 from pti.data.input_images import InputImage
 from pti.inference.devices import choose_devices, run_batches
@@ -101,8 +102,8 @@ def open_study(settings: StudySettings, output_dir: Path) -> LatentStudy:
     autoencoder = autoencoder_of(module)
     if autoencoder is None:
         raise UsageError(
-            f"ckpt={checkpoint.path}: found a {type(module).__name__}, which has no latent space; expected a "
-            "VAE or a model in its latents, such as best:vae_baseline."
+            f"{setting('ckpt', checkpoint.path)}: found a {type(module).__name__}, which has no latent "
+            "space; expected a VAE or a model in its latents, such as best:vae_baseline."
         )
     data = checkpoint.config["data"]
     inputs = find_inputs(
@@ -119,7 +120,7 @@ def open_study(settings: StudySettings, output_dir: Path) -> LatentStudy:
     if settings.cache_dir is not None:
         splits = {image.name: inputs.splits.get(image.name, "") for image in images}
         key = hash_config({"checkpoint": checkpoint.sha256, "images": fingerprint, "splits": splits})[:24]
-        cached = Path(settings.cache_dir).expanduser() / f"latents_{key}.npz"
+        cached = Path(settings.cache_dir) / f"latents_{key}.npz"
     latents = None if cached is None else _load_cached(cached)
     if latents is None:
         print_warnings(survey(images).warnings(training_bounds(autoencoder.normalization)))

@@ -1,11 +1,11 @@
 """``python -m pti.make_phantom``: write the phantom data set."""
 
-import shlex
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from pti.cli.command import command
+from pti.common.path_settings import setting
 
 KEYS = ("patients", "slices", "image_size", "pixel_mm", "seed", "broken")
 _PREVIEW_PAIRS = 6
@@ -59,7 +59,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
             seed=cfg.seed,
         )
     title = "The phantom" if written else "The phantom was there already; nothing was written"
-    check = shlex.join(["python", "-m", "pti.check", f"data.root={output_dir}"])
+    check = f"python -m pti.check {setting('data.root', output_dir)}"
     print_summary(title, metrics, artefacts, check)
 
 

@@ -14,6 +14,7 @@ from pti.cli.preflight import (
     require_one_of,
 )
 from pti.common.errors import UsageError
+from pti.common.path_settings import setting
 
 
 def preflight(cfg: DictConfig) -> None:
@@ -49,8 +50,8 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     module = opened.load_module()
     if not isinstance(module, Autoencoder):
         raise UsageError(
-            f"ckpt={opened.path}: found a checkpoint of {type(module).__name__}, expected one of a VAE "
-            "(stage 1), such as best:vae_baseline."
+            f"{setting('ckpt', opened.path)}: found a checkpoint of {type(module).__name__}, expected one "
+            "of a VAE (stage 1), such as best:vae_baseline."
         )
     data = opened.config["data"]
     overrides: Any = OmegaConf.to_container(cfg.data)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pti.common.errors import UsageError
+from pti.common.path_settings import setting
 from pti.runs.checkpoint import Checkpoint, ForeignFileError, open_checkpoint, open_intact
 from pti.runs.constructors import check_targets
 from pti.runs.locate import resolve
@@ -56,8 +57,8 @@ def embed_first_stage_config(
     stage_1, path = checkpoint.config["model"], checkpoint.path
     if stage_1.get("_target_") != _STAGE_1:
         raise UsageError(
-            f"autoencoder_ckpt={path}: found {stage_1.get('_target_', 'no model')}, expected a checkpoint of "
-            f"stage 1 ({_STAGE_1})."
+            f"{setting('autoencoder_ckpt', path)}: found {stage_1.get('_target_', 'no model')}, expected a "
+            f"checkpoint of stage 1 ({_STAGE_1})."
         )
     first_stage = {
         "_target_": "pti.networks.frozen_autoencoder.FrozenAutoencoder",
@@ -81,7 +82,8 @@ def _first_stage_of(checkpoint: Checkpoint) -> dict[str, Any]:
     model, path = checkpoint.config["model"], checkpoint.path
     if model.get("first_stage") is None:
         raise UsageError(
-            f"ckpt_path={path}: found {model.get('_target_', 'no model')}, expected a checkpoint of stage 2."
+            f"{setting('ckpt_path', path)}: found {model.get('_target_', 'no model')}, expected a checkpoint "
+            "of stage 2."
         )
     check_targets(model["first_stage"], str(path))
     return model["first_stage"]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from pti.common.errors import UsageError
+from pti.runs.summary import collapse_of
+from pti.common.path_settings import expand_home
 
 OUTPUTS = Path("outputs")
 LAST, PREVIOUS, BEST = "last.ckpt", "last-1.ckpt", "best.ckpt"
@@ -19,7 +23,7 @@ def resolve(name: str, outputs_dir: Path = OUTPUTS, experiment: str | None = Non
     Args:
         name: A path; ``last`` or ``best`` of the newest run; ``last:EXPERIMENT`` or ``best:EXPERIMENT`` of
             that experiment's newest run, which is the one that wrote this checkpoint last. Jobs of sweeps
-            are not searched; name them by path.
+            are not searched, and for ``best`` neither are runs whose model has collapsed; name them by path.
         outputs_dir: Folder of the experiments' folders.
         experiment: Experiment of ``last`` and ``best``; None = any.
 
@@ -29,7 +33,7 @@ def resolve(name: str, outputs_dir: Path = OUTPUTS, experiment: str | None = Non
     word, _, named = name.partition(":")
     if word in ("last", "best"):
         return _newest(name, f"{word}.ckpt", outputs_dir, named or experiment)
-    path = Path(name).expanduser().absolute()
+    path = Path(expand_home(name)).absolute()
     if path.is_file():
         return path
     if path.is_dir():
@@ -65,11 +69,28 @@ def _newest(name: str, file: str, outputs_dir: Path, experiment: str | None) -> 
             f"{name}: nothing was trained in {folder}, so there is no {file}; train first.{listed}"
         )
     paths = list(outputs_dir.glob(f"{experiment or '*'}/*/checkpoints/{file}"))
-    if paths:
-        return max(paths, key=lambda path: path.stat().st_mtime_ns).absolute()
+    paths.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    collapsed = ""
+    for path in paths:
+        reason = collapse_of(path.parents[1]) if file == BEST else ""
+        if not reason:
+            if collapsed:
+                _print_once(f"Warning: {name} is {path}; a newer run has collapsed: {collapsed}")
+            return path.absolute()
+        collapsed = collapsed or f"{path.parents[1]}. {reason}"
+    if collapsed:
+        raise UsageError(
+            f"{name}: every run has collapsed, so none is used; name a checkpoint by its path to "
+            f"use it nevertheless. The newest one: {collapsed}"
+        )
     jobs = sorted(outputs_dir.glob(f"{experiment or '*'}/sweeps/*/*/checkpoints/{file}"))
     hint = f" Give the path of a sweep's job, for example {jobs[-1]}." if jobs else ""
     raise UsageError(f"{name}: no run in {folder} has saved a {file} yet; train first.{hint}")
+
+
+@cache
+def _print_once(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 def checkpoint_names(paths: Sequence[Path]) -> list[str]:

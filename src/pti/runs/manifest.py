@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pti.common.errors import UsageError
+from pti.common.path_settings import setting
 
 FILE = "manifest.jsonl"
 
@@ -40,8 +41,8 @@ class Manifest:
             _require_same_settings(output_dir, lines[0], settings)
         elif self._written():
             raise UsageError(
-                f"output_dir={output_dir}: found {', '.join(self._written())} there, which this command "
-                "didn't write, expected a new folder or this command's own. Choose another output_dir."
+                f"{setting('output_dir', output_dir)}: found {', '.join(self._written())} there, which this "
+                "command didn't write, expected a new folder or its own. Choose another output_dir."
             )
         self.rows: dict[str, dict[str, Any]] = {row["name"]: row for row in lines[1:]}
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -94,6 +95,6 @@ def _require_same_settings(output_dir: Path, old: Mapping[str, Any], new: Mappin
     ]
     if differences:
         raise UsageError(
-            f"output_dir={output_dir}: found results of other settings there ({'; '.join(differences)}). "
-            "Choose another output_dir, or delete this one."
+            f"{setting('output_dir', output_dir)}: found results of other settings there "
+            f"({'; '.join(differences)}). Choose another output_dir, or delete this one."
         )

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pti.common.errors import UsageError
+from pti.common.path_settings import setting
 from pti.sweep.record import FINISHED, SWEEP_FILE, PlannedJob, Sweep, load_sweep, readable
 
 _MAX_NAME = 100
@@ -38,8 +39,8 @@ def plan_sweep(
             return Sweep(sweep.folder, command, jobs)
     if chosen and earlier:
         raise UsageError(
-            f"output_dir={folder}: found another sweep there (or one whose data have changed since), "
-            "expected none, or one that this command began. Choose another output_dir."
+            f"{setting('output_dir', folder)}: found another sweep there (or one whose data have changed "
+            "since), expected none, or one that this command began. Choose another output_dir."
         )
     if not chosen:
         begun = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")

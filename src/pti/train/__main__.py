@@ -10,6 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from pti.cli.command import command
+from pti.cli.path_values import expand_paths
 from pti.cli.preflight import is_overridden
 from pti.runs.locate import resolve
 from pti.train.devices import (
@@ -66,7 +67,7 @@ def _end_if_finished(run_dir: Path, config: DictConfig) -> None:
 
 
 def _plain(config: Any) -> dict[str, Any]:
-    plain = OmegaConf.to_container(config)
+    plain = OmegaConf.to_container(expand_paths(config))
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 

@@ -13,6 +13,7 @@ from lightning import LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
+from pti.common.path_settings import as_value, setting
 from pti.data.checks.quick import quick_check, require_sound
 from pti.data.checks.source import DataSource
 from pti.drawing.figures import draw_curves
@@ -158,7 +159,7 @@ def _next_command(status: str, artefacts: dict[str, Path], reconstructs: bool) -
             return None
         replaced = ("ckpt_path=", "output_dir=", "resume=", "hydra.")
         kept = [text for text in sys.argv[1:] if not text.startswith(replaced)]
-        return shlex.join(["python", "-m", "pti.train", *kept, f"ckpt_path={last}"])
+        return shlex.join(["python", "-m", "pti.train", *kept, f"ckpt_path={as_value(last)}"])
     if best is None or not reconstructs:
         return None
-    return f"python -m pti.reconstruct ckpt={shlex.quote(str(best))} input_dir=FOLDER"
+    return f"python -m pti.reconstruct {setting('ckpt', best)} input_dir=FOLDER"

@@ -10,6 +10,7 @@ from typing import Any
 from pti.cli.preflight import require_folder, require_one_of
 from pti.common.conf_dir import CONF_DIR
 from pti.common.errors import UsageError
+from pti.common.path_settings import literal
 from pti.runs.locate import resolve
 
 _LOGGER_PACKAGES = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
@@ -60,9 +61,4 @@ def check_config(config: Any, root_is_named: bool) -> None:
 
 def to_overrides(values: Mapping[str, str | Path]) -> list[str]:
     """Format overrides for Hydra's command line; paths are quoted and escaped."""
-    return [f"{key}={_quote(value) if isinstance(value, Path) else value}" for key, value in values.items()]
-
-
-def _quote(path: Path) -> str:
-    text = str(path).replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
-    return f"'{text}'"
+    return [f"{key}={literal(value) if isinstance(value, Path) else value}" for key, value in values.items()]

@@ -15,6 +15,7 @@ from typing import Any
 
 from pti.cli.storage import require_writable
 from pti.common.errors import DataError
+from pti.common.path_settings import setting
 from pti.runs.locate import LAST, PREVIOUS
 from pti.train.resume import find_changes
 
@@ -75,7 +76,7 @@ def create_folder(folder: Path) -> Path:
                 return folder.with_name(name)
     except OSError as error:
         require_writable(folder)
-        raise DataError(f"output_dir={folder}: can't be created ({error.strerror}).") from error
+        raise DataError(f"{setting('output_dir', folder)}: can't be created ({error.strerror}).") from error
     raise AssertionError
 
 

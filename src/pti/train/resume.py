@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pti.common.errors import UsageError
+from pti.common.path_settings import setting
 from pti.runs.checkpoint import Checkpoint, CheckpointError, open_intact
 from pti.runs.locate import LAST, resolve, run_dir_of
 
@@ -21,6 +22,7 @@ MAY_DIFFER = (
     "allow_config_changes",
     "data.allow_config_changes",
     "new_sweep",
+    "stop_on_collapse",
     "callbacks",
     "logger",
     "trainer.max_epochs",
@@ -123,8 +125,8 @@ def open_resumed(config: dict[str, Any], output_dir: Path) -> Checkpoint | None:
     path = None if name is None else resolve(str(name))
     if last.exists() and (path is None or not _is_in_place(path, output_dir)):
         raise UsageError(
-            f"output_dir={output_dir}: found another run in this folder. Resume it with resume=auto or "
-            f"ckpt_path={last}, or choose another output_dir."
+            f"{setting('output_dir', output_dir)}: found another run in this folder. Resume it with "
+            f"resume=auto or {setting('ckpt_path', last)}, or choose another output_dir."
         )
     if path is None:
         return None
@@ -165,7 +167,8 @@ def find_start(checkpoint: Checkpoint, config: dict[str, Any], output_dir: Path,
             else "Restore these settings, or set allow_config_changes=true to continue with the new ones."
         )
         raise UsageError(
-            f"ckpt_path={path}: this checkpoint was trained with other settings:{listed}{more}\n{fix}"
+            f"{setting('ckpt_path', path)}: this checkpoint was trained with other settings:{listed}{more}\n"
+            f"{fix}"
         )
     done = int(content["batches_done"])
     # A validation that is still due is logged at the step of the batch before it.

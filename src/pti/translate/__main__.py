@@ -15,16 +15,18 @@ from pti.cli.preflight import (
     require_one_of,
 )
 from pti.common.errors import UsageError
+from pti.common.path_settings import setting
 
 
 def preflight(cfg: DictConfig) -> None:
     """Check the checkpoint, the folders and the numbers before anything heavy is imported."""
     require_checkpoint_and_images(cfg)
-    folder = cfg.input_dir and Path(str(cfg.input_dir)).expanduser()
+    folder = cfg.input_dir and Path(str(cfg.input_dir))
     if folder and (folder / "dente").is_dir() and (folder / "edente").is_dir():
         raise UsageError(
-            f"input_dir={cfg.input_dir}: found the folders dente and edente there, expected dente images "
-            f"only. Set input_dir={cfg.input_dir}/dente, or data.root={cfg.input_dir} and split."
+            f"{setting('input_dir', folder)}: found the folders dente and edente there, expected dente "
+            f"images only. Set {setting('input_dir', folder / 'dente')}, or "
+            f"{setting('data.root', folder)} and split."
         )
     require_one_of(cfg, {"split": SPLITS})
     require_in_range(cfg, dict.fromkeys(("samples", "steps", "batch_size", "num_samples"), POSITIVE))
@@ -61,8 +63,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     calibration = None
     if cfg.calibration is not None:
         samples = 1 if translator.module.deterministic else cfg.samples
-        path = Path(str(cfg.calibration)).expanduser()
-        calibration = read_height_calibration(path, samples, translator.sha256)
+        calibration = read_height_calibration(Path(str(cfg.calibration)), samples, translator.sha256)
         for note in calibration.notes:
             print(f"Note: {note}.")
     translations = translate_images(
