@@ -21,9 +21,12 @@ DATA_RANGE = 2.0
 
 ACTIVE_VARIANCE = 0.01
 """A latent channel is active when its mean varies by more than this over positions and images (Burda et al.
-2016, section 5.2), and when the decoder uses it: with the channel's mean over positions in place of its
-values, the reconstruction changes by more than this part of the image's variance. Without the second
-condition, the channels of a decoder that paints only background count as active."""
+2016, section 5.2), and when the decoder uses it, see `USED_VARIANCE`."""
+
+USED_VARIANCE = 1e-4
+"""Part of an image's variance by which the decoded image changes at least when a channel that the decoder uses
+is replaced by its mean over positions. Such channels reach 1e-3 or more; those of a decoder that paints nothing
+but background vary as well, but change its images by 1e-8."""
 
 _ABLATED_IMAGES = 8  # of each rank, to find the channels that the decoder uses
 
@@ -223,7 +226,7 @@ class ReconstructionMetrics(ValidationMetrics):
             mean, square = metrics.pop(f"z_{channel}", np.nan), metrics.pop(f"z_squared_{channel}", np.nan)
             variance = max(square - mean**2, 0.0)
             metrics[f"latent_mean_{channel}"], metrics[f"latent_std_{channel}"] = mean, variance**0.5
-            used = metrics.pop(f"use_{channel}", np.nan) > ACTIVE_VARIANCE * image_variance
+            used = metrics.pop(f"use_{channel}", np.nan) > USED_VARIANCE * image_variance
             active += used and variance > ACTIVE_VARIANCE
         return metrics | {"active_units": float(active)}
 

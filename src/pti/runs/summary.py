@@ -33,6 +33,7 @@ def write_summary(
     seed: int | None = None,
     status: str = "finished",
     warnings: Sequence[str] = (),
+    collapsed: str | None = None,
 ) -> Path:
     """Write ``output_dir/summary.json`` atomically and return its path.
 
@@ -47,6 +48,7 @@ def write_summary(
         seed: Seed of everything random.
         status: ``finished``, ``interrupted`` or ``failed``.
         warnings: Sentences on doubtful data, as printed.
+        collapsed: How the trained model has collapsed, empty if it has not; None = not a training.
     """
     summary = {
         "command": command,
@@ -60,11 +62,21 @@ def write_summary(
         "versions": {"python": platform.python_version(), **package_versions()},
         "figures": to_builtin(metrics),
         "warnings": list(warnings),
+        **({} if collapsed is None else {"collapsed": collapsed}),
         "artefacts": {name: _relative(path, output_dir) for name, path in artefacts.items()},
     }
     path = output_dir / "summary.json"
     write_json_atomically(path, summary)
     return path
+
+
+def collapse_of(run_dir: Path) -> str:
+    """Return how the model of a training run has collapsed; empty if it hasn't or nothing is known."""
+    try:
+        summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(summary.get("collapsed") or "") if isinstance(summary, dict) else ""
 
 
 def hash_config(config: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from pti.common.files import write_text_atomically
 from pti.common.progress import format_duration
 from pti.common.tables import write_csv
 from pti.drawing.panels import DIVERGING_CSS, data_uri, diverging, grey, tissue_window
-from pti.sweep.record import FAILED, FINISHED, JobResult
+from pti.sweep.record import COLLAPSED, FAILED, FINISHED, JobResult
 from pti.sweep.trade_off import is_number, plot_trade_off
 
 MAIN_METRICS = {
@@ -95,8 +95,10 @@ def print_report(results: Sequence[JobResult], artefacts: Mapping[str, Path]) ->
     console = Console()
     console.print(table)
     for result in results:
-        if result.status == FAILED:
-            console.print(f"{result.name} failed: {result.reason}", style="red", markup=False, soft_wrap=True)
+        if result.status in (FAILED, COLLAPSED):
+            console.print(
+                f"{result.name} {result.status}: {result.reason}", style="red", markup=False, soft_wrap=True
+            )
     for name, path in artefacts.items():
         console.print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)
 
@@ -136,7 +138,7 @@ def _html(results: Sequence[JobResult], title: str, pictures: SamePatients | Non
         columns=[(name, MAIN_METRICS.get(name, "")) for name in columns],
         rows=rows,
         finished=sum(result.status == FINISHED for result in results),
-        failed=[result for result in results if result.status == FAILED],
+        failed=[result for result in results if result.status in (FAILED, COLLAPSED)],
         plot=_plot(results),
         grid=None if pictures is None else _grid(results, pictures),
     )
@@ -145,7 +147,8 @@ def _html(results: Sequence[JobResult], title: str, pictures: SamePatients | Non
 def _best(results: Sequence[JobResult], name: str) -> set[str]:
     """Return the jobs with the best value of a metric; none if no direction is better or all are equal."""
     better = MAIN_METRICS.get(name)
-    values = {result.name: result.metric(name) for result in results if is_number(result.metric(name))}
+    healthy = [result for result in results if result.status != COLLAPSED]
+    values = {result.name: result.metric(name) for result in healthy if is_number(result.metric(name))}
     if not better or len(set(values.values())) < 2:
         return set()
     best = (max if better == "higher" else min)(values.values())

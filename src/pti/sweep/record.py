@@ -13,8 +13,10 @@ from typing import Any
 from pti.common.files import to_bytes, write_json_atomically
 from pti.common.nested import flatten
 from pti.runs.locate import BEST, LAST
+from pti.runs.summary import collapse_of
 
 FINISHED, INTERRUPTED, FAILED, WAITING = "finished", "interrupted", "failed", "waiting"
+COLLAPSED = "collapsed"
 
 SWEEP_FILE, _JOB = "sweep.json", "job.json"
 _SIGNAL = 128  # higher exit codes: ended by a signal
@@ -36,8 +38,9 @@ class JobResult:
     Attributes:
         name: Name of its folder.
         values: Swept key -> this job's value, as typed.
-        status: ``finished``, ``failed``, ``interrupted`` or ``waiting``.
-        reason: Reason of a failure; empty otherwise.
+        status: ``finished``, ``failed``, ``interrupted``, ``waiting``, or ``collapsed`` for a job whose model
+            learned nothing, whether or not that ended the job.
+        reason: Reason of a failure or collapse; empty otherwise.
         seconds: Total running time of all its starts.
         metrics: Metrics from its ``summary.json``; nested names joined by ``/``.
         folder: Folder of its files.
@@ -123,6 +126,9 @@ class Sweep:
             nested = flatten(summary.get("figures", {}), "/")
             metrics = {key: value for key, value in nested.items() if not isinstance(value, dict)}
             seconds = record.get("seconds", 0.0)
+            collapse = collapse_of(folder) if status in (FINISHED, FAILED) else ""
+            if collapse:
+                status, reason = COLLAPSED, reason or collapse
             results.append(JobResult(name, values, status, reason, seconds, metrics, folder))
         return results
 

@@ -25,7 +25,14 @@ from pti.runs.first_stage import embed_first_stage_config, load_first_stage_weig
 from pti.runs.lock import exclusive
 from pti.runs.renamed import FORMAT
 from pti.runs.summary import package_versions, write_summary
-from pti.train.callbacks import AtomicCheckpointIO, Checkpointer, Interrupted, Randomness, StopSignals
+from pti.train.callbacks import (
+    AtomicCheckpointIO,
+    Checkpointer,
+    CollapseCheck,
+    Interrupted,
+    Randomness,
+    StopSignals,
+)
 from pti.train.console import last_metrics, list_artefacts, print_plan, print_result, require_sound_data
 from pti.train.devices import count_devices, started_by_launcher, started_from_outside
 from pti.train.failures import to_user_error
@@ -145,7 +152,9 @@ class Training:
             return
         if not self.leading or not self.output_dir.is_dir():
             return
-        best = {name: value for name, value in self.checkpointer.best.items() if name != "monitor"}
+        internal = ("monitor", "at_baseline")
+        best = {name: value for name, value in self.checkpointer.best.items() if name not in internal}
+        collapse = self.checkpointer.collapse
         metrics = {
             "epochs": self.trainer.current_epoch,
             "steps": self.trainer.global_step,
@@ -165,6 +174,7 @@ class Training:
             data_fingerprint=self.datamodule.fingerprint if self.datamodule else None,
             checkpoint=None if start is None or start.in_place else start.checkpoint,
             seed=self.plain.get("seed"),
+            collapsed=collapse.finding if collapse is not None else "",
         )
         if status != "failed":
             print_result(status, metrics, artefacts, isinstance(self.module, Autoencoder))
@@ -175,6 +185,9 @@ class Training:
         checkpointer.provenance = {"format": FORMAT, "config": self.plain, "versions": package_versions()}
         self.checkpointer = checkpointer
         others = [instantiate(node) for name, node in self._nodes("callbacks") if name != "checkpointer"]
+        for check in others:
+            if isinstance(check, CollapseCheck):
+                check.config, checkpointer.collapse = self.plain, check
         callbacks: list[Callback] = [Randomness(self.config.seed), *others, checkpointer]
         plugins: list[Any] = [AtomicCheckpointIO(None if resumed is None else resumed.content)]
         if started_by_launcher() or not started_from_outside():

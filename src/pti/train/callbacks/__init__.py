@@ -1,7 +1,8 @@
-"""Lightning callbacks: checkpoints, stop signals, random generators, progress, metrics and pictures."""
+"""Lightning callbacks: checkpoints, collapse, stop signals, randomness, progress, metrics, pictures."""
 
 from pti.train.callbacks.checkpoint_io import AtomicCheckpointIO
 from pti.train.callbacks.checkpointing import Checkpointer
+from pti.train.callbacks.collapse import CollapseCheck
 from pti.train.callbacks.metrics_csv import MetricsCsv
 from pti.train.callbacks.pictures import Pictures
 from pti.train.callbacks.progress import TrainingProgress
@@ -11,6 +12,7 @@ from pti.train.callbacks.stopping import Interrupted, StopSignals
 __all__ = [
     "AtomicCheckpointIO",
     "Checkpointer",
+    "CollapseCheck",
     "Interrupted",
     "MetricsCsv",
     "Pictures",

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 import pti.train.callbacks.loop_state as loop_state
 from pti.common.errors import DataError, UsageError
 from pti.train.callbacks.checkpoint_io import require_writable
+from pti.train.callbacks.collapse import CollapseCheck
 from pti.train.callbacks.consensus import RankConsensus
 from pti.train.callbacks.finite import first_not_finite, not_finite_error, weights_are_finite
 from pti.train.callbacks.loop_state import SavePoint, batches_done, is_last_batch, validation_follows
@@ -24,7 +25,9 @@ class Checkpointer(Checkpoint):
     """Write ``checkpoints/last.ckpt``, ``best.ckpt`` and ``epoch=…-step=….ckpt``; stop training on a signal.
 
     ``last.ckpt`` is written whatever the metrics are, ``best.ckpt`` when the monitored metric improves to a
-    finite value. After every batch the ranks agree whether to save, to stop, or to fail on a loss of NaN.
+    finite value. A model at the baseline of the `CollapseCheck` never replaces one that has left it, and any
+    such model replaces it, whatever their metrics. After every batch the ranks agree whether to save, to
+    stop, or to fail on a loss of NaN.
 
     Args:
         monitor: logged metric that selects best.ckpt; None writes no best.ckpt.
@@ -36,8 +39,10 @@ class Checkpointer(Checkpoint):
 
     Attributes:
         signals: source of stop signals; set by the run.
+        collapse: check for a collapsed model, which may end the run; set by the run.
         provenance: entries added to every checkpoint (configuration, versions); set by the run.
-        best: epoch, step and metrics of the best validation so far, and its ``monitor`` value.
+        best: epoch, step and metrics of the best validation so far, its ``monitor`` value, and whether it was
+            ``at_baseline``.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Checkpointer(Checkpoint):
         self.every_n_steps = every_n_steps
         self.keep_every_n_epochs = keep_every_n_epochs
         self.signals = StopSignals()
+        self.collapse: CollapseCheck | None = None
         self.provenance: dict[str, Any] = {}
         self.best: dict[str, float] = {}
         self._folder = Path()
@@ -133,8 +139,15 @@ class Checkpointer(Checkpoint):
             raise Interrupted(int(stop))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write best.ckpt if the monitored metric has improved."""
-        if trainer.sanity_checking or self.monitor is None:
+        """Write best.ckpt if the model has improved; end the run if it has collapsed."""
+        if trainer.sanity_checking:
+            return
+        self._save_best(trainer)
+        if self.collapse is not None and self.collapse.stops:
+            trainer.should_stop = True  # on_train_epoch_end saves the state and raises the error
+
+    def _save_best(self, trainer: Trainer) -> None:
+        if self.monitor is None:
             return
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if self.monitor not in metrics:
@@ -143,10 +156,13 @@ class Checkpointer(Checkpoint):
                 f"Logged metrics: {', '.join(sorted(metrics)) or 'none'}."
             )
         metrics = self._consensus.gather(metrics)[0]
-        if improves(metrics[self.monitor], self.best.get("monitor"), self.mode):
+        at_baseline = self.collapse is not None and self.collapse.at_baseline
+        was_at_baseline = self.best.get("at_baseline", not self.best)
+        rival = self.best.get("monitor") if at_baseline == was_at_baseline else None
+        if at_baseline <= was_at_baseline and improves(metrics[self.monitor], rival, self.mode):
             validation = {name: value for name, value in metrics.items() if name.startswith("val/")}
             self.best = {"epoch": trainer.current_epoch, "step": batches_done(trainer), **validation}
-            self.best["monitor"] = metrics[self.monitor]
+            self.best |= {"monitor": metrics[self.monitor], "at_baseline": at_baseline}
             self._save(trainer, "best", SavePoint.VALIDATION_END)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -165,6 +181,8 @@ class Checkpointer(Checkpoint):
             temporary.replace(copy)
         if stop:
             raise Interrupted(int(stop))
+        if self.collapse is not None and self.collapse.stops:
+            raise self.collapse.error(trainer.global_step)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
