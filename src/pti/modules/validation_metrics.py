@@ -24,9 +24,9 @@ ACTIVE_VARIANCE = 0.01
 2016, section 5.2), and when the decoder uses it, see `USED_VARIANCE`."""
 
 USED_VARIANCE = 1e-4
-"""Part of an image's variance by which the decoded image changes at least when a channel that the decoder uses
-is replaced by its mean over positions. Such channels reach 1e-3 or more; those of a decoder that paints nothing
-but background vary as well, but change its images by 1e-8."""
+"""Part of an image's variance by which the decoded image changes at least when a channel that the decoder
+uses is replaced by its mean over positions. Such channels reach 1e-3 or more; those of a decoder that paints
+nothing but background vary as well, but change its images by 1e-8 at most."""
 
 _ABLATED_IMAGES = 8  # of each rank, to find the channels that the decoder uses
 

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from pti.common.errors import UsageError
-from pti.runs.summary import collapse_of
 from pti.common.path_settings import expand_home
+from pti.runs.summary import collapse_of
 
 OUTPUTS = Path("outputs")
 LAST, PREVIOUS, BEST = "last.ckpt", "last-1.ckpt", "best.ckpt"
