@@ -59,11 +59,11 @@ def bone_mask(raw: np.ndarray) -> np.ndarray:
 
     The outline is where the image reaches half the typical tissue intensity: the median of all pixels above a
     tenth of the 99.5th percentile of the positive ones (which excludes faint residue in the background), or
-    of those below, if most of the tissue is that much darker than a metal crown. The bone is what the outline
-    encloses, however dark or negative, apart from background (exactly 0). Of several parts (4 neighbours),
-    those count that tissue connects (a tooth behind its dark ligament); the largest, if that can't be told
-    because the tissue reaches the frame of the image, as residue does. The mask doesn't change when the image
-    is multiplied by a positive number.
+    of those below, if most of the tissue is that much darker than a metal crown. Of several parts
+    (4 neighbours), those count that tissue connects (a tooth behind its dark ligament); the largest, if that
+    can't be told because the tissue reaches the frame of the image, as residue does. Other tissue, however
+    dark or negative, is bone if it lies between these parts both in its row and in its column; background
+    (exactly 0) is a hole. The mask doesn't change when the image is multiplied by a positive number.
 
     Args:
         raw: (H, W), background about 0, outer tissue positive, finite.
@@ -86,10 +86,13 @@ def bone_mask(raw: np.ndarray) -> np.ndarray:
         else:
             faint = raw[tissue & (raw > 0) & (raw <= limit)]
             above = tissue & (raw > 0.5 * np.median(faint) if faint.size > bright.size else above)
-    outside, count = _label(~above)
-    enclosed = np.ones(count + 1, bool)
-    enclosed[_frame(outside)] = False
-    return above | (enclosed[outside] & (raw != 0))
+    between = raw != 0
+    for axis in (0, 1):
+        for step in (1, -1):
+            way = np.flip(above, axis) if step < 0 else above
+            before = np.maximum.accumulate(way, axis)
+            between &= np.flip(before, axis) if step < 0 else before
+    return above | between
 
 
 def _label(mask: np.ndarray) -> tuple[np.ndarray, int]:
