@@ -32,6 +32,23 @@ def test_names_stand_for_the_newest_run(tmp_path):
     assert fallbacks(put(best.with_name("last.ckpt"), 0)) == [best]
 
 
+def test_best_is_never_a_collapsed_run(tmp_path, capsys):
+    healthy = put(tmp_path / "vae" / "a" / "checkpoints" / "best.ckpt", age=40)
+    collapsed = put(tmp_path / "vae" / "b" / "checkpoints" / "best.ckpt", age=10)
+    last = put(collapsed.with_name("last.ckpt"), age=10)
+    summary = collapsed.parents[1] / "summary.json"
+    summary.write_text('{"collapsed": "All alike."}')
+    assert resolve("best:vae", tmp_path) == healthy
+    assert "All alike." in capsys.readouterr().err
+    assert resolve("last:vae", tmp_path) == last
+    assert resolve(str(collapsed), tmp_path) == collapsed
+    healthy.unlink()
+    with pytest.raises(UsageError, match="All alike"):
+        resolve("best:vae", tmp_path)
+    summary.write_text('{"collapsed": ""}')
+    assert resolve("best:vae", tmp_path) == collapsed
+
+
 @pytest.mark.parametrize("name", ["last:vae", "best:ldm", "last", "nowhere.ckpt", "."])
 def test_a_checkpoint_that_is_not_there(tmp_path, name):  # fault 37
     (tmp_path / "vae").mkdir()

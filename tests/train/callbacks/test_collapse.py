@@ -1,0 +1,164 @@
+"""Detection of collapsed models: what is said, when, and what it does to a run."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from helpers import second_stage_setup
+from helpers.second_stage_setup import save_autoencoder
+from helpers.training_setup import arguments, configuration, make_images, run
+from pti.common.errors import DataError
+from pti.runs.checkpoint import read
+from pti.runs.summary import collapse_of
+from pti.train.callbacks.collapse import MIN_MOVED, MIN_STEPS, WINDOW, Evidence, falls, grows
+from pti.train.resume import MAY_DIFFER
+from pti.train.run import train
+
+RANDOM = np.random.default_rng(0)
+NOISE = RANDOM.normal(1.0, 0.2, WINDOW).clip(0.1).tolist()
+FLAT = {"variation": [1e-8 * value for value in NOISE], "reconstruction": NOISE}
+BLACK = Evidence({"variation": 1e-9, "l1_vs_constant": 1.02}, MIN_STEPS, MIN_MOVED, FLAT)
+NO_BETTER = Evidence({"variation": 0.9, "loss_vs_constant": 1.0}, MIN_STEPS, 0.0, {"loss": NOISE})
+RISING = {"variation": np.geomspace(1e-6, 1e-4, WINDOW).tolist(), "reconstruction": NOISE}
+FALLING = np.linspace(3.0, 1.0, WINDOW).tolist()
+
+
+@pytest.mark.parametrize("evidence", [BLACK, NO_BETTER])
+def test_a_model_that_stays_at_the_baseline_has_collapsed(evidence):
+    assert evidence.collapsed
+    assert not replace(evidence, steps=MIN_STEPS - 1).collapsed
+
+
+def test_an_autoencoder_that_could_not_move_yet_has_not():
+    assert BLACK.at_baseline
+    assert not replace(BLACK, moved=0.9 * MIN_MOVED).collapsed
+
+
+def test_a_model_on_its_way_from_the_baseline_has_not():
+    assert not replace(BLACK, recent=RISING).collapsed
+    assert not replace(NO_BETTER, recent={"loss": FALLING}).collapsed
+
+
+def test_a_black_autoencoder_whose_error_still_falls_has():
+    """It becomes blacker: only outputs that differ between images are a sign of learning."""
+    assert replace(BLACK, recent=FLAT | {"reconstruction": FALLING}).collapsed
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"variation": 0.9, "l1_vs_constant": 0.2},
+        {"variation": 0.9, "loss_vs_constant": 0.9},
+        {"loss_vs_constant": 0.9},  # no validation image was translated
+    ],
+)
+def test_a_model_that_has_learned_something_is_not_accused(metrics):
+    evidence = Evidence(metrics, 10_000, 10.0, FLAT | {"loss": NOISE})
+    assert not evidence.at_baseline
+    assert not evidence.collapsed
+
+
+def test_the_trends():
+    assert grows(np.geomspace(1.0, 10.0, WINDOW))
+    assert not grows(NOISE)
+    assert not grows([0.0] * WINDOW)
+    assert falls(FALLING)
+    assert not falls(NOISE)
+    assert not falls(FALLING[::-1])
+    assert not falls([])
+    assert not grows([])
+
+
+@pytest.mark.parametrize(
+    ("evidence", "model", "key"),
+    [
+        (
+            BLACK,
+            {"kl_weight": 1e-6, "generator_optimizer": {"lr": 3e-2}},
+            "model.generator_optimizer.lr=0.0003",
+        ),
+        (
+            BLACK,
+            {"kl_weight": 1e-6, "generator_optimizer": {"lr": 1e-3}},
+            "model.generator_optimizer.lr=0.0003",
+        ),
+        (BLACK, {"kl_weight": 1e3, "generator_optimizer": {"lr": 1e-3}}, "model.kl_weight=1e-6"),
+        (NO_BETTER, {"optimizer": {"lr": 1.0}}, "model.optimizer.lr=0.0003"),
+        (NO_BETTER, {"optimizer": {"lr": 0.0}}, "model.optimizer.lr=1e-4"),
+    ],
+)
+def test_the_message_names_number_and_key(evidence, model, key):
+    text = evidence.describe(model)
+    assert f"start again with {key}" in text
+    assert ("1e-09" in text) == evidence.alike
+    assert "no better than a constant" in text
+
+
+@pytest.fixture
+def root(tmp_path):
+    return make_images(tmp_path / "images")
+
+
+COLLAPSING = ("model.kl_weight=1e3", "trainer.max_epochs=60", "trainer.check_val_every_n_epoch=10")
+
+
+@pytest.mark.slow
+def test_a_forced_collapse_ends_the_run_with_a_checkpoint_that_resumes(root, tmp_path):
+    out = tmp_path / "run"
+    code, output = run(tmp_path, *arguments(root, *COLLAPSING, f"output_dir={out}"))
+    assert code == 1
+    assert output.count("The model has collapsed") == 1
+    assert "model.kl_weight=1e-6" in output
+    assert "Traceback" not in output
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert "all alike" in summary["collapsed"]
+    last = out / "checkpoints" / "last.ckpt"
+    assert read(last)["batches_done"] == MIN_STEPS
+    settings = (
+        "model.kl_weight=1e-6",
+        "allow_config_changes=true",
+        "trainer.max_epochs=41",
+        f"ckpt_path={last}",
+    )
+    train(configuration(root, out, *COLLAPSING, *settings), out)
+    assert collapse_of(out) == ""
+    assert "stop_on_collapse" in MAY_DIFFER
+
+
+@pytest.mark.slow
+def test_without_stopping_it_is_only_said(root, tmp_path, capsys):
+    out = tmp_path / "run"
+    settings = (*COLLAPSING, "trainer.max_epochs=50", "stop_on_collapse=false")
+    assert train(configuration(root, out, *settings), out) == 0
+    assert capsys.readouterr().err.count("Warning: The model has collapsed") == 2
+    assert "all alike" in collapse_of(out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", ["0.0", "1.0"])
+def test_a_second_stage_that_predicts_a_constant_is_noticed(root, tmp_path, rate):
+    autoencoder = save_autoencoder(root, tmp_path / "vae.ckpt")
+    settings = [f"model.optimizer.lr={rate}", "trainer.max_epochs=60", "trainer.check_val_every_n_epoch=10"]
+    out = tmp_path / "run"
+    config = second_stage_setup.configuration(root, out, *settings, f"autoencoder_ckpt={autoencoder}")
+    with pytest.raises(DataError, match=r"collapsed.*constant prediction.*model\.optimizer\.lr="):
+        train(config, out)
+
+
+@pytest.mark.slow
+def test_two_processes_end_together(root, tmp_path):
+    words = ("trainer=ddp_cpu", "trainer.devices=2", "data.batch_size=2", f"output_dir={tmp_path / 'run'}")
+    code, output = run(tmp_path, *arguments(root, *COLLAPSING, *words), timeout=300)
+    assert code == 1
+    assert output.count("The model has collapsed") == 1
+
+
+@pytest.mark.slow
+def test_a_tiny_healthy_run_is_not_accused(root, tmp_path):
+    out = tmp_path / "run"
+    settings = ("trainer.max_epochs=60", "trainer.check_val_every_n_epoch=10")
+    assert train(configuration(root, out, *settings), out) == 0
+    assert collapse_of(out) == ""
