@@ -1,10 +1,11 @@
 """Batches: every sample once per epoch, on any number of ranks."""
 
-from itertools import chain
+import re
+from itertools import chain, product
 
 import pytest
 
-from pti.data.batches import evaluation_batches, training_batches
+from pti.data.batches import evaluation_batches, too_few_samples, training_batches
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
@@ -34,3 +35,16 @@ def test_order_depends_on_seed_and_epoch() -> None:
 def test_evaluation_neither_pads_nor_drops(world_size: int) -> None:
     ranks = [evaluation_batches(5, 2, rank, world_size) for rank in range(world_size)]
     assert sorted(chain(*chain(*ranks))) == list(range(5))
+
+
+def test_the_remedy_for_too_few_samples_is_enough():
+    for samples, batch_size, devices in product(range(12), range(1, 7), range(1, 5)):
+        few = too_few_samples(samples, batch_size, devices)
+        assert (few is None) == (samples >= batch_size * devices)
+        if few is not None and samples > 0:
+            advised = dict(re.findall(r"([\w.]+)=(\d+)", few[1]))
+            assert advised
+            batch_size = int(advised.get("data.batch_size", batch_size))
+            devices = int(advised.get("trainer.devices", devices))
+            assert too_few_samples(samples, batch_size, devices) is None
+    assert too_few_samples(0, 1, 1) == ("only 0 training samples, fewer than one batch of 1", "Add images.")

@@ -18,6 +18,7 @@ from pti.data.checks.structure import check_structure
 from pti.data.layouts import csv_table, paired_folders, single_folder
 from pti.data.phantom import make_phantom
 from pti.data.splits import open_folders
+from pti.modules.tif_data import TifDataModule
 
 
 def test_unreadable_file_is_listed(data, monkeypatch):
@@ -168,6 +169,28 @@ def test_too_few_patients_and_too_few_images(tmp_path):
     make_phantom(tmp_path / "four", patients=4, slices=1, image_size=64)
     findings = quick_check(source(tmp_path / "four", batch_size=8))
     assert faults(findings) == {("error", "few_images", WHOLE_SET)}
+
+
+@pytest.mark.parametrize("sources", ["pairs", "target", "condition", "both"])
+@pytest.mark.parametrize("subset", [None, 2])
+def test_the_samples_that_training_uses_are_counted(data, sources, subset):
+    module = TifDataModule(
+        data,
+        paired_folders,
+        fractions=(0.6, 0.2, 0.2),
+        sources=sources,
+        subset=subset,
+        batch_size=1,
+        image_size=64,
+        cache=False,
+    )
+    module.setup("fit")
+    samples = len(module.training_set().samples)
+    settings = {"sources": sources, "subset": subset, "devices": 2}
+    assert "few_images" not in str(quick_check(source(data, batch_size=samples // 2, **settings)))
+    (finding,) = quick_check(source(data, batch_size=samples // 2 + 1, **settings))
+    assert finding.what.startswith(f"only {samples} training samples, fewer than one batch of")
+    assert finding.fix == f"Set data.batch_size={samples // 2}, or add images."
 
 
 def test_a_directory_loop_ends_at_once(data):

@@ -128,7 +128,7 @@ def test_single_folder_trains_a_vae(write_set: WriteSet) -> None:
 
 
 def test_fewer_images_than_a_batch_are_rejected(paired_set: Path) -> None:
-    with pytest.raises(DataError, match=r"make no batch of 64 .* Set data\.batch_size="):
+    with pytest.raises(DataError, match=r"fewer than one batch of 64.* Set data\.batch_size="):
         _ready(paired_set, batch_size=64)
 
 

@@ -8,6 +8,8 @@ from pti.cli.command import command
 from pti.cli.preflight import POSITIVE, is_overridden, require_above_zero, require_folder, require_in_range
 from pti.common.path_settings import setting
 
+_SOURCE_KEYS = ("split_seed", "pixel_mm", "batch_size", "sources", "subset", "allow_links")
+
 
 def preflight(cfg: DictConfig) -> None:
     """Refuse missing folders and settings out of range before anything heavy is imported."""
@@ -62,7 +64,7 @@ def _source(data: DictConfig):
         layout=instantiate(data.layout),
         fractions=tuple(data.fractions),
         extra_roots={split: Path(folder) for split, folder in extra_roots.items() if folder},
-        **{key: data[key] for key in ("split_seed", "pixel_mm", "batch_size", "allow_links")},
+        **{key: data[key] for key in _SOURCE_KEYS},
     )
 
 

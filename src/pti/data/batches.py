@@ -41,3 +41,16 @@ def evaluation_batches(samples: int, batch_size: int, rank: int = 0, world_size:
     """Return one rank's batches for validation or test: every ``world_size``-th sample, in order."""
     indices = list(range(samples))[rank::world_size]
     return [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+
+
+def too_few_samples(samples: int, batch_size: int, devices: int) -> tuple[str, str] | None:
+    """Return a description and a remedy if an epoch has no batch for every device; None if it has one."""
+    if samples >= batch_size * devices:
+        return None
+    plural, each = "s" if samples != 1 else "", f" on each of {devices} devices" if devices > 1 else ""
+    what = f"only {samples} training sample{plural}, fewer than one batch of {batch_size}{each}"
+    usable = min(devices, samples)
+    changes = [f"trainer.devices={usable}"] if 0 < usable < devices else []
+    if usable and samples // usable < batch_size:
+        changes.append(f"data.batch_size={samples // usable}")
+    return what, f"Set {' and '.join(changes)}, or add images." if changes else "Add images."

@@ -15,7 +15,7 @@ from pti.common.errors import DataError, UsageError
 from pti.common.files import to_bytes
 from pti.common.processes import usable_cpus
 from pti.data.augment import Augmentation
-from pti.data.batches import evaluation_batches, training_batches
+from pti.data.batches import evaluation_batches, too_few_samples, training_batches
 from pti.data.checks.findings import relative_name
 from pti.data.dataset import SOURCES, TifDataset, samples_of
 from pti.data.image_cache import FileImages, ImageCache
@@ -244,13 +244,8 @@ class TifDataModule(lightning.LightningDataModule):
 
     def _require_one_batch(self) -> None:
         world_size, samples = self.rank_and_world_size()[1], len(self._splits["train"].samples)
-        if samples < self.batch_size * world_size:
-            enough = samples >= world_size
-            fix = f"Set data.batch_size={samples // world_size}" if enough else f"Use {samples} devices"
-            raise DataError(
-                f"{self.root}: {samples} training samples make no batch of {self.batch_size} on each of "
-                f"{world_size} devices. {fix}, or add images."
-            )
+        if few := too_few_samples(samples, self.batch_size, world_size):
+            raise DataError(f"{self.root}: {'. '.join(few)}")
 
     def _evaluation_loader(self, split: str) -> BatchLoader | list:
         if split not in self._splits:

@@ -40,7 +40,10 @@ def require_sound_data(datamodule: TifDataModule, devices: int) -> None:
             split_seed=datamodule.split_seed,
             pixel_mm=datamodule.pixel_mm,
             extra_roots=datamodule.extra_roots,
-            batch_size=datamodule.batch_size * devices,
+            batch_size=datamodule.batch_size,
+            devices=devices,
+            sources=datamodule.sources,
+            subset=datamodule.subset,
             allow_links=datamodule.allow_links,
         )
     )

@@ -20,7 +20,10 @@ class DataSource:
         pixel_mm: expected pixel size in millimetres, used for files that state none; None expects
             nothing.
         extra_roots: ``val`` or ``test`` -> separate folder for this split.
-        batch_size: smallest acceptable number of training pairs.
+        batch_size: samples of a batch on each device.
+        devices: number of devices that train.
+        sources: images that make a sample, as in `samples_of`.
+        subset: number of pairs of each split to train on; None = all.
         allow_links: accept links that lead out of the data root.
     """
 
@@ -31,4 +34,7 @@ class DataSource:
     pixel_mm: float | None = None
     extra_roots: Mapping[str, Path] = field(default_factory=dict)
     batch_size: int = 1
+    devices: int = 1
+    sources: str = "pairs"
+    subset: int | None = None
     allow_links: bool = False

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from pti.common.errors import DataError
+from pti.data.batches import too_few_samples
 from pti.data.checks.findings import (
     WHOLE_SET,
     Finding,
@@ -21,6 +22,7 @@ from pti.data.checks.headers import check_headers
 from pti.data.checks.source import DataSource
 from pti.data.layouts import STAY_INSIDE, Pair, leaves_root, paired_folders
 from pti.data.patient_split import fractions_of_root, splits_of
+from pti.data.splits import evenly_spaced
 from pti.data.tif import TifError, TifHeader, inspect
 
 _PREVENT_SPLIT = ("layout", "no_images", "no_patient", "outside")  # mending these faults changes the split
@@ -159,12 +161,11 @@ def _split_patients(source: DataSource, pairs: list[Pair], findings: list[Findin
     except DataError as error:
         findings.append(message_finding(error, WHOLE_SET, "split"))
         return {}
-    training = split_of_pair.count("train")
-    if training < source.batch_size:
-        plural = "s" if training != 1 else ""
-        what = f"only {training} training pair{plural}, fewer than one batch of {source.batch_size}"
-        fix = f"Set data.batch_size={max(training, 1)}, or add images."
-        findings.append(Finding("error", WHOLE_SET, "few_images", what, fix))
+    trained = [pair for pair, split in zip(pairs, split_of_pair, strict=True) if split == "train"]
+    trained = evenly_spaced(trained, source.subset)
+    samples = sum(len(pair.files) for pair in trained) if source.sources == "both" else len(trained)
+    if few := too_few_samples(samples, source.batch_size, source.devices):
+        findings.append(Finding("error", WHOLE_SET, "few_images", *few))
     return {pair.patient: split for pair, split in zip(pairs, split_of_pair, strict=True)}
 
 
