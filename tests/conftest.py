@@ -13,6 +13,14 @@ from helpers.image_sets import WriteSet, disc
 from pti.data import tif
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("tests/faults", "more and other cases of tests/faults")
+    group.addoption("--kills", type=int, default=40, help="number of times that training is killed")
+    group.addoption("--kill-seed", type=int, default=0, help="seed of the moments")
+    group.addoption("--fuzz", type=int, default=1000, help="number of damaged files of each kind")
+    group.addoption("--fuzz-seed", type=int, default=0, help="seed of the damage")
+
+
 @pytest.fixture
 def write_set(tmp_path: Path) -> WriteSet:
     """Write pairs in the design's layout: ``write_set(patients=3, slices=2, size=32, root=…)``."""
