@@ -70,3 +70,56 @@ def test_warps_are_small() -> None:
         before, after = pair[0] != 0, changed[0] != 0
         dice = 2 * (before & after).sum() / (before.sum() + after.sum())
         assert 0.75 < dice < 1.0
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_intensity_changes_keep_the_tissue_in_place(sign: int) -> None:
+    pair = _pair()
+    pair[:, 20:28, 20:28] *= 1e-3 * sign  # dark or negative marrow
+    before = pair.copy()
+    augmentation = Augmentation(intensity=1.0, noise=0.1)
+    for name in "abcdefgh":
+        changed = augmentation(pair, 0, 0, name)
+        assert changed.dtype == np.float32
+        assert np.array_equal(changed != 0, pair != 0)
+        assert not np.array_equal(changed, pair)
+        assert sign < 0 or changed.min() == 0
+    assert np.array_equal(pair, before)
+
+
+def test_intensity_changes_are_those_of_one_scanner() -> None:
+    """Gain, contrast and blur are equal for both images, the noise's values are not."""
+    image = _pair()[0]
+    twins = np.stack([image, image])
+    same = Augmentation(intensity=1.0, noise=0.0)(twins, 0, 0, "a")
+    assert np.array_equal(same[0], same[1])
+    noisy = Augmentation(intensity=1.0)(twins, 0, 0, "a")
+    difference = (noisy[0] - noisy[1])[image != 0]
+    assert 0 < difference.std() < 2**0.5 * 0.03 * np.median(image[image != 0]) * 1.2
+
+
+@pytest.mark.parametrize("key", ["gain", "gamma", "blur", "noise"])
+def test_each_intensity_change_is_bounded(key: str) -> None:
+    none = dict.fromkeys(["gain", "gamma", "blur", "noise"], 0.0)
+    image = _pair(64)[:1]
+    tissue = image != 0
+    identity = Augmentation(intensity=1.0, **none)(image, 0, 0, "a")
+    np.testing.assert_allclose(identity, image, rtol=1e-6)
+    augmentation = Augmentation(intensity=1.0, **none | {key: 0.1})
+    ratios = [(augmentation(image, 0, 0, name)[tissue] / image[tissue]) for name in "abcdefgh"]
+    assert all(not np.allclose(ratio, 1, atol=1e-4) for ratio in ratios)
+    if key == "gain":
+        assert all(np.ptp(ratio) < 1e-5 for ratio in ratios)
+        assert np.exp(-0.1) < np.min(ratios) < 1 < np.max(ratios) < np.exp(0.1)
+    if key == "gamma":
+        darkest, brightest = image[tissue].argmin(), image[tissue].argmax()
+        assert {bool(ratio[darkest] < 1) for ratio in ratios} == {True, False}
+        assert all((ratio[darkest] < 1) == (ratio[brightest] > 1) for ratio in ratios)
+
+
+def test_intensity_changes_leave_the_geometric_ones_as_they_were() -> None:
+    pair = _pair()
+    for name in "abcdef":
+        plain = Augmentation(**ALL)(pair, 0, 0, name)
+        both = Augmentation(**ALL, intensity=1.0)(pair, 0, 0, name)
+        assert np.array_equal(plain != 0, both != 0)

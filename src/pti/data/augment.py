@@ -1,4 +1,4 @@
-"""Random changes to raw images, equal for both images of a pair, using MONAI's transforms.
+"""Random changes to raw images, equal for both images of a pair; deformations are MONAI's transforms.
 
 Every draw depends only on (seed, epoch, name): not on the worker, the rank, the batch or earlier draws.
 """
@@ -10,16 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from monai.transforms.spatial.array import Rand2DElastic, RandAffine
+from scipy.ndimage import gaussian_filter
 
 from pti.common.files import to_bytes
 
 
 @dataclass
 class Augmentation:
-    """Flips and quarter turns, and an affine and an elastic deformation in a single interpolation.
+    """Flips and quarter turns; an affine and an elastic deformation in a single interpolation; intensity.
 
     Background stays exactly 0: the tissue mask is deformed together with the image, values are divided by it,
-    and a pixel is tissue if at least half of it is.
+    and a pixel is tissue if at least half of it is. Changes of intensity keep the tissue where it is, and
+    positive.
 
     Attributes:
         horizontal_flip: Probability of a left-right flip.
@@ -33,6 +35,13 @@ class Augmentation:
         elastic: Probability of an elastic deformation.
         elastic_spacing: Distance of its control points as a fraction of the image size.
         elastic_magnitude: Largest standard deviation of their displacement as a fraction of the image size.
+        intensity: Probability of a change of intensity: of all that follows at once.
+        gain: Largest change of the unit: a factor from exp(-gain) to exp(gain).
+        gamma: Largest change of the contrast: values, relative to the pair's median, to a power from
+            exp(-gamma) to exp(gamma).
+        blur: Largest standard deviation of a Gaussian blur as a fraction of the image size.
+        noise: Largest standard deviation of Gaussian noise as a fraction of the pair's median; its values
+            differ between the two images.
     """
 
     horizontal_flip: float = 0.0
@@ -46,9 +55,14 @@ class Augmentation:
     elastic: float = 0.0
     elastic_spacing: float = 0.2
     elastic_magnitude: float = 0.01
+    intensity: float = 0.0
+    gain: float = 0.1
+    gamma: float = 0.3
+    blur: float = 0.004
+    noise: float = 0.03
 
     def __post_init__(self) -> None:
-        for name in ("horizontal_flip", "vertical_flip", "quarter_turn", "affine", "elastic"):
+        for name in ("horizontal_flip", "vertical_flip", "quarter_turn", "affine", "elastic", "intensity"):
             if not 0 <= (probability := getattr(self, name)) <= 1:
                 raise ValueError(f"{name}={probability}: expected a probability from 0 to 1.")
 
@@ -79,6 +93,8 @@ class Augmentation:
             images = images[:, ::-1]
         if turn < self.quarter_turn and images.shape[1] == images.shape[2]:
             images = np.rot90(images, turns, axes=(1, 2))
+        if random.uniform() < self.intensity:
+            images = self._change_intensity(images, random)
         return np.ascontiguousarray(images)
 
     def _deformation(self, shape: tuple[int, ...], affine: bool, elastic: bool) -> RandAffine | Rand2DElastic:
@@ -99,6 +115,25 @@ class Augmentation:
             padding_mode="zeros",
             **(ranges if affine else {}),
         )
+
+    def _change_intensity(self, images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+        tissue = images != 0
+        values = images[tissue].astype(np.float64)
+        if values.size == 0:
+            return images
+        gain, gamma, blur, noise = random.uniform([-1, -1, 0, 0], 1)
+        typical = float(np.median(np.abs(values)))
+        changed = np.zeros(images.shape)
+        changed[tissue] = np.sign(values) * (np.abs(values) / typical) ** math.exp(gamma * self.gamma)
+        sigma = (0, *[blur * self.blur * max(images.shape)] * 2)
+        coverage = gaussian_filter(tissue.astype(np.float64), sigma)[tissue]
+        blurred = gaussian_filter(changed, sigma)[tissue] / coverage
+        noisy = blurred + noise * self.noise * random.standard_normal(images.shape)[tissue]
+        scaled = (typical * math.exp(gain * self.gain) * noisy).astype(np.float32)
+        tiny = np.finfo(np.float32).tiny
+        result = np.zeros(images.shape, np.float32)
+        result[tissue] = np.maximum(scaled, tiny) if values.min() > 0 else np.where(scaled, scaled, tiny)
+        return result
 
 
 def _apply_to_tissue(deform: RandAffine | Rand2DElastic, images: np.ndarray) -> np.ndarray:
