@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pti.common.files import hash_file
-from pti.runs.constructors import CheckpointError, build
+from pti.runs.constructors import CheckpointError, build, shortened
 from pti.runs.locate import fallbacks, resolve
 from pti.runs.renamed import FORMAT, migrate
 
@@ -63,13 +64,16 @@ class Checkpoint:
         Raises:
             CheckpointError: The configuration is refused, or the weights do not fit it.
         """
-        module = build(self.config["model"], str(self.path))
+        with _no_larger_than(sum(value.numel() for value in self.state.values()), self.path):
+            module = build(self.config["model"], str(self.path))
         try:
             module.load_state_dict(self.state, strict=True)
-        except RuntimeError as error:
+        except Exception as error:
+            versions = self.content.get("versions")
+            version = versions.get("pti") if isinstance(versions, dict) else "of an unknown version"
             raise CheckpointError(
                 f"{self.path}: its weights don't fit the model that its configuration describes; written by "
-                f"pti {self.content.get('versions', {}).get('pti', 'of an unknown version')}. {error}"
+                f"pti {version}. {shortened(error)}"
             ) from error
         return module.to(map_location).eval()
 
@@ -92,7 +96,7 @@ def open_checkpoint(name: str | Path) -> Checkpoint:
     if not has_model or "state_dict" not in content:
         raise ForeignFileError(
             f"{path}: expected a checkpoint of `python -m pti.train`, with `config` and `state_dict`; "
-            f"found the keys {', '.join(map(str, list(content)[:8])) or 'none'}."
+            f"found the keys {', '.join(map(shortened, list(content)[:8])) or 'none'}."
         )
     return Checkpoint(path, content)
 
@@ -120,6 +124,8 @@ def open_intact(path: Path) -> tuple[Checkpoint, CheckpointError | None]:
 def read(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint's content on the CPU, in the present format, and verify its checksums.
 
+    Reading needs time and memory in proportion to the size of the file, whatever it contains.
+
     Raises:
         CheckpointError: It does not exist, is damaged, holds more than tensors and plain containers, or was
             written by a newer version.
@@ -128,35 +134,92 @@ def read(path: str | Path) -> dict[str, Any]:
 
     import torch
 
+    from pti.runs.plain import require_plain
+
     path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch itself doesn't compare the checksums
-        if damaged is not None:
-            raise CheckpointError(f"{path}: the checkpoint is damaged (wrong checksum in {damaged}).")
+        size = path.stat().st_size
+        _check_archive(path, size)
         content = torch.load(path, map_location="cpu", weights_only=True)
+        repeated = require_plain(content, "its content") > size
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path}: there is no such checkpoint; expected a file on this machine."
         ) from error
-    except pickle.UnpicklingError as error:
+    except (pickle.UnpicklingError, TypeError) as error:
         raise CheckpointError(
             f"{path}: refused, because it holds more than tensors and plain containers, and opening that "
-            "could execute code. Expected a checkpoint written by `python -m pti.train`."
+            f"could execute code ({shortened(error)}). Expected a checkpoint of `python -m pti.train`."
         ) from error
-    except (zipfile.BadZipFile, OSError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: not a checkpoint, or a damaged one ({str(error).splitlines()[0]})."
-        ) from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged pickle may raise anything
+        raise CheckpointError(f"{path}: not a checkpoint, or a damaged one ({shortened(error)}).") from error
+    if repeated:
+        raise CheckpointError(f"{path}: refused, because its containers hold each other again and again.")
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a checkpoint, found a {type(content).__name__}.")
     written = content.get("format", 1)
     if not isinstance(written, int) or written > FORMAT:
         raise CheckpointError(
-            f"{path}: found format {written}, expected at most {FORMAT}. It was written by a newer version "
-            "of pti; install that version to use it."
+            f"{path}: found format {shortened(written)}, expected at most {FORMAT}. It was written by a "
+            "newer version of pti; install that version to use it."
         )
+    weights = content.get("state_dict", {})
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in weights.items()
+    ):
+        raise CheckpointError(f"{path}: expected tensors by name in state_dict; it is damaged.")
     return migrate(content)
+
+
+def _check_archive(path: Path, size: int) -> None:
+    """Verify the checksums of a zip file whose records are not larger than the file.
+
+    Raises:
+        CheckpointError: A record is compressed, overlaps with another one, or is damaged.
+        TypeError: The pickle names something that plain values do not need.
+        zipfile.BadZipFile: It is another file.
+    """
+    from pti.runs.plain import require_plain_pickle
+
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+        stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
+        if not stored or sum(record.file_size for record in records) > size:
+            raise CheckpointError(
+                f"{path}: its zip file declares more than it contains; expected uncompressed records, as "
+                "`python -m pti.train` writes them."
+            )
+        damaged = archive.testzip()  # torch itself doesn't compare the checksums
+        for record in records:
+            if record.filename.endswith("data.pkl"):
+                require_plain_pickle(archive.read(record))
+    if damaged is not None:
+        raise CheckpointError(f"{path}: the checkpoint is damaged (wrong checksum in {shortened(damaged)}).")
+
+
+@contextlib.contextmanager
+def _no_larger_than(weights: int, path: Path) -> Iterator[None]:
+    """Refuse to create far more weights than a checkpoint contains, before they take up memory."""
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    created = 0
+
+    def count(module: nn.Module, name: str, parameter: Tensor | None) -> None:
+        nonlocal created
+        created += 0 if parameter is None else parameter.numel()
+        if created > 2 * weights:  # a parameter may be registered twice
+            raise CheckpointError(
+                f"{path}: its configuration describes a model with more weights than the {weights} that it "
+                "contains."
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def load(path: str | Path, map_location: Any = "cpu") -> Any:

@@ -12,7 +12,7 @@ from functools import cache, partial
 from pkgutil import resolve_name
 from typing import Any
 
-from pti.common.errors import DataError, UsageError
+from pti.common.errors import DataError
 
 _NAMES = {
     "monai.networks.nets": "AutoencoderKL PatchDiscriminator",
@@ -74,7 +74,7 @@ def check_targets(config: Any, source: str) -> None:
     """
 
     def refusal(reason: str) -> CheckpointError:
-        return CheckpointError(f"{source}: refused, because {reason}.")
+        return CheckpointError(f"{source}: refused, because {shortened(reason)}.")
 
     calls = []
     for place, key, value in _walk({"config": config}):
@@ -119,10 +119,17 @@ def _build(value: Any, source: str) -> Any:
         return call
     try:
         return call()
-    except (UsageError, DataError):
+    except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f"{source}: {value['_target_']} rejects its arguments ({error}).") from error
+        reason = f"{value['_target_']} rejects its arguments ({shortened(error)})"
+        raise CheckpointError(f"{source}: {reason}.") from error
+
+
+def shortened(value: object) -> str:
+    """Return the text of a value or an error from a file on one line, in at most 300 characters."""
+    words = " ".join(str(value).split()) or type(value).__name__
+    return words if len(words) <= 300 else f"{words[:299]}…"
 
 
 @cache

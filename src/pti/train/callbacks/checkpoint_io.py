@@ -9,11 +9,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
-from torch import Tensor
 
 from pti.common.errors import DataError, with_causes
-
-_PLAIN_TYPES = (str, bytes, bool, int, float, type(None), Tensor, torch.Size, torch.dtype, torch.device)
+from pti.runs.plain import require_plain
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -72,19 +70,6 @@ class AtomicCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete the file if it exists."""
         Path(path).unlink(missing_ok=True)
-
-
-def require_plain(value: Any, name: str) -> None:
-    """Raise TypeError, naming the place, unless ``value`` consists of tensors and plain containers."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            require_plain(key, f"a key of {name}")
-            require_plain(item, f"{name}[{key!r}]")
-    elif type(value) in (list, tuple, set):
-        for index, item in enumerate(value):
-            require_plain(item, f"{name}[{index}]")
-    elif not isinstance(value, _PLAIN_TYPES):
-        raise TypeError(f"{name} is a {type(value).__module__}.{type(value).__qualname__}: not plain")
 
 
 def require_writable(folder: Path) -> None:
