@@ -1,4 +1,4 @@
-"""Detection of models that train without learning: all outputs alike, or no better than a constant."""
+"""Detection of models that train without learning: outputs all alike, or no better than a constant."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from pti.common.errors import DataError
+from pti.modules.adversarial_vae import AdversarialVAE
+from pti.train.callbacks.collapse_discriminator import (
+    adversarial_gradient,
+    chance_loss,
+    describe_win,
+    has_won,
+)
 from pti.train.callbacks.consensus import RankConsensus
 
 MIN_STEPS = 200
@@ -34,7 +41,7 @@ GROWTH = 2.0
 the background gains a factor of ten or more; one that stays there wanders by up to 1.5."""
 
 _STANDARD_ERRORS = 3.0  # between the halves' mean losses, from which on a loss falls
-_WATCHED = ("variation", "reconstruction", "loss")
+_WATCHED = ("variation", "reconstruction", "loss", "discriminator")
 _RATES = (1e-5, 1e-3)  # usual learning rates: conf/model/optimizer/adam.yaml
 _KL_WEIGHT = 1e-4  # the largest usual one: conf/model/adversarial_vae.yaml
 
@@ -144,7 +151,7 @@ def falls(values: Sequence[float]) -> bool:
 
 
 class CollapseCheck(Callback):
-    """Say at a validation that the model has collapsed, and why.
+    """Say at a validation that the model has collapsed or that its discriminator has won, and why.
 
     A model is at the *baseline* when its outputs are all alike or when a constant prediction is as good.
     Every model is at first; after a warm-up, one that isn't about to leave the baseline has collapsed.
@@ -168,6 +175,7 @@ class CollapseCheck(Callback):
         self._recent: dict[str, deque[Tensor]] = defaultdict(lambda: deque(maxlen=WINDOW))
         self._first_step = self._step = 0
         self._moved = 0.0
+        self._gradient = math.nan
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Connect the ranks."""
@@ -189,6 +197,19 @@ class CollapseCheck(Callback):
             self._moved += trainer.optimizers[0].param_groups[0]["lr"]
             self._step = trainer.global_step
 
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Measure what the discriminator teaches, in the first batch."""
+        if batch_idx == 0 and isinstance(pl_module, AdversarialVAE) and pl_module.discriminator_trains:
+            self._gradient = adversarial_gradient(pl_module, batch["image"])
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare the model with the baseline; rank 0 decides for all."""
         if trainer.sanity_checking:
@@ -200,10 +221,19 @@ class CollapseCheck(Callback):
             self._moved,
             {name: torch.stack(list(values)).tolist() for name, values in self._recent.items()},
         )
-        finding = evidence.describe(self.config.get("model", {})) if evidence.collapsed else ""
+        model = self.config.get("model", {})
+        finding = evidence.describe(model) if evidence.collapsed else self._judge(pl_module, evidence, model)
         self.finding, self.at_baseline = self._consensus.gather((finding, evidence.at_baseline))[0]
         if self.finding and trainer.is_global_zero and not self.stop:
             print(f"Warning: {self.finding}", file=sys.stderr, flush=True)
+
+    def _judge(self, module: LightningModule, evidence: Evidence, model: Mapping[str, Any]) -> str:
+        """Describe a discriminator that has won; empty otherwise."""
+        losses = evidence.recent.get("discriminator", ())
+        if not isinstance(module, AdversarialVAE) or len(losses) < WINDOW:
+            return ""
+        numbers = losses, chance_loss(module.adversarial), self._gradient
+        return describe_win(*numbers, model) if has_won(*numbers) else ""
 
     @property
     def stops(self) -> bool:
