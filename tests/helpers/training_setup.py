@@ -128,8 +128,9 @@ def configuration(root: Path, output_dir: Path, *overrides: str, base: Sequence[
 def environment(**extra: str) -> dict[str, str]:
     """Return the environment of a subprocess: one thread, a terminal of 160 columns, tests on the path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PTI_", "LOCAL_RANK"))}
-    here = str(Path(__file__).parents[1])
-    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "160", "PYTHONPATH": here, **extra}
+    folders = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = os.pathsep.join(folders)
+    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "160", "PYTHONPATH": path, **extra}
 
 
 def start(cwd: Path, *command_line: str, program: list[str] | None = None) -> subprocess.Popen[str]:

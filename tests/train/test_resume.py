@@ -1,8 +1,12 @@
 """An interrupted and resumed run is bit-identical to an uninterrupted one."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.trainer.connectors import accelerator_connector
 
 from helpers.resumed_runs import assert_equal, assert_same_run, assert_steps_rise, stop_after
 from helpers.training_setup import configuration
@@ -68,6 +72,30 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(
     assert train(configuration(root, tmp_path, *settings, f"ckpt_path='{last}'"), tmp_path) == 0
     assert_same_run(tmp_path, expected)
     assert_steps_rise(tmp_path)
+
+
+class Scaled(MixedPrecision):
+    """Scaled losses as for 16-bit floats, computed in float32; the scale changes every 3 steps."""
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=16.0, growth_interval=3))  # pyright: ignore
+
+    def autocast_context_manager(self) -> torch.autocast:
+        return torch.autocast("cpu", enabled=False)
+
+
+@pytest.mark.slow
+def test_the_scaler_of_16_bit_floats_is_restored(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(accelerator_connector, "MixedPrecision", Scaled)
+    whole, cut, settings = tmp_path / "whole", tmp_path / "cut", ("trainer.precision=bf16-mixed",)
+    assert train(configuration(root, whole, *settings), whole) == 0
+    with monkeypatch.context() as patch:
+        stop_after(patch, "on_train_batch_end", 8)
+        assert train(configuration(root, cut, *settings), cut) == 143
+    last = cut / "checkpoints" / "last.ckpt"
+    assert read(last)["Scaled"]["scale"] > 16
+    assert train(configuration(root, cut, *settings, f"ckpt_path='{last}'"), cut) == 0
+    assert_same_run(cut, whole)
 
 
 @pytest.mark.slow

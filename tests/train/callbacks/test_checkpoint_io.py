@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import resource
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -40,33 +39,6 @@ def test_the_replaced_file_is_kept(io, tmp_path):
 def test_what_is_not_plain_is_named(value):
     with pytest.raises(TypeError, match=r"checkpoint\['a'\]\[1\]"):
         require_plain({"a": [0, value]}, "checkpoint")
-
-
-def _save_forever(folder: Path) -> None:
-    weights, step = torch.zeros(300_000), 0
-    while True:
-        step += 1
-        content = {"weights": weights + step, "step": step}
-        AtomicCheckpointIO().save_checkpoint(
-            content, folder / "last.ckpt", {"previous": folder / "last-1.ckpt"}
-        )
-
-
-def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):  # fault 15
-    context = multiprocessing.get_context("spawn")
-    for kill in range(6):
-        process = context.Process(target=_save_forever, args=(tmp_path,))
-        process.start()
-        while not (tmp_path / "last-1.ckpt").exists():
-            time.sleep(0.01)
-        time.sleep(0.05 + 0.0137 * kill)
-        os.kill(process.pid or 0, signal.SIGKILL)
-        process.join()
-        for name in ("last.ckpt", "last-1.ckpt"):
-            content = read(tmp_path / name)
-            assert bool((content["weights"] == content["step"]).all())
-    require_writable(tmp_path)
-    assert not list(tmp_path.glob(".*"))
 
 
 def _fill_disk(folder: Path) -> None:
