@@ -28,7 +28,7 @@ def damage(path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["flipped", "half", "empty", "text", "missing"])
-def test_damage_is_noticed(io, tmp_path, how):  # fault 23
+def test_damage_is_noticed(io, tmp_path, how):
     path = tmp_path / "a.ckpt"
     io.save_checkpoint({"weights": torch.zeros(10_000)}, path)
     if how == "flipped":
@@ -51,7 +51,7 @@ class Bomb:
         return os.mkdir, (str(self.fuse),)
 
 
-def test_a_pickle_bomb_is_not_executed(tmp_path):  # fault 41
+def test_a_pickle_bomb_is_not_executed(tmp_path):
     fuse = tmp_path / "fuse"
     torch.save({"state_dict": {}, "bomb": Bomb(fuse)}, tmp_path / "zip.ckpt")
     (tmp_path / "plain.ckpt").write_bytes(pickle.dumps(Bomb(fuse)))
@@ -107,7 +107,7 @@ def test_a_newer_format_is_refused(io, tmp_path, number):
         open_checkpoint(save(io, tmp_path / "a.ckpt", format=number))
 
 
-def test_an_earlier_checkpoint_replaces_a_damaged_one(io, tmp_path):  # fault 23
+def test_an_earlier_checkpoint_replaces_a_damaged_one(io, tmp_path):
     last, previous = save(io, tmp_path / "last.ckpt"), save(io, tmp_path / "last-1.ckpt")
     assert open_intact(last)[0].path == last
     last.write_bytes(b"damaged")

@@ -39,13 +39,13 @@ from pti.runs.constructors import CONSTRUCTORS, TRAINING_ONLY, CheckpointError, 
         ["torch.nn.Linear"],
     ],
 )
-def test_other_targets_are_refused(target):  # fault 42
+def test_other_targets_are_refused(target):
     for config in ({"_target_": target}, {"a": [{"b": {"_target_": target, "_partial_": True}}]}):
         with pytest.raises(CheckpointError, match=r"x\.ckpt: refused"):
             check_targets(config, "x.ckpt")
 
 
-def test_other_targets_are_not_even_imported(tmp_path, monkeypatch):  # fault 42
+def test_other_targets_are_not_even_imported(tmp_path, monkeypatch):
     (tmp_path / "trap_for_imports.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(CheckpointError):

@@ -180,9 +180,7 @@ def test_another_split_is_warned_of(
     assert str(autoencoder) in message
 
 
-def test_a_damaged_last_checkpoint_is_stood_in_for(
-    composed: DictConfig, stage_2: Path, tmp_path: Path
-):  # fault 23
+def test_a_damaged_last_checkpoint_is_stood_in_for(composed: DictConfig, stage_2: Path, tmp_path: Path):
     folder = tmp_path / "run" / "checkpoints"
     shutil.copytree(stage_2.parent, folder)
     expected = read(folder / "last.ckpt")["config"]["model"]["first_stage"]
@@ -231,7 +229,7 @@ def test_a_resumed_run_keeps_its_own_autoencoder(root: Path, autoencoder: Path, 
         ("data.image_size=18", ["data.image_size=18", "data.image_size=20"]),
     ],
 )
-def test_the_command_refuses_with_exit_2(  # fault 40
+def test_the_command_refuses_with_exit_2(
     root: Path, autoencoder: Path, tmp_path: Path, override: str, named: list[str]
 ):
     code, output = run(

@@ -50,7 +50,7 @@ def test_best_is_never_a_collapsed_run(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["last:vae", "best:ldm", "last", "nowhere.ckpt", "."])
-def test_a_checkpoint_that_is_not_there(tmp_path, name):  # fault 37
+def test_a_checkpoint_that_is_not_there(tmp_path, name):
     (tmp_path / "vae").mkdir()
     with pytest.raises(UsageError):
         resolve(name, tmp_path)

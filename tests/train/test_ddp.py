@@ -28,7 +28,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return {name: value for name, value in state.items() if value.is_floating_point()}
 
 
-def test_two_processes_train_like_one(root, tmp_path):  # fault 31
+def test_two_processes_train_like_one(root, tmp_path):
     for devices in (1, 2):
         (tmp_path / str(devices)).mkdir()
         settings = (f"trainer.devices={devices}", f"data.batch_size={4 // devices}", "output_dir=run", *EXACT)
@@ -60,7 +60,7 @@ def test_two_processes_stopped_inside_an_accumulation_window(root, tmp_path):
     assert max(float((one[name] - two[name]).abs().max()) for name in one) <= 1e-12
 
 
-def test_two_processes_validate_like_one(root, tmp_path):  # fault 32
+def test_two_processes_validate_like_one(root, tmp_path):
     for devices in (1, 2):
         (tmp_path / str(devices)).mkdir()
         settings = (f"trainer.devices={devices}", f"data.batch_size={4 // devices}", "model.disc_start=1000")
@@ -88,7 +88,7 @@ def test_one_process_under_ddp_trains_like_one_without(root, tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_nan_on_one_rank_stops_all(root, tmp_path):  # fault 33
+def test_nan_on_one_rank_stops_all(root, tmp_path):
     poison = trouble("on_train_batch_start", "poison", call=8, rank=1)
     settings = ("trainer.devices=2", "data.batch_size=2", "output_dir=run")
     code, output = run(tmp_path, *arguments(root, poison, *settings))
@@ -98,7 +98,7 @@ def test_nan_on_one_rank_stops_all(root, tmp_path):  # fault 33
         assert all(bool(torch.isfinite(value).all()) for value in read(path)["state_dict"].values())
 
 
-def test_a_sweep_over_two_processes(root, tmp_path):  # fault 34
+def test_a_sweep_over_two_processes(root, tmp_path):
     settings = ("trainer.devices=2", "data.batch_size=2", "trainer.max_epochs=1")
     code, output = run(
         tmp_path, "-m", *arguments(root, *settings, "seed=1,2", "model.kl_weight=1e-6"), timeout=240
@@ -109,7 +109,7 @@ def test_a_sweep_over_two_processes(root, tmp_path):  # fault 34
     assert sorted(seeds) == [1, 2]
 
 
-def test_a_failed_job_does_not_hold_up_the_next(root, tmp_path):  # fault 34
+def test_a_failed_job_does_not_hold_up_the_next(root, tmp_path):
     settings = ("trainer.devices=2", "trainer.max_epochs=1")
     code, output = run(tmp_path, "-m", *arguments(root, *settings, "data.batch_size=100,2"), timeout=240)
     assert code == 1, output

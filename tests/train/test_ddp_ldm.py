@@ -32,7 +32,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("base", ["diffusion", "regression"])
-def test_two_processes_train_like_one(root: Path, link: str, tmp_path: Path, base: str):  # fault 31
+def test_two_processes_train_like_one(root: Path, link: str, tmp_path: Path, base: str):
     for devices in (1, 2):
         (tmp_path / str(devices)).mkdir()
         settings = (
@@ -64,7 +64,7 @@ def test_two_processes_train_like_one(root: Path, link: str, tmp_path: Path, bas
     assert learnt > 1e-4
 
 
-def test_two_processes_encode_and_validate_like_one(root: Path, link: str, tmp_path: Path):  # fault 32
+def test_two_processes_encode_and_validate_like_one(root: Path, link: str, tmp_path: Path):
     for devices in (1, 2):
         (tmp_path / str(devices)).mkdir()
         settings = (

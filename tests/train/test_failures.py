@@ -16,7 +16,7 @@ def _wrapped(inner: Exception, outer: Exception) -> Exception:
         return raised
 
 
-def test_the_death_of_a_loader_process_is_reported_through_wrappers():  # fault 24
+def test_the_death_of_a_loader_process_is_reported_through_wrappers():
     """Torch raises it in a signal handler, so that any code may catch and wrap it."""
     death = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
     error = to_user_error(_wrapped(death, TypeError("unsupported callable")))

@@ -81,7 +81,7 @@ def training(cwd: Path, root: Path, *overrides: str) -> Iterator[tuple]:
         process.communicate()
 
 
-def test_a_killed_run_ends_like_an_uninterrupted_one(root, tmp_path):  # fault 18
+def test_a_killed_run_ends_like_an_uninterrupted_one(root, tmp_path):
     settings = ("trainer.log_every_n_steps=1", "callbacks.checkpointer.every_n_steps=4", "data.num_workers=2")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
@@ -104,7 +104,7 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(root, tmp_path):  # fault 1
 
 
 @pytest.mark.parametrize("target", ["main", "rank 1", "group", "alone"])
-def test_sigterm_saves_and_ends(root, tmp_path, target):  # fault 19
+def test_sigterm_saves_and_ends(root, tmp_path, target):
     settings = () if target == "alone" else TWO
     with training(tmp_path, root, LONG, *settings) as (process, folder):
         before = read(folder / "checkpoints" / "last.ckpt")["batches_done"]
@@ -121,7 +121,7 @@ def test_sigterm_saves_and_ends(root, tmp_path, target):  # fault 19
 
 
 @pytest.mark.parametrize("settings", [(), TWO], ids=["one process", "two"])
-def test_ctrl_c_saves_and_ends(root, tmp_path, settings):  # fault 20
+def test_ctrl_c_saves_and_ends(root, tmp_path, settings):
     with training(tmp_path, root, LONG, *settings) as (process, folder):
         os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=WITHIN)
@@ -131,7 +131,7 @@ def test_ctrl_c_saves_and_ends(root, tmp_path, settings):  # fault 20
 
 
 @pytest.mark.parametrize("settings", [(), TWO], ids=["one process", "two"])
-def test_ctrl_c_twice_ends_at_once(root, tmp_path, settings):  # fault 20
+def test_ctrl_c_twice_ends_at_once(root, tmp_path, settings):
     sleep = trouble("on_train_batch_start", "sleep", call=14)
     with training(tmp_path, root, LONG, "data.num_workers=1", sleep, *settings) as (process, folder):
         wait_for(tmp_path / "sleeping")
@@ -145,7 +145,7 @@ def test_ctrl_c_twice_ends_at_once(root, tmp_path, settings):  # fault 20
 
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("what", ["raise", "SIGKILL"])
-def test_a_failing_rank_ends_all(root, tmp_path, what, rank):  # fault 21
+def test_a_failing_rank_ends_all(root, tmp_path, what, rank):
     begun = time.monotonic()
     failing = trouble("on_train_batch_start", what, call=8, rank=rank)
     code, output = run(tmp_path, *arguments(root, LONG, "output_dir=run", failing, *TWO))
@@ -156,7 +156,7 @@ def test_a_failing_rank_ends_all(root, tmp_path, what, rank):  # fault 21
     assert_none_left(tmp_path, 2)
 
 
-def test_ranks_end_when_their_parent_is_killed(root, tmp_path):  # fault 21
+def test_ranks_end_when_their_parent_is_killed(root, tmp_path):
     with training(tmp_path, root, LONG, *TWO) as (process, folder):
         before = read(folder / "checkpoints" / "last.ckpt")["batches_done"]
         os.kill(process.pid, signal.SIGKILL)
@@ -164,7 +164,7 @@ def test_ranks_end_when_their_parent_is_killed(root, tmp_path):  # fault 21
         assert read(folder / "checkpoints" / "last.ckpt")["batches_done"] > before
 
 
-def test_a_full_disk_during_training(root, tmp_path):  # fault 16
+def test_a_full_disk_during_training(root, tmp_path):
     program = (
         "import resource, signal, sys, time, threading, pathlib\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -183,7 +183,7 @@ def test_a_full_disk_during_training(root, tmp_path):  # fault 16
     assert read(tmp_path / "run" / "checkpoints" / "last.ckpt")["batches_done"] > 0
 
 
-def test_a_killed_loader_worker_ends_training(root, tmp_path):  # fault 24
+def test_a_killed_loader_worker_ends_training(root, tmp_path):
     with training(tmp_path, root, LONG, "data.num_workers=2") as (process, folder):
         workers = [child for child in processes_of(folder) if child != process.pid]
         assert workers
@@ -195,7 +195,7 @@ def test_a_killed_loader_worker_ends_training(root, tmp_path):  # fault 24
 
 
 @pytest.mark.parametrize("settings", [(), TWO], ids=["one process", "two"])
-def test_a_file_that_is_deleted_during_training(tmp_path, settings):  # fault 14
+def test_a_file_that_is_deleted_during_training(tmp_path, settings):
     root = make_images(tmp_path / "images")
     with training(tmp_path, root, LONG, "data.cache=false", *settings) as (process, folder):
         gone = sorted((root / "edente").iterdir())

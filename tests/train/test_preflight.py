@@ -29,13 +29,13 @@ def check(root: Path, *overrides: str) -> list[str]:
 
 @pytest.mark.parametrize("key", ["gradient_clip_val", "accumulate_grad_batches"])
 @pytest.mark.parametrize("plus", ["", "+"])
-def test_trainer_keys_that_belong_to_the_model(root, key, plus):  # fault 36
+def test_trainer_keys_that_belong_to_the_model(root, key, plus):
     with pytest.raises(UsageError, match=rf"model\.{key}"):
         check(root, f"{plus}trainer.{key}=2")
 
 
 @pytest.mark.parametrize("name", ["nowhere.ckpt", "last", "best", "last:vae_demo"])
-def test_a_checkpoint_that_is_not_there_is_an_error(root, tmp_path, monkeypatch, name):  # fault 37
+def test_a_checkpoint_that_is_not_there_is_an_error(root, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=name):
         check(root, f"ckpt_path={name}")

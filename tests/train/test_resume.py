@@ -59,7 +59,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("hook", "count", "overrides"), CASES)  # faults 25, 26, 30
+@pytest.mark.parametrize(("hook", "count", "overrides"), CASES)
 def test_interrupted_run_ends_like_an_uninterrupted_one(
     root, uninterrupted, tmp_path_factory, tmp_path, monkeypatch, overrides, hook, count
 ):
@@ -99,9 +99,7 @@ def test_the_scaler_of_16_bit_floats_is_restored(root, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_resumed_twice_ends_like_resumed_once(
-    root, uninterrupted, tmp_path_factory, tmp_path, monkeypatch
-):  # fault 28
+def test_resumed_twice_ends_like_resumed_once(root, uninterrupted, tmp_path_factory, tmp_path, monkeypatch):
     settings = ("trainer.log_every_n_steps=1",)
     expected = finished(root, uninterrupted, tmp_path_factory.mktemp("whole"), *settings)
     last, resume = tmp_path / "checkpoints" / "last.ckpt", ()

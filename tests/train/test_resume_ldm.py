@@ -40,7 +40,7 @@ def uninterrupted() -> dict[tuple[str, ...], Path]:
     return {}
 
 
-@pytest.mark.parametrize(("hook", "count", "overrides"), CASES)  # faults 18, 19, 25
+@pytest.mark.parametrize(("hook", "count", "overrides"), CASES)
 def test_interrupted_run_ends_like_an_uninterrupted_one(
     root, link, uninterrupted, tmp_path_factory, tmp_path, monkeypatch, overrides, hook, count
 ):
@@ -72,9 +72,7 @@ def test_the_cache_may_be_deleted_between_the_two(root, link, tmp_path, monkeypa
     assert_same_run(cut, whole)
 
 
-def test_the_samples_of_an_epoch_across_the_cut_are_the_data_set_once(  # fault 27
-    root, link, tmp_path, monkeypatch
-):
+def test_the_samples_of_an_epoch_across_the_cut_are_the_data_set_once(root, link, tmp_path, monkeypatch):
     once = ("trainer.max_epochs=1", "trainer.limit_val_batches=0", "callbacks.checkpointer.monitor=null")
     with recorded_pairs() as seen:
         with monkeypatch.context() as patch:
@@ -87,7 +85,7 @@ def test_the_samples_of_an_epoch_across_the_cut_are_the_data_set_once(  # fault 
 
 
 @pytest.mark.parametrize("cached", ["true", "false"])
-def test_a_killed_run_ends_like_an_uninterrupted_one(root, link, tmp_path, cached):  # fault 18
+def test_a_killed_run_ends_like_an_uninterrupted_one(root, link, tmp_path, cached):
     settings = (
         link,
         *SETTINGS,

@@ -109,7 +109,7 @@ def test_another_checkpoint_branches_into_a_new_run(run, root, tmp_path):
         ("trainer.devices=2", "devices"),
     ],
 )
-def test_other_settings_are_refused_on_resume(run, root, override, named):  # fault 29
+def test_other_settings_are_refused_on_resume(run, root, override, named):
     config = configuration(root, run, override, f"ckpt_path='{run}/checkpoints/last.ckpt'")
     with pytest.raises(UsageError, match=rf"(?s)other settings.*{named}.*allow_config_changes"):
         train(config, run)
@@ -123,7 +123,7 @@ def test_other_settings_are_accepted_on_request(run, root, tmp_path):
     )
 
 
-def test_a_damaged_checkpoint_is_replaced_loudly(root, tmp_path, capsys):  # fault 23
+def test_a_damaged_checkpoint_is_replaced_loudly(root, tmp_path, capsys):
     assert train(configuration(root, tmp_path, "trainer.max_epochs=2"), tmp_path) == 0
     last = tmp_path / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
@@ -136,7 +136,7 @@ def test_a_damaged_checkpoint_is_replaced_loudly(root, tmp_path, capsys):  # fau
         train(configuration(root, tmp_path, f"ckpt_path='{last}'"), tmp_path)
 
 
-def test_a_metric_that_is_never_logged(root, tmp_path):  # fault 39
+def test_a_metric_that_is_never_logged(root, tmp_path):
     config = configuration(root, tmp_path, "callbacks.checkpointer.monitor=val/beauty")
     with pytest.raises(UsageError, match=r"val/beauty.*never logged.*val/l1"):
         train(config, tmp_path)
@@ -144,7 +144,7 @@ def test_a_metric_that_is_never_logged(root, tmp_path):  # fault 39
 
 
 @pytest.mark.parametrize("hook", ["on_train_batch_start", "on_validation_start"])
-def test_weights_of_nan_are_not_saved(root, tmp_path, hook):  # fault 33
+def test_weights_of_nan_are_not_saved(root, tmp_path, hook):
     with pytest.raises(DataError, match=r"not finite.*lr.*gradient_clip_val"):
         train(
             configuration(root, tmp_path, trouble(hook, "poison", 2 if "validation" in hook else 8)), tmp_path
@@ -154,7 +154,7 @@ def test_weights_of_nan_are_not_saved(root, tmp_path, hook):  # fault 33
         assert read(path)["batches_done"] == 6
 
 
-def test_an_exception_in_validation_leaves_live_weights(run, root, tmp_path):  # fault 22
+def test_an_exception_in_validation_leaves_live_weights(run, root, tmp_path):
     with pytest.raises(ValueError, match="trouble"):
         train(configuration(root, tmp_path, trouble("on_validation_batch_end", "raise", call=2)), tmp_path)
     saved = read(tmp_path / "checkpoints" / "last.ckpt")["state_dict"]
@@ -163,7 +163,7 @@ def test_an_exception_in_validation_leaves_live_weights(run, root, tmp_path):  #
     assert all(torch.equal(saved[name], expected[name]) for name in expected)
 
 
-def test_an_unwritable_folder_fails_before_the_first_step(root, tmp_path):  # fault 17
+def test_an_unwritable_folder_fails_before_the_first_step(root, tmp_path):
     (tmp_path / "checkpoints").write_text("")
     with pytest.raises(DataError, match="can't be written"):
         train(configuration(root, tmp_path), tmp_path)
@@ -175,7 +175,7 @@ def test_a_folder_belongs_to_one_process(root, tmp_path):
         train(configuration(root, tmp_path), tmp_path)
 
 
-def test_saves_and_averages_are_counted_in_batches(root, tmp_path, monkeypatch):  # fault 38
+def test_saves_and_averages_are_counted_in_batches(root, tmp_path, monkeypatch):
     saves = []
     original = Trainer.save_checkpoint
 

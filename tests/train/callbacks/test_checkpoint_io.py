@@ -51,7 +51,7 @@ def _fill_disk(folder: Path) -> None:
     os._exit(7)
 
 
-def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):  # fault 16
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
     process = multiprocessing.get_context("spawn").Process(target=_fill_disk, args=(tmp_path,))
     process.start()
     process.join()
@@ -60,7 +60,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):  # fault 16
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_an_unwritable_folder_is_noticed(tmp_path):  # fault 17
+def test_an_unwritable_folder_is_noticed(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"can't be written.*output_dir"):
         require_writable(tmp_path / "file" / "checkpoints")
