@@ -20,6 +20,14 @@ def test_a_seed_that_a_library_refuses(command):
     assert check_command_line(command, [f"seed={MAX_SEED}"])
 
 
+@pytest.mark.parametrize("key", ["data.seed", "data.split_seed"])
+def test_a_seed_of_the_data_that_a_library_refuses(key):
+    for seed in ("-1", "4294967296"):
+        with pytest.raises(UsageError, match=rf"{key}={seed}: expected a whole number from 0 to 4294967295"):
+            check_command_line("train", ["experiment=smoke", f"{key}={seed}"])
+    assert check_command_line("train", ["experiment=smoke", f"{key}={MAX_SEED}"])
+
+
 def test_a_decimal_comma():
     with pytest.raises(UsageError, match=r"data\.pixel_mm=0,6: .* -m.*a point: data\.pixel_mm=0\.6"):
         check_command_line("train", ["data.pixel_mm=0,6"])

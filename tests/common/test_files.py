@@ -1,8 +1,15 @@
-"""File names that are not valid UTF-8, in hashes and in text files."""
+"""Folders for one process each; file names that are not valid UTF-8, in hashes and in text files."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
-from pti.common.files import to_bytes, to_valid_text, write_json_atomically, write_text_atomically
+from pti.common.files import (
+    create_unused_folder,
+    to_bytes,
+    to_valid_text,
+    write_json_atomically,
+    write_text_atomically,
+)
 from pti.common.randomness import sample_generator
 
 NAME = os.fsdecode(b"1000_H\xe4_2021_02_545")
@@ -23,3 +30,11 @@ def test_a_name_is_written_as_an_escape(tmp_path):
     assert to_valid_text(NAME) == "1000_H\\udce4_2021_02_545"
     write_json_atomically(tmp_path / "a.json", {NAME: "é"})
     (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_each_process_gets_its_own_folder(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(create_unused_folder, [tmp_path / "runs" / "12-00-00"] * 8))
+    names = {folder.name for folder in folders}
+    assert names == {"12-00-00", *(f"12-00-00_{number}" for number in range(2, 9))}
+    assert all(folder.is_dir() for folder in folders)

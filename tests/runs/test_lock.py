@@ -1,10 +1,12 @@
 """Exclusive locks on output folders."""
 
+import errno
 import multiprocessing
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from pti.common.errors import DataError, UsageError
 from pti.runs.lock import exclusive
@@ -25,6 +27,19 @@ def test_a_second_holder_is_refused(tmp_path: Path):
             pass
     with exclusive(folder, "again"):
         pass
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("no flock"), OSError(errno.ENOLCK, "no locks")])
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+):
+    def acquire(self: FileLock, timeout: float) -> None:
+        raise error
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with exclusive(tmp_path, "busy"):
+        assert str(tmp_path) in caplog.text
+    assert f"has no locks ({error})" in caplog.text
 
 
 def test_another_process_is_refused_until_the_holder_is_killed(tmp_path: Path):

@@ -18,7 +18,7 @@ from pti.cli.command import command
 from pti.common.errors import DataError, UsageError
 from pti.runs.lock import exclusive
 from pti.runs.summary import write_summary
-from pti.sweep.page import SamePatients, write_report
+from pti.sweep.page import SamePatients, print_report, write_report
 from pti.sweep.plan import job_name, plan_sweep
 from pti.sweep.record import JobResult, PlannedJob, Sweep, data_state, load_sweep
 
@@ -248,6 +248,17 @@ def test_the_newest_sweep_that_fits_is_taken(tmp_path):
         plan_sweep("toy", planned("3"), first.folder, chosen=True)
 
 
+def test_two_sweeps_that_begin_in_the_same_second_have_two_folders(tmp_path):
+    sweeps = [plan_sweep("toy", planned("1", "2"), tmp_path) for _ in range(4)]  # none is saved yet
+    assert len({sweep.folder for sweep in sweeps}) == 4
+    assert all(sweep.folder.is_dir() for sweep in sweeps)
+
+
+def test_one_job_is_not_1_jobs(run):
+    assert ": 1 job." in run("-m", "weight=1").stdout
+    assert "its only job was finished earlier" in run("-m", "weight=1").stdout
+
+
 def test_results_and_status(tmp_path):
     sweep = plan_sweep("toy", planned("1", "2", "3"), tmp_path)
     sweep.save()
@@ -297,3 +308,32 @@ def test_the_page_is_self_contained(tmp_path):
     assert page.count("data:image/png;base64,") == 3
     assert "http" not in page.replace("http://www.w3.org", "")
     assert json.dumps(rows(tmp_path)[1]["reason"]) == '"<b>no</b>"'
+
+
+def test_a_collapsed_job_is_marked_and_is_never_the_best(tmp_path, capsys):
+    jobs = {name: PlannedJob([f"weight={name}"], name) for name in ("1", "2", "3")}
+    sweep = Sweep(tmp_path, "toy", jobs)
+
+    def train(name: str, error: float, collapsed: str) -> None:
+        write_summary(
+            tmp_path / name,
+            command="toy",
+            metrics={"val/l1": error, "val/kl": 1.0},
+            artefacts={},
+            collapsed=collapsed,
+        )
+
+    for name, error, collapsed in (("1", 0.3, ""), ("2", 0.1, "All alike."), ("3", 0.2, "")):
+        sweep.run(name, lambda name=name, error=error, text=collapsed: train(name, error, text))
+    results = sweep.results()
+    artefacts = write_report(tmp_path, results, "A sweep", None)
+    assert [(row["status"], row["reason"]) for row in rows(tmp_path)] == [
+        ("finished", ""),
+        ("collapsed", "All alike."),
+        ("finished", ""),
+    ]
+    page = artefacts["page"].read_text()
+    assert '<td class="best">0.2</td>' in page
+    assert "All alike." in page
+    print_report(results, artefacts)
+    assert "2 collapsed: All alike." in capsys.readouterr().out

@@ -15,6 +15,8 @@ from pti.runs.summary import hash_config
 from pti.sweep.plan import job_name, plan_sweep
 from pti.sweep.record import FINISHED, WAITING, PlannedJob, Sweep
 
+_PLACES = ("output_dir", "new_sweep", "resume")  # keys that say where a job starts, not what it results in
+
 
 @contextmanager
 def locked_sweep(command: str, jobs: Sequence[Job], chosen: bool) -> Iterator[Sweep]:
@@ -50,7 +52,7 @@ def locked_sweep(command: str, jobs: Sequence[Job], chosen: bool) -> Iterator[Sw
         try:
             yield sweep
         except SystemExit:
-            done = f"{_count_finished(sweep)} of {len(sweep.jobs)} jobs finished"
+            done = f"{_count_finished(sweep)} of {_jobs(len(sweep.jobs))} finished"
             print(f"Sweep stopped, {done}. The same command continues it.", file=sys.stderr)
             raise
 
@@ -112,17 +114,22 @@ def _count_finished(sweep: Sweep) -> int:
 def _progress(sweep: Sweep, hint: str) -> str:
     finished, count = _count_finished(sweep), len(sweep.jobs)
     if finished == count:
-        return f"all {count} jobs were finished earlier; the report is written again{hint}"
+        every = "its only job was" if count == 1 else f"all {count} jobs were"
+        return f"{every} finished earlier; the report is written again{hint}"
     if any(sweep.status(name) != WAITING for name in sweep.jobs):
-        return f"continued, {finished} of {count} jobs finished"
-    return f"{count} jobs"
+        return f"continued, {finished} of {_jobs(count)} finished"
+    return _jobs(count)
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"
 
 
 def _planned(job: Job) -> PlannedJob:
     """Describe a job by what determines its results: its configuration without folders, and its data."""
     plain = OmegaConf.to_container(job.config)
     assert isinstance(plain, dict)
-    work = {str(key): value for key, value in plain.items() if key not in ("output_dir", "new_sweep")}
+    work = {str(key): value for key, value in plain.items() if key not in _PLACES}
     roots = (
         OmegaConf.select(job.config, f"data.{key}", throw_on_resolution_failure=False)
         for key in ("root", "val_root", "test_root")

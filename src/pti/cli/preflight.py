@@ -104,15 +104,18 @@ def require_in_range(
 
 
 def require_seed(config: DictConfig) -> None:
-    """Check the key ``seed``, if the command has it.
+    """Check the keys ``seed``, ``data.seed`` and ``data.split_seed``, if the command has them.
 
     Raises:
-        UsageError: It is not a number that all libraries accept as a seed.
+        UsageError: One is not a number that all libraries accept as a seed.
     """
-    seed = config.get("seed", 0)
-    if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-        found = "null" if seed is None else seed
-        raise UsageError(f"seed={found}: expected a whole number from 0 to {MAX_SEED} (2**32 - 1).")
+    seeds = {"seed": config.get("seed", 0)}
+    for key in ("data.seed", "data.split_seed"):
+        seeds[key] = 0 if (value := OmegaConf.select(config, key)) is None else value  # null: the default
+    for key, seed in seeds.items():
+        if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+            found = "null" if seed is None else seed
+            raise UsageError(f"{key}={found}: expected a whole number from 0 to {MAX_SEED} (2**32 - 1).")
 
 
 def require_above_zero(config: DictConfig, *keys: str) -> None:

@@ -5,9 +5,26 @@ hashed as those bytes, and written to text files as escapes (U+DCE4 as a backsla
 """
 
 import hashlib
+import itertools
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
+
+
+def create_unused_folder(folder: Path) -> Path:
+    """Create a folder that no other process uses: ``folder``, or with ``_2``, ``_3``, … appended to its name.
+
+    Raises:
+        OSError: It can't be created.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    names = itertools.chain([folder.name], (f"{folder.name}_{number}" for number in itertools.count(2)))
+    for path in map(folder.with_name, names):
+        with suppress(FileExistsError):  # of a process that was started in the same second
+            os.mkdir(path)
+            return path
+    raise AssertionError
 
 
 def write_text_atomically(path: Path, text: str) -> None:

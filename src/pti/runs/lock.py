@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from pti.common.errors import DataError, UsageError
 
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 _LOG = logging.getLogger(__name__)
 
 
@@ -20,7 +22,7 @@ def exclusive(
 ) -> Iterator[None]:
     """Hold the lock of ``folder`` (its file ``.lock``).
 
-    A file system without locks is tolerated: the body then runs unlocked.
+    On a file system without locks, a warning is printed, and the body runs unlocked.
 
     Args:
         folder: Folder to lock; created if it does not exist.
@@ -40,8 +42,12 @@ def exclusive(
             raise error(message) from None
         _LOG.warning(message)
         lock.acquire()
-    except (NotImplementedError, OSError):
-        pass  # a file system without locks
+    except (NotImplementedError, OSError) as problem:  # a folder that can't be written is noticed later
+        if getattr(problem, "errno", errno.ENOSYS) in _NO_LOCKS:
+            _LOG.warning(
+                f"{folder}: this file system has no locks ({problem}), so another process in this folder "
+                "would not be noticed. Make sure that there is none, or choose a folder on another disk."
+            )
     try:
         yield
     finally:

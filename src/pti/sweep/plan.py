@@ -1,13 +1,13 @@
 """Choice of a sweep's folder: that of an earlier sweep of the same command, or a new one."""
 
 import hashlib
-import itertools
 import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from pti.common.errors import UsageError
+from pti.common.files import create_unused_folder
 from pti.common.path_settings import setting
 from pti.sweep.record import FINISHED, SWEEP_FILE, PlannedJob, Sweep, load_sweep, readable
 
@@ -43,10 +43,7 @@ def plan_sweep(
             "since), expected none, or one that this command began. Choose another output_dir."
         )
     if not chosen:
-        begun = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        numbered = (f"{begun}_{number}" for number in itertools.count(2))  # several in the same second
-        names = itertools.chain([begun], numbered)
-        folder = next(folder / name for name in names if not (folder / name).exists())
+        folder = create_unused_folder(folder / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     return Sweep(folder, command, jobs)
 
 

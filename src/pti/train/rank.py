@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+from pti.common.terminal import tolerate_encoding
 from pti.train.devices import STARTED_BY
 from pti.train.failures import write_failure
 
@@ -18,6 +19,7 @@ GRACE_AFTER_SIGNAL = 25.0
 
 def main() -> None:
     """Train as one rank, leave an error for the launcher to show, and end with the launcher."""
+    tolerate_encoding()
     config_file, output_dir = Path(sys.argv[1]), Path(sys.argv[2])
     sys.argv = ["pti train", *sys.argv[3:]]  # recorded in summary.json
     threading.Thread(target=_follow_launcher, args=(int(os.environ[STARTED_BY]),), daemon=True).start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ from typing import Any
 
 from pti.cli.storage import require_writable
 from pti.common.errors import DataError
+from pti.common.files import create_unused_folder
 from pti.common.path_settings import setting
 from pti.runs.locate import LAST, PREVIOUS
 from pti.train.resume import find_changes
@@ -62,22 +62,16 @@ def leads_to_the_same(old: Mapping[str, Any], new: dict[str, Any]) -> bool:
 
 
 def create_folder(folder: Path) -> Path:
-    """Create a folder that no other run uses: ``folder``, or with ``_2``, ``_3``, … appended to its name.
+    """Create a folder that no other run uses; see `create_unused_folder`.
 
     Raises:
         DataError: the folder cannot be created.
     """
-    names = itertools.chain([folder.name], (f"{folder.name}_{number}" for number in itertools.count(2)))
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            with suppress(FileExistsError):  # a run that was started in the same second
-                os.mkdir(folder.with_name(name))
-                return folder.with_name(name)
+        return create_unused_folder(folder)
     except OSError as error:
         require_writable(folder)
         raise DataError(f"{setting('output_dir', folder)}: can't be created ({error.strerror}).") from error
-    raise AssertionError
 
 
 def requeue(resumable: bool) -> None:
