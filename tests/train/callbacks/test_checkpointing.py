@@ -2,7 +2,9 @@
 
 import math
 
-from pti.train.callbacks.checkpointing import improves
+import pytest
+
+from pti.train.callbacks.checkpointing import improves, replaces
 
 
 def test_a_metric_of_nan_never_improves():
@@ -13,3 +15,24 @@ def test_a_metric_of_nan_never_improves():
     assert not improves(1.0, 1.0, "min")
     assert improves(1.5, 1.0, "max")
     assert not improves(0.5, 1.0, "max")
+
+
+BLANK, LEARNED = {"monitor": 0.12, "at_baseline": True}, {"monitor": 0.2, "at_baseline": False}
+
+
+@pytest.mark.parametrize(
+    ("value", "at_baseline", "best", "replaced"),
+    [
+        (0.9, True, {}, True),
+        (0.11, True, BLANK, True),
+        (0.13, True, BLANK, False),
+        (0.3, False, BLANK, True),
+        (math.nan, False, BLANK, False),
+        (0.01, True, LEARNED, False),
+        (0.1, False, LEARNED, True),
+        (0.3, False, LEARNED, False),
+        (0.3, False, {"monitor": 0.2}, False),  # resumed from a checkpoint of an earlier version
+    ],
+)
+def test_a_collapsed_model_is_never_the_best_if_another_one_exists(value, at_baseline, best, replaced):
+    assert replaces(value, at_baseline, best, "min") is replaced

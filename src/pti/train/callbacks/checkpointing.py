@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +158,7 @@ class Checkpointer(Checkpoint):
             )
         metrics = self._consensus.gather(metrics)[0]
         at_baseline = self.collapse is not None and self.collapse.at_baseline
-        was_at_baseline = self.best.get("at_baseline", not self.best)
-        rival = self.best.get("monitor") if at_baseline == was_at_baseline else None
-        if at_baseline <= was_at_baseline and improves(metrics[self.monitor], rival, self.mode):
+        if replaces(metrics[self.monitor], at_baseline, self.best, self.mode):
             validation = {name: value for name, value in metrics.items() if name.startswith("val/")}
             self.best = {"epoch": trainer.current_epoch, "step": batches_done(trainer), **validation}
             self.best |= {"monitor": metrics[self.monitor], "at_baseline": at_baseline}
@@ -227,6 +226,21 @@ class Checkpointer(Checkpoint):
         trainer.save_checkpoint(self._folder / f"{name}.ckpt", storage_options=previous)
         if name == "last":
             self._saved_at = time.monotonic()
+
+
+def replaces(value: float, at_baseline: bool, best: Mapping[str, Any], mode: str) -> bool:
+    """Return whether a validation replaces the best one so far, from which ``best`` is empty at first.
+
+    Args:
+        value: the monitored metric.
+        at_baseline: whether the model has learned nothing: it never replaces one that has, and is always
+            replaced by such a model.
+        best: ``monitor`` and ``at_baseline`` of the best validation so far.
+        mode: see `improves`.
+    """
+    was_at_baseline = best.get("at_baseline", not best)
+    rival = best.get("monitor") if at_baseline == was_at_baseline else None
+    return at_baseline <= was_at_baseline and improves(value, rival, mode)
 
 
 def improves(value: float, best: float | None, mode: str) -> bool:
