@@ -54,6 +54,14 @@ def test_last_resumes_in_its_folder_and_others_branch(root, tmp_path):
     assert resumed == f"ckpt_path='{run}/checkpoints/best.ckpt'"
 
 
+def test_last_is_that_of_the_chosen_folder(root, tmp_path):
+    for run in ("mine", "outputs/None/newer"):
+        (tmp_path / run / "checkpoints").mkdir(parents=True)
+        (tmp_path / run / "checkpoints" / "last.ckpt").touch()
+    assert f"output_dir='{tmp_path}/mine'" in check(root, "output_dir=mine", "ckpt_path=last")
+    assert f"output_dir='{tmp_path}/outputs/None/newer'" in check(root, "ckpt_path=last")
+
+
 def test_runs_of_the_same_second_get_a_folder_each(root, monkeypatch):
     monkeypatch.setattr("hydra.core.utils.datetime", Mock(now=lambda: datetime(2026, 1, 2, 3, 4, 5)))
     folders = [Path(check(root)[0].split("=")[1].strip("'")) for _ in range(3)]

@@ -19,21 +19,22 @@ def expand_home(path: str) -> str:
     return os.path.expanduser(path)
 
 
-def quoted(text: str) -> str:
+def quoted(text: str, quote: str = "'") -> str:
     """Quote a value so that Hydra reads it as this text; interpolations (``${…}``) remain."""
-    return "'" + re.sub(r"(\\*)('|\Z)", lambda match: 2 * match[1] + (match[2] and r"\'"), text) + "'"
+    escaped = re.sub(rf"(\\*)({quote}|\Z)", lambda match: 2 * match[1] + (match[2] and f"\\{quote}"), text)
+    return f"{quote}{escaped}{quote}"
 
 
-def literal(path: object) -> str:
+def literal(path: object, quote: str = "'") -> str:
     """Quote a path so that Hydra reads exactly this path."""
-    return quoted(str(path).replace("${", r"\${"))
+    return quoted(str(path).replace("${", r"\${"), quote)
 
 
 def as_value(path: object) -> str:
     """Return what to type behind the ``=`` of a path's key."""
     text = str(path)
     text = f"./{text}" if text.startswith("~") else text
-    return literal(text) if _SPECIAL.search(text) else text
+    return literal(text, '"') if _SPECIAL.search(text) else text
 
 
 def setting(key: str, path: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
 import signal
@@ -33,15 +34,16 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     last = min(port + _PORT_ATTEMPTS, 65535)
-    reason = ""
+    reason, fix = "", ""
     for candidate in range(port, last + 1):
         try:
             return socket.create_server((host, candidate), family=family)
         except OSError as error:
             reason = error.strerror
+            taken = error.errno == errno.EADDRINUSE
+            fix = "Set port=0 for any free port." if taken else "Set host=127.0.0.1."
     raise UsageError(
-        f"host={host} port={port}: none of the ports {port} to {last} can be used ({reason}). "
-        "Set port=0 for any free port, or host=127.0.0.1."
+        f"host={host} port={port}: none of the ports {port} to {last} can be used ({reason}). {fix}"
     )
 
 

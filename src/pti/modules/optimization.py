@@ -140,7 +140,8 @@ def clip_gradients(optimizer: Optimizer, max_norm: float, scaler: Any = None) ->
     if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
         raise UsageError(
             "model.gradient_clip_val does not work with fp16 and a fused optimizer, which unscales gradients "
-            "itself. Set fused=false, trainer.precision=bf16-mixed or model.gradient_clip_val=null."
+            "itself. Set trainer.precision=bf16-mixed or model.gradient_clip_val=null, or leave out the "
+            "optimizer's fused=true."
         )
     torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_norm)
 

@@ -46,6 +46,9 @@ def preflight(config: DictConfig) -> list[str]:
         return []
     placed = cluster_overrides(Path(config.output_dir), chosen, resumes=auto)
     run_dir = Path(placed.get("output_dir") or config.output_dir)
+    own_checkpoint = run_dir / "checkpoints" / f"{checkpoint}.ckpt"
+    if chosen and checkpoint in ("last", "best") and own_checkpoint.is_file():
+        checkpoint = str(own_checkpoint)
     if auto or (was_requeued() and (chosen or "output_dir" in placed)):
         _end_if_finished(run_dir, config)
         checkpoint = checkpoint_of(run_dir) or checkpoint

@@ -101,7 +101,9 @@ def count_devices(trainer: Mapping[Any, Any]) -> int:
 
     available = torch.cuda.device_count()
     if accelerator in ("gpu", "cuda") and not available and not torch.backends.mps.is_available():
-        raise UsageError(f"trainer.accelerator={accelerator}: this machine has no GPU; choose trainer=cpu.")
+        raise UsageError(
+            f"trainer.accelerator={accelerator}: this machine has no GPU. Set trainer.accelerator=cpu."
+        )
     if available and requested > available:
         raise UsageError(
             f"trainer.devices={devices}: this machine has {available}; expected at most {available}."

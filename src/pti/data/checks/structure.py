@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from pti.common.errors import DataError
+from pti.common.path_settings import setting
 from pti.data.batches import too_few_samples
 from pti.data.checks.findings import (
     WHOLE_SET,
@@ -126,7 +127,9 @@ def _check_partners(source: DataSource, pairs: list[Pair], folder: Path) -> list
     function = source.layout.func if isinstance(source.layout, partial) else source.layout
     if function is not paired_folders:
         return []  # a set of single images, by its layout
-    fix = "Add the partners under the same names; for images without partners set data/layout=single."
+    folder = relative_name(next(iter(pairs[0].files.values())).parent, source.root)
+    single = f"set data/layout=single and {setting('data.layout.folder', folder)}"
+    fix = f"Add the partners under the same names; for images without partners {single}."
     return [replace(lonely[0], file=WHOLE_SET, what=f"no image has a partner ({len(pairs)} in all)", fix=fix)]
 
 
