@@ -23,6 +23,7 @@ from pti.inference.calibration_file import (
     read_height_calibration,
 )
 from pti.metrics.calibration import interval_coverage
+from pti.metrics.changed_region import GHOST, REGION_METRICS
 from pti.metrics.distribution import SetDistance
 from pti.metrics.error_budget import ErrorComponent
 from pti.metrics.memorization import audit
@@ -176,6 +177,8 @@ def test_the_page_holds_every_part(written):
     assert not parser.open
     for heading in (
         "All methods",
+        "Changed and unchanged tissue",
+        "Strongest ghost",
         "Worst, median and best",
         "Agreement",
         "Calibration of the samples",
@@ -199,6 +202,28 @@ def test_values_of_the_summary(evaluation):
     assert values["worst slice"] == "+4.00 mm, 1000_HA_2021_02_7"
     assert values["height 90% interval holds"] == pytest.approx(1 / 8)
     assert values["height 90% interval, corrected, holds"] == pytest.approx(5 / 8)
+
+
+def test_changed_and_unchanged_tissue_have_separate_values(evaluation, written):
+    summary = {(row["method"], row["figure"]): row for row in table(written["summary"])}
+    changed, unchanged = (
+        float(summary["model <1>", f"{name}_ssim"]["value"]) for name in ("changed", "unchanged")
+    )
+    assert changed < unchanged - 0.05
+    assert {name for method, name in summary if method == "model <1>"} >= set(REGION_METRICS)
+    assert summary_values(evaluation)[GHOST] == pytest.approx(float(summary["model <1>", GHOST]["value"]))
+    assert written["closeup"].read_bytes().startswith(b"\x89PNG")
+    html = written["report"].read_text()
+    assert html.count('class="closeup"') == 6
+    assert "% of the true tissue changed" in html
+
+
+def test_without_conditions_there_are_no_regions(evaluation, tmp_path):
+    cases = [replace(case, condition=None) for case in evaluation.measurements.cases]
+    alone = replace(evaluation, measurements=measure_cases(cases, 1200, PIXEL_MM), distances=())
+    written = write_report(alone, tmp_path)
+    assert "closeup" not in written
+    assert "Changed and unchanged tissue" not in written["report"].read_text()
 
 
 def test_calibration_survives_a_file(evaluation, tmp_path):

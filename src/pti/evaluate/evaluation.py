@@ -42,6 +42,8 @@ class EvaluationSettings:
         condition_dir: Folder of the images that the predicted ones were made from; None = unknown.
         training_dir: Folder of the true images that a model was trained on; None = unknown.
         patient_pattern: Regular expression for a name in the folders, with a group ``patient``.
+        region_size: Edge of the square that the first checkpoint's networks see, pixels, at which changed and
+            unchanged regions are compared; None = unknown: the images' own size.
     """
 
     num_samples: int | None = None
@@ -53,6 +55,7 @@ class EvaluationSettings:
     condition_dir: Path | None = None
     training_dir: Path | None = None
     patient_pattern: str = PATIENT_PATTERN
+    region_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,10 @@ def evaluate_predictions(given: EvaluationInput) -> Evaluation:
     targets = survey_targets(target_images(given.cases))
     notes += intensity_notes(targets, given.cases)
     data_range = settings.data_range or data_range_of(targets)
-    measurements = measure_cases(given.cases, data_range, settings.pixel_mm or PIXEL_MM, baselines)
+    pixel_mm = settings.pixel_mm or PIXEL_MM
+    measurements = measure_cases(given.cases, data_range, pixel_mm, baselines, settings.region_size)
+    if measurements.changed_share is None:
+        notes.append("changed and unchanged regions are left out: they need the conditions")
     measurements = with_size_baselines(measurements, given.fitted)
     scores = measurements.methods[given.main]
     heights = read_height_distribution(given.data_root / "truth.csv", scores.names)

@@ -1,20 +1,26 @@
 """Pictures of an evaluation: worst, median and best slices; samples beside their nearest training images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from pti.data import tif
 from pti.drawing.height_text import height_text
 from pti.drawing.outlines import common_crop, outlined
-from pti.drawing.panels import data_uri, grey, tissue_window
+from pti.drawing.panels import data_uri, diverging, grey, tissue_window, titled_row
 from pti.evaluate.result import AuditedImages, Evaluation
 from pti.evaluate.scores import Scores
+from pti.inference.pictures import DIFFERENCE_SHARE
 from pti.metrics.calibration import valid_interval
+from pti.metrics.changed_region import GHOST, changed_region
 from pti.metrics.morphometry import bone_mask
 
 _GROUPS = {"Worst": 4, "Median": 2, "Best": 2}
+MEDIAN_GHOST = "Median ghost"
+_CLOSEUPS = {"Strongest ghost": 3, MEDIAN_GHOST: 2, "Weakest ghost": 1}
+_CLOSEUP_SAMPLES = 3
 _PAIRS = 4
 _SCALE_MM = 5
 
@@ -25,24 +31,65 @@ def gallery(evaluation: Evaluation) -> list[dict[str, Any]]:
         return []
     return [
         {"title": title, "cases": [_case(evaluation, index) for index in indices]}
-        for title, indices in _chosen(evaluation.scores).items()
-        if indices
+        for title, indices in _chosen(evaluation.scores, np.abs(evaluation.scores.error("height")), _GROUPS)
     ]
 
 
-def _chosen(scores: Scores) -> dict[str, list[int]]:
-    error = np.abs(scores.error("height"))
-    order = [int(index) for index in np.argsort(-error, kind="stable") if not np.isnan(error[index])]
+def closeups(evaluation: Evaluation) -> dict[str, list[Image.Image]]:
+    """Draw the changed tissue of some slices, in groups by the ghost index; empty without changed regions."""
+    scores = evaluation.scores
+    if GHOST not in scores.metrics or scores.method not in evaluation.measurements.cases[0].predictions:
+        return {}
+    return {
+        title: [_closeup(evaluation, index) for index in indices]
+        for title, indices in _chosen(scores, scores.metrics[GHOST].mean(axis=1), _CLOSEUPS)
+    }
+
+
+def _closeup(evaluation: Evaluation, index: int) -> Image.Image:
+    """Draw a slice's changed tissue: condition | true image | samples | difference of the first sample."""
+    measurements, scores = evaluation.measurements, evaluation.scores
+    case, limit = measurements.cases[index], DIFFERENCE_SHARE * measurements.data_range
+    assert case.condition is not None
+    files = (case.condition, case.target, *case.predictions[scores.method][:_CLOSEUP_SAMPLES])
+    condition, true, *samples = (tif.read(file).pixels for file in files)
+    crop = common_crop([changed_region(condition, true) & (true != 0)])
+    window = tissue_window(true)
+    titles = [f"sample {number}" for number in range(len(samples))] if len(samples) > 1 else ["predicted"]
+    greys = zip(("condition", "true", *titles), (condition, true, *samples), strict=True)
+    panels = [(title, grey(raw[crop], window)) for title, raw in greys]
+    panels.append((f"{titles[0]} − true", diverging((samples[0] - true)[crop], limit)))
+    ghost, amplitude, correlation = (
+        f"{scores.metrics[name][index].mean():.2f}".replace("-", "−")
+        for name in (GHOST, "changed_texture_amplitude", "changed_texture_correlation")
+    )
+    text = f"ghost index {ghost}, texture amplitude {amplitude}, correlation {correlation}"
+    return titled_row(panels, f"{case.name}\n{text}", (len(panels) - 1, f"−{limit:.3g}", f"+{limit:.3g}"))
+
+
+def _chosen(scores: Scores, values: np.ndarray, counts: Mapping[str, int]) -> list[tuple[str, list[int]]]:
+    """Choose slices with the highest, median and lowest values, if possible of different patients.
+
+    Args:
+        scores: The scores.
+        values: (N,); slices with NaN are left out.
+        counts: Title -> number of slices, for the three groups.
+
+    Returns:
+        Title and indices of each group that has any.
+    """
+    order = [int(index) for index in np.argsort(-values, kind="stable") if not np.isnan(values[index])]
     middle = len(order) // 2
     from_middle = sorted(range(len(order)), key=lambda place: abs(place - middle))
-    orders = {"Worst": order, "Best": order[::-1], "Median": [order[place] for place in from_middle]}
+    highest, median, lowest = counts
+    orders = {highest: order, lowest: order[::-1], median: [order[place] for place in from_middle]}
     taken: list[int] = []
     chosen = {}
     for title, candidates in orders.items():
         free = [index for index in candidates if index not in taken]
-        chosen[title] = spread_over_patients(scores.patients, free, _GROUPS[title])
+        chosen[title] = spread_over_patients(scores.patients, free, counts[title])
         taken += chosen[title]
-    return {title: chosen[title] for title in _GROUPS}
+    return [(title, chosen[title]) for title in counts if chosen[title]]
 
 
 def spread_over_patients(patients: Sequence[str], order: Sequence[int], count: int) -> list[int]:

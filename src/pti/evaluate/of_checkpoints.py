@@ -34,7 +34,8 @@ def evaluate_checkpoints(
     cases, notes = predictions.cases(predictions.split, list(predictions.translators))
     data_range = settings.data_range or predictions.data_range(cases)
     pixel_mm = settings.pixel_mm or predictions.first.pixel_mm
-    settings = replace(settings, data_range=data_range, pixel_mm=pixel_mm)
+    size = predictions.first.data["image_size"]
+    settings = replace(settings, data_range=data_range, pixel_mm=pixel_mm, region_size=size)
     for method in predictions.translators:
         if count := predictions.patients_seen_in_training(method, cases):
             notes.append(f"{method} was trained on {count} of the patients: its results are too optimistic")

@@ -6,8 +6,10 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from pti.drawing.page import render
+from pti.drawing.panels import data_uri
 from pti.evaluate import plots
 from pti.evaluate.gallery import closest_pairs, gallery
 from pti.evaluate.result import Evaluation
@@ -35,14 +37,31 @@ IMAGES = {
     "ms_ssim": ("MS-SSIM", "", 3),
     "psnr": ("PSNR", "dB", 1),
     "mae": ("MAE", "raw", 1),
-    "texture_power_ratio": ("texture power", "1 = true", 2),
-    "texture_correlation": ("texture", "correlation", 2),
 }
-COLUMNS = BONE | IMAGES
+CHANGED = {
+    "changed_ghost_index": ("ghost", "0 = true", 2),
+    "changed_texture_amplitude": ("texture amplitude", "1 = true", 2),
+    "changed_texture_correlation": ("texture", "correlation", 2),
+    "kid_changed": ("KID", "patches", None),
+    "changed_mae": ("MAE", "raw", 1),
+    "changed_ssim": ("SSIM", "", 3),
+}
+UNCHANGED = {
+    "unchanged_texture_amplitude": ("texture amplitude", "1 = true", 2),
+    "unchanged_texture_correlation": ("texture", "correlation", 2),
+    "unchanged_mae": ("MAE", "raw", 1),
+    "unchanged_ssim": ("SSIM", "", 3),
+}
+COLUMNS = BONE | IMAGES | CHANGED | UNCHANGED
 """Metric -> label, unit and decimal places (None: three significant digits)."""
 
 _PLOTTED = ("height", "width_half")
-_UNRANKED = {"height_error_mm", "texture_power_ratio"}
+_UNRANKED = {
+    "height_error_mm",
+    "changed_ghost_index",
+    "changed_texture_amplitude",
+    "unchanged_texture_amplitude",
+}
 _VERDICTS = {
     "better": "better than",
     "undecided": "not significantly different from",
@@ -50,8 +69,13 @@ _VERDICTS = {
 }
 
 
-def page(evaluation: Evaluation, summaries: Summaries, differences: Sequence[Difference]) -> str:
-    """Return the HTML of the page."""
+def page(
+    evaluation: Evaluation,
+    summaries: Summaries,
+    differences: Sequence[Difference],
+    pictures: Mapping[str, Sequence[Image.Image]],
+) -> str:
+    """Return the HTML of the page; ``pictures`` come from `closeups`."""
     scores, measurements, own = evaluation.scores, evaluation.measurements, summaries[evaluation.main]
     heights = {name: metrics["height_abs_error_mm"] for name, metrics in summaries.items()}
     agreements = [plots.agreement_plot(scores, measure) for measure in LENGTHS[:4]]
@@ -63,6 +87,8 @@ def page(evaluation: Evaluation, summaries: Summaries, differences: Sequence[Dif
         verdict=_verdict(evaluation, own, differences),
         tiles=_tiles(evaluation, own),
         tables=[_table(summaries, columns) for columns in (BONE, IMAGES)],
+        regions=_regions(evaluation, summaries),
+        closeups={title: [data_uri(np.asarray(row)) for row in rows] for title, rows in pictures.items()},
         forest=plots.forest_plot(heights, "mean absolute error of the bone height, mm"),
         differences=[_difference(row) for row in differences if row.metric in COLUMNS],
         agreements=[plot for plot in agreements if plot is not None],
@@ -146,6 +172,22 @@ def _table(summaries: Summaries, columns: Iterable[str]) -> dict[str, list]:
         if any(column in metrics for column in shown)
     ]
     return {"columns": [COLUMNS[column] for column in shown], "rows": rows}
+
+
+def _regions(evaluation: Evaluation, summaries: Summaries) -> dict[str, Any] | None:
+    """Build a table for each region, and describe how much of the tissue changed."""
+    share = evaluation.measurements.changed_share
+    if share is None:
+        return None
+    low, middle, high = (f"{100 * value:.0f}" for value in np.nanquantile(share, (0.05, 0.5, 0.95)))
+    unchanged = evaluation.scores.metrics.get("unchanged_mae")
+    text = f"{middle} % of the true tissue changed (median of the slices; {low} to {high} % in nine of ten)."
+    if unchanged is not None and (missing := int(np.isnan(unchanged[:, 0]).sum())):
+        text += f" In {missing} of {len(share)} slices nothing is unchanged."
+    size = evaluation.measurements.region_size
+    text += f" Images are compared at {f'{size} pixels, as networks see them' if size else 'their own size'}."
+    tables = {"Changed tissue": CHANGED, "Unchanged tissue": UNCHANGED}
+    return {"text": text, "tables": {title: _table(summaries, columns) for title, columns in tables.items()}}
 
 
 def _cell(summaries: Summaries, method: str, column: str) -> dict[str, Any]:

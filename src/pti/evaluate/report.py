@@ -6,23 +6,38 @@ from typing import Any
 import numpy as np
 
 from pti.common.files import write_text_atomically
+from pti.evaluate.gallery import MEDIAN_GHOST, closeups
 from pti.evaluate.page import page
 from pti.evaluate.result import Evaluation
 from pti.evaluate.tables import tables
+from pti.inference.pictures import save_picture
+from pti.metrics.changed_region import GHOST, REGIONS
 from pti.metrics.distribution import FEATURES
+
+CLOSEUP = "closeup.png"
+"""The changed tissue of the slice with the median ghost index."""
 
 _HEADLINES = ("height_abs_error_mm", "height_error_mm", "width_half_abs_error_mm", "dice", "ssim", "psnr")
 _HEADLINES_OF_SAMPLES = ("height_crps_mm", "height_spread_mm", "diversity")
+_HEADLINES_OF_REGIONS = (
+    GHOST,
+    *(f"{region}_{metric}" for region in REGIONS for metric in ("texture_amplitude", "texture_correlation")),
+)
 
 
 def write_report(evaluation: Evaluation, output_dir: Path) -> dict[str, Path]:
     """Write the tables and the page; return name -> path of each."""
     summaries, differences = evaluation.summaries(), evaluation.differences()
     contents = tables(evaluation, summaries, differences)
-    contents["report.html"] = page(evaluation, summaries, differences)
+    pictures = closeups(evaluation)
+    contents["report.html"] = page(evaluation, summaries, differences, pictures)
     for name, text in contents.items():
         write_text_atomically(output_dir / name, text)
-    return {Path(name).stem.replace("_", " "): output_dir / name for name in reversed(contents)}
+    if pictures:
+        group = pictures.get(MEDIAN_GHOST) or next(iter(pictures.values()))
+        save_picture(group[0], output_dir / CLOSEUP)
+    names = [*([CLOSEUP] if pictures else []), *contents]
+    return {Path(name).stem.replace("_", " "): output_dir / name for name in reversed(names)}
 
 
 def summary_values(evaluation: Evaluation) -> dict[str, Any]:
@@ -34,7 +49,7 @@ def summary_values(evaluation: Evaluation) -> dict[str, Any]:
         "patients": len(set(scores.patients)),
         "samples": scores.samples,
     }
-    names = _HEADLINES + (_HEADLINES_OF_SAMPLES if scores.samples > 1 else ())
+    names = _HEADLINES + (_HEADLINES_OF_SAMPLES if scores.samples > 1 else ()) + _HEADLINES_OF_REGIONS
     values |= {name: own[name].value for name in names if name in own}
     for row in evaluation.intervals.get("height", ()):
         values[f"height {row.level:.0%} interval holds"] = row.coverage.value

@@ -8,9 +8,10 @@ import numpy as np
 
 from pti.common.errors import DataError
 from pti.common.processes import MIN_PARALLEL_JOBS, map_in_processes
-from pti.data import tif
+from pti.data import resize, tif
 from pti.evaluate.image_baselines import ImageBaseline
 from pti.metrics.bone_agreement import LENGTHS, compare_images, find_bone
+from pti.metrics.changed_region import RegionReference
 from pti.metrics.distribution import diversity
 
 MEASURES = (*LENGTHS, "area")
@@ -96,6 +97,9 @@ class Measurements:
         conditions: Measure -> (N,) mm of the condition's bone (with its tooth); None without conditions.
         data_range: Data range for PSNR and SSIM, raw units.
         image_baselines: The methods that make their image from the condition.
+        region_size: Edge of the square to which images are resized for the changed and unchanged regions,
+            pixels; None = their own size.
+        changed_share: (N,) changed fraction of the true tissue; None without conditions.
     """
 
     cases: Sequence[Case]
@@ -103,11 +107,21 @@ class Measurements:
     conditions: Mapping[str, np.ndarray] | None
     data_range: float
     image_baselines: Mapping[str, ImageBaseline] = field(default_factory=dict)
+    region_size: int | None = None
+    changed_share: np.ndarray | None = None
 
     @property
     def patients(self) -> list[str]:
         """(N,) patient of each slice."""
         return [case.patient for case in self.cases]
+
+    def regions(self, case: Case) -> RegionReference:
+        """Return the regions of a slice with a condition."""
+        assert case.condition is not None
+        condition, target = (
+            at_size(tif.read(file).pixels, self.region_size) for file in (case.condition, case.target)
+        )
+        return RegionReference(condition, target, self.data_range)
 
 
 @dataclass(frozen=True)
@@ -117,6 +131,7 @@ class _SliceResult:
     condition: dict[str, float] | None
     methods: dict[str, list[tuple[dict[str, float], dict[str, float]]]]
     diversity: dict[str, float]
+    changed_share: float | None
 
 
 def measure_cases(
@@ -124,6 +139,7 @@ def measure_cases(
     data_range: float,
     pixel_mm: float,
     image_baselines: Mapping[str, ImageBaseline] | None = None,
+    region_size: int | None = None,
 ) -> Measurements:
     """Read and measure all images.
 
@@ -132,12 +148,13 @@ def measure_cases(
         data_range: Data range of the set, raw units.
         pixel_mm: Edge of a pixel in mm, for files without a resolution.
         image_baselines: Methods that make their image from the condition; None = none.
+        region_size: As in `Measurements`.
 
     Raises:
         DataError: A prediction's size differs from its target's.
     """
     baselines = dict(image_baselines or {})
-    measure = _MeasureCase(data_range, pixel_mm, baselines)
+    measure = _MeasureCase(data_range, pixel_mm, baselines, region_size)
     images = sum(map(len, cases[0].predictions.values())) + len(baselines)  # of each case
     min_parallel = -(-MIN_PARALLEL_JOBS // images)
     slices = list(map_in_processes(measure, cases, "Measuring", min_parallel=min_parallel))
@@ -159,8 +176,15 @@ def measure_cases(
         spread = np.array(differences) if differences else None
         methods[method] = Scores(method, names, patients, pixels, metrics, predicted, true, spread)
     rows = [result.condition for result in slices if result.condition is not None]
-    conditions = _columns(rows) if len(rows) == len(cases) else None
-    return Measurements(cases, methods, conditions, data_range, baselines)
+    if len(rows) < len(cases):
+        return Measurements(cases, methods, None, data_range, baselines, region_size)
+    shares = np.array([result.changed_share for result in slices])
+    return Measurements(cases, methods, _columns(rows), data_range, baselines, region_size, shares)
+
+
+def at_size(pixels: np.ndarray, size: int | None) -> np.ndarray:
+    """Resize a raw image (H, W) to a square, as the networks see it; None = leave it as it is."""
+    return pixels if size is None else resize.pad_and_resize(pixels, size)
 
 
 def mean_image(method: str) -> str:
@@ -173,12 +197,13 @@ class _MeasureCase:
     data_range: float
     pixel_mm: float
     image_baselines: Mapping[str, ImageBaseline]
+    region_size: int | None
 
     def __call__(self, case: Case) -> _SliceResult:
         target = tif.read(case.target)
         pixel_mm = target.pixel_mm or self.pixel_mm
         true = find_bone(target.pixels, pixel_mm)
-        methods, differences, condition = {}, {}, None
+        methods, differences, condition, regions = {}, {}, None, None
         for method, files in case.predictions.items():
             images = [_read_like(file, target.pixels.shape, case.target) for file in files]
             methods[method] = images
@@ -190,11 +215,20 @@ class _MeasureCase:
             condition = find_bone(image, pixel_mm).lengths
             for name, make_image in self.image_baselines.items():
                 methods[name] = [make_image(image, case.patient)]
+            small, true_small = (at_size(pixels, self.region_size) for pixels in (image, target.pixels))
+            regions = RegionReference(small, true_small, self.data_range)
         compared = {
             method: [compare_images(true, image, self.data_range) for image in images]
             for method, images in methods.items()
         }
-        return _SliceResult(pixel_mm, true.lengths, condition, compared, differences)
+        if regions is None:
+            return _SliceResult(pixel_mm, true.lengths, None, compared, differences, None)
+        for method, images in methods.items():
+            by_region = regions.compare(np.stack([at_size(image, self.region_size) for image in images]))
+            for index, (metrics, _) in enumerate(compared[method]):
+                metrics |= {name: float(values[index]) for name, values in by_region.items()}
+        share = regions.changed_share
+        return _SliceResult(pixel_mm, true.lengths, condition, compared, differences, share)
 
 
 def _read_like(path: Path, shape: tuple[int, ...], other: Path) -> np.ndarray:

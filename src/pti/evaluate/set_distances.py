@@ -8,15 +8,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pti.common.progress import track
 from pti.data import tif
 from pti.data.input_images import InputImage
 from pti.evaluate.baselines import UNCHANGED
 from pti.evaluate.image_baselines import ImageBaseline
 from pti.evaluate.result import AuditedImages, Evaluation
-from pti.evaluate.scores import Case, Measurements, mean_image
-from pti.inference.features import EncodedImages, FeatureExtractor, Source, lite0_features, thumbnails
+from pti.evaluate.scores import Case, Measurements, at_size, mean_image
+from pti.inference.features import (
+    EncodedImages,
+    FeatureExtractor,
+    Source,
+    lite0_features,
+    read,
+    thumbnails,
+)
 from pti.metrics.distribution import SetDistance, compare_sets, too_few_patients
 from pti.metrics.memorization import audit
+from pti.metrics.scattering import patch_centres, patch_features
+
+MAX_PATCHES = 500
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,8 @@ def with_set_comparison(
         notes.append(note)
     if distances and extractor is not None:
         distances += _autoencoder_distances(measurements, extractor, encoded)
+    if measurements.conditions is not None:
+        distances += _changed_distances(measurements)
     if training is not None and len(set(training.patients)) < 2:
         notes.append("the memorization audit is left out: it needs held-out slices and the training images")
     elif training is not None:
@@ -118,6 +131,35 @@ def _autoencoder_distances(
         for method in _methods_with_images(measurements)
     }
     return compare_sets("autoencoder", predicted, encoded["target"].pooled(), measurements.patients)
+
+
+def _changed_distances(measurements: Measurements) -> list[SetDistance]:
+    """Compute the KID on patches of the changed region, at most :data:`MAX_PATCHES` over all slices."""
+    cases, size = measurements.cases, measurements.region_size
+    centres = [patch_centres(measurements.regions(case).interior["changed"]) for case in cases]
+    owner = np.repeat(np.arange(len(cases)), [len(places) for places in centres])
+    chosen = np.linspace(0, len(owner), min(len(owner), MAX_PATCHES), endpoint=False).astype(int)
+    owner, places = owner[chosen], np.concatenate(centres)[chosen]
+
+    if not len(owner):
+        return []
+
+    def features(images: Sequence[Source], title: str) -> np.ndarray:
+        return np.concatenate(
+            [
+                patch_features(
+                    at_size(read(images[index]).pixels, size), places[owner == index], measurements.data_range
+                )
+                for index in track(np.unique(owner).tolist(), f"Texture of {title}")
+            ]
+        )
+
+    predicted = {
+        method: features(images_of(measurements, method), method)
+        for method in _methods_with_images(measurements)
+    }
+    true = features([case.target for case in cases], "true images")
+    return compare_sets("changed", predicted, true, [cases[index].patient for index in owner])
 
 
 def _audits(

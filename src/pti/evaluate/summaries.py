@@ -9,15 +9,18 @@ from pti.evaluate.scores import Measurements, Scores
 from pti.metrics.bone_agreement import LENGTHS, OVERLAP, SIMILARITY
 from pti.metrics.bootstrap import Mean, bootstrap_mean
 from pti.metrics.calibration import crps
-from pti.metrics.texture import TEXTURE
+from pti.metrics.changed_region import REGION_METRICS
 
-HIGHER_IS_BETTER = {name for name in SIMILARITY if not name.endswith("mae")} | {"dice", "iou", TEXTURE[1]}
+HIGHER_IS_BETTER = {
+    *(name for name in (*SIMILARITY, *REGION_METRICS) if name.endswith(("psnr", "ssim", "correlation"))),
+    *("dice", "iou"),
+}
 
 ABSOLUTE = tuple(f"{name}_abs_error_mm" for name in LENGTHS)
 SIGNED = tuple(f"{name}_error_mm" for name in LENGTHS)
 CRPS = tuple(f"{name}_crps_mm" for name in LENGTHS)
 SPREAD = ("height_spread_mm", "diversity")
-METRICS = (*ABSOLUTE, *SIGNED, *CRPS, *SPREAD, *OVERLAP, *SIMILARITY, *TEXTURE)
+METRICS = (*ABSOLUTE, *SIGNED, *CRPS, *SPREAD, *OVERLAP, *SIMILARITY, *REGION_METRICS)
 
 
 @dataclass(frozen=True)

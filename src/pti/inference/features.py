@@ -80,13 +80,13 @@ class FeatureExtractor:
     def _encode_only(
         self, autoencoder: Autoencoder, batch: Sequence[Source]
     ) -> tuple[np.ndarray, np.ndarray]:
-        raw = _stack([_read(source) for source in batch], self.image_size).to(self.device)
+        raw = _stack([read(source) for source in batch], self.image_size).to(self.device)
         return autoencoder.encode(raw).mean.float().cpu().numpy(), np.full(len(batch), np.nan)
 
     def _encode_and_measure(
         self, autoencoder: Autoencoder, batch: Sequence[Source]
     ) -> tuple[np.ndarray, np.ndarray]:
-        images = [_read(source) for source in batch]
+        images = [read(source) for source in batch]
         raw = _stack(images, self.image_size).to(self.device)
         latents = autoencoder.encode(raw).mean
         decoded = autoencoder.decode(latents, autoencoder.normalization.statistics(raw))
@@ -118,7 +118,7 @@ def lite0_features(
     network = Lite0Perceptual()
 
     def work(module: Lite0Perceptual, batch: Sequence[Source]) -> np.ndarray:
-        raw = _stack([_read(source) for source in batch], LITE0_SIZE).to(device)
+        raw = _stack([read(source) for source in batch], LITE0_SIZE).to(device)
         last = module.features((2 * raw / data_range - 1).clamp(-1, 1))[-1]
         return last.mean(dim=(2, 3)).double().cpu().numpy()
 
@@ -134,7 +134,8 @@ def thumbnails(files: Sequence[Path], size: int = 64) -> np.ndarray:
         return np.stack(list(track(images, "Reading", total=len(files))))
 
 
-def _read(source: Source) -> tif.TifImage:
+def read(source: Source) -> tif.TifImage:
+    """Read an image, or call the function that returns it."""
     return tif.read(source) if isinstance(source, Path) else tif.TifImage(source(), None, "float32")
 
 

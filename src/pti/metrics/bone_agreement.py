@@ -1,7 +1,6 @@
-"""Agreement of a predicted image with the true one: similarity, overlap, texture, lengths of the bone."""
+"""Agreement of a predicted image with the true one: similarity, overlap, lengths of the bone."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -15,7 +14,6 @@ from pti.metrics.morphometry import (
     iou,
     measure,
 )
-from pti.metrics.texture import Texture
 
 LENGTHS = ("height", *(f"width_{name}" for name in FRACTIONS), *(f"width_at_{mm}mm" for mm in HEIGHTS_MM))
 """The lengths that are compared, named as in `pti.metrics.morphometry`."""
@@ -40,11 +38,6 @@ class Bone:
     raw: np.ndarray
     mask: np.ndarray
     size: Morphometry
-
-    @cached_property
-    def texture(self) -> Texture:
-        """The texture of this image, as the reference for others."""
-        return Texture(self.raw, self.mask, self.size.pixel_mm)
 
     @property
     def lengths(self) -> dict[str, float]:
@@ -71,8 +64,8 @@ def compare_images(
         data_range: Data range of the data set, raw units.
 
     Returns:
-        The metrics :data:`SIMILARITY` (``bone_``: within the true bone), :data:`OVERLAP` and
-        `pti.metrics.texture.TEXTURE`; and the predicted bone's lengths and area, in mm and mm².
+        The metrics :data:`SIMILARITY` (``bone_``: within the true bone) and :data:`OVERLAP`; and the
+        predicted bone's lengths and area, in mm and mm².
         ``crest_shift_mm`` is the distance between the crests (the centre of the highest row). The lengths and
         the area of an image without bone are 0: they count as wrong by the whole bone.
     """
@@ -95,7 +88,6 @@ def compare_images(
         "hausdorff95_mm": hausdorff95(true.mask, bone.mask, edge),
         "crest_shift_mm": float(np.hypot(down, across)) * edge,
     }
-    metrics |= true.texture.compare(predicted)
     return metrics, bone.lengths if bone.mask.any() else dict.fromkeys((*LENGTHS, "area"), 0.0)
 
 

@@ -18,6 +18,7 @@ MIN_PATIENTS = 4
 FEATURES = {
     "lite0": "EfficientNet-Lite0 (ImageNet)",
     "autoencoder": "own autoencoder (latents, 4 × 4 means)",
+    "changed": "wavelet scattering (patches of the changed region)",
 }
 """Short names of the features and their descriptions."""
 
@@ -32,7 +33,7 @@ class SetDistance:
         kid: KID; about 0 for equal distributions, also below.
         kid_halves: (:data:`HALVES`,) KID of random halves of the patients; all methods share the halves.
         kid_floor: KID between two halves of the patients of the true images (mean over random halves).
-        count: Number of images in each set.
+        count: Number of images in each set; of patches for ``changed``.
         patients: Number of patients.
     """
 
