@@ -101,7 +101,7 @@ def root(tmp_path):
     return make_images(tmp_path / "images")
 
 
-COLLAPSING = ("model.kl_weight=1e3", "trainer.max_epochs=60", "trainer.check_val_every_n_epoch=10")
+COLLAPSING = ("model.kl_weight=1e3", "trainer.max_epochs=60", "trainer.check_val_every_n_epoch=20")
 
 
 @pytest.mark.slow
@@ -113,7 +113,7 @@ def test_a_forced_collapse_ends_the_run_with_a_checkpoint_that_resumes(root, tmp
     assert summary["status"] == "failed"
     assert "all alike" in summary["collapsed"]
     last = out / "checkpoints" / "last.ckpt"
-    assert read(last)["batches_done"] == MIN_STEPS
+    assert read(last)["batches_done"] == 240  # 40 epochs: the first validation after MIN_STEPS
     settings = (
         "model.kl_weight=1e-6",
         "allow_config_changes=true",
@@ -128,7 +128,7 @@ def test_a_forced_collapse_ends_the_run_with_a_checkpoint_that_resumes(root, tmp
 @pytest.mark.slow
 def test_without_stopping_it_is_only_said(root, tmp_path, capsys):
     out = tmp_path / "run"
-    settings = (*COLLAPSING, "trainer.max_epochs=50", "stop_on_collapse=false")
+    settings = (*COLLAPSING, "stop_on_collapse=false")
     assert train(configuration(root, out, *settings), out) == 0
     assert capsys.readouterr().err.count("Warning: The model has collapsed") == 2
     assert "all alike" in collapse_of(out)
@@ -138,7 +138,7 @@ def test_without_stopping_it_is_only_said(root, tmp_path, capsys):
 @pytest.mark.parametrize("rate", ["0.0", "1.0"])
 def test_a_second_stage_that_predicts_a_constant_is_noticed(root, tmp_path, rate):
     autoencoder = save_autoencoder(root, tmp_path / "vae.ckpt")
-    settings = [f"model.optimizer.lr={rate}", "trainer.max_epochs=60", "trainer.check_val_every_n_epoch=10"]
+    settings = [f"model.optimizer.lr={rate}", "trainer.max_epochs=60", "trainer.check_val_every_n_epoch=20"]
     out = tmp_path / "run"
     config = second_stage_setup.configuration(root, out, *settings, f"autoencoder_ckpt={autoencoder}")
     with pytest.raises(DataError, match=r"collapsed.*constant prediction.*model\.optimizer\.lr="):
@@ -156,6 +156,6 @@ def test_two_processes_end_together(root, tmp_path):
 @pytest.mark.slow
 def test_a_tiny_healthy_run_is_not_accused(root, tmp_path):
     out = tmp_path / "run"
-    settings = ("trainer.max_epochs=60", "trainer.check_val_every_n_epoch=10")
+    settings = ("trainer.max_epochs=60", "trainer.check_val_every_n_epoch=20")
     assert train(configuration(root, out, *settings), out) == 0
     assert collapse_of(out) == ""
