@@ -127,6 +127,7 @@ def test_stacks_behind_one_directory(tmp_path: Path) -> None:
         *(({"extratags": [(274, 3, 1, value, True)]}, f"Orientation {value}") for value in range(2, 9)),
         ({"subfiletype": 1}, "NewSubfileType 1"),
         ({"extratags": [(42113, 2, 6, "-9999", True)]}, "GDAL_NODATA"),
+        ({"extratags": [(33550, 12, 3, (0.3, 0.3, 0.0), True)]}, "ModelPixelScale 0.3"),
         ({"description": "ImageJ=1.54f\ncf=0\nc0=-32768.0\nc1=1.0\n"}, "c0 = -32768, c1 = 1"),
         ({"description": "ImageJ=1.54f\ncf=8\nc0=1\nc1=1\n"}, "function 8"),
         ({"extratags": [(42112, 2, None, '<Item name="s" role="scale">0.1</Item>', True)]}, "scale 0.1"),
@@ -150,6 +151,11 @@ def test_reversed_bits_are_refused(tmp_path: Path) -> None:
     [
         {"extratags": [(274, 3, 1, 1, True)]},
         {"extratags": [(42113, 2, 2, "0", True)]},
+        {
+            "extratags": [(33550, 12, 3, (0.3, 0.3, 0.0), True)],
+            "resolution": (50, 50),
+            "resolutionunit": "CENTIMETER",
+        },
         {"extratags": [(42113, 2, 4, "nan", True)]},
         {"extratags": [(42112, 2, None, '<Item role="scale">1</Item><Item role="offset">0</Item>', True)]},
         {"description": "ImageJ=1.54f\nimages=1\ncf=0\nc0=0\nc1=1.0\nmin=3.0\nmax=9.0\n"},

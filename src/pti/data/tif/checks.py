@@ -83,6 +83,10 @@ def _check_meaning(directory: Directory) -> None:
     elif function:
         what = f"stores values that need a conversion ({function})"
         fix = "Save the converted values; in Fiji, choose Image > Type > 32-bit first."
+    elif Tag.MODEL_PIXEL_SCALE in directory.tags and not directory.pixel_sizes:
+        scale = directory.tags[Tag.MODEL_PIXEL_SCALE][0]
+        what = f"states its pixel size in the unit of a map only (GeoTIFF's ModelPixelScale {scale:g})"
+        fix = "State it in the resolution tag, in pixels per cm; or remove the tag and set data.pixel_mm."
     elif abs(missing) > 0:
         what, fix = f"marks missing pixels by {missing:g} (GDAL_NODATA)", "Set them to 0; remove the tag."
     else:

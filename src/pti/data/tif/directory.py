@@ -43,6 +43,7 @@ class Tag(IntEnum):
     TILE_BYTES = 325
     SAMPLE_FORMAT = 339
     DEPTH = 32997
+    MODEL_PIXEL_SCALE = 33550
     METAMORPH_PLANES = 33629
     GDAL_METADATA = 42112
     GDAL_NODATA = 42113
@@ -75,7 +76,7 @@ class Directory:
 
     Attributes:
         path: The file.
-        tags: Tag -> values (integers; floats for the resolution; bytes for texts).
+        tags: Tag -> values (integers; floats for the resolution and GeoTIFF's scale; bytes for texts).
         byte_order: ``<`` or ``>``.
         file_bytes: Size of the file.
     """

@@ -18,7 +18,7 @@ from pti.data.tif.directory import COPY, RESAVE, Directory, Tag, TifError
 _MAX_PAGES = 1000
 _MAX_SEGMENTS = 65536
 _MAX_TEXT = 2**20  # bytes
-_RATIONAL = 5
+_RATIONAL, _DOUBLE = 5, 12
 _INTEGERS = (1, 3, 4, 16)  # unsigned, of 1, 2, 4 and 8 bytes
 _MAGIC = {b"\x89PNG": "is a PNG image", b"\xff\xd8\xff": "is a JPEG image", b"PK\x03\x04": "is a ZIP archive"}
 _TEXTS = (Tag.DESCRIPTION, Tag.GDAL_METADATA, Tag.GDAL_NODATA)
@@ -104,6 +104,7 @@ class _Reader:
                 what = f"is truncated: tag {tag} is at {offset} to {offset + size} of {self.size} bytes"
                 raise TifError(self.path, "truncated", what, COPY)
             kinds = (*_INTEGERS, _RATIONAL) if tag in _FRACTIONS else _INTEGERS
+            kinds = (_DOUBLE,) if tag == Tag.MODEL_PIXEL_SCALE else kinds
             if tag in _TEXTS and kind in (1, 2) and 0 < count <= _MAX_TEXT:
                 # tifffile writes two descriptions.
                 tags[tag] = (*tags.get(tag, ())[:1], self.at(offset, count))
