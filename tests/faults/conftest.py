@@ -59,7 +59,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if tests[place] > 1:
                 title += f": {_case(item, several=len({node.split('[')[0] for node in fault.tests}) > 1)}"
             item.name = f"test_fault[{title}]"
-            item._nodeid = f"{PAGE.relative_to(config.rootpath).as_posix()}::{item.name}"
+            node = f"{PAGE.relative_to(config.rootpath).as_posix()}::{item.name}"
+            item._nodeid = node  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _row(item: pytest.Item) -> tuple[int, Fault | None]:

@@ -320,7 +320,10 @@ def main(numbers: list[str]) -> int:
         for result, line in pool.map(report, mutations):
             print(line, flush=True)
             code = max(code, result)
-        passed, reason = unchanged.result()
+        try:
+            passed, reason = unchanged.result()
+        except NotApplicableError as error:
+            passed, reason = False, str(error)
     rows = {row_of(mutation).number for mutation in mutations}
     print(f"{len(mutations)} protections taken out of {len(rows)} rows")
     if not passed:

@@ -49,7 +49,8 @@ def _save_until_killed(folder: Path, killed_at: int, links: bool) -> None:
     def refuse(*_: Any) -> None:
         raise OSError("no hard links")
 
-    vars(checkpoint_io)["open"] = lambda path, mode: File(io.FileIO(path, "w"))
+    module: Any = checkpoint_io
+    module.open = lambda path, mode: File(io.FileIO(path, "w"))
     os.fsync = sync
     if not links:
         os.link = refuse
