@@ -289,7 +289,10 @@ def outcome(mutation: Mutation | None, tests: list[str]) -> tuple[bool, str]:
         raise NotApplicableError(
             "\n".join([f"pytest ended with {done.returncode}", *lines[-20:], done.stderr])
         )
-    return done.returncode == 0, next((line[1:].strip() for line in lines if line.startswith("E  ")), "")
+    reason = next((line[1:].strip() for line in lines if line.startswith("E  ")), "")
+    if reason.startswith("Failed: Timeout"):
+        raise NotApplicableError(f"{tests} took too long: {reason}")
+    return done.returncode == 0, reason
 
 
 def row_of(mutation: Mutation) -> Fault:
