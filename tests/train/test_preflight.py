@@ -62,6 +62,17 @@ def test_last_is_that_of_the_chosen_folder(root, tmp_path):
     assert f"output_dir='{tmp_path}/outputs/None/newer'" in check(root, "ckpt_path=last")
 
 
+def test_a_resumed_second_stage_needs_no_first_one(root, tmp_path):
+    missing = ["autoencoder_ckpt=best:gone", "output_dir=mine"]
+    for more in ([], ["resume=auto"]):
+        with pytest.raises(UsageError, match="best:gone"):
+            check(root, *missing, *more)
+    (tmp_path / "mine" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "mine" / "checkpoints" / "last.ckpt").touch()
+    for resumed in ("resume=auto", "ckpt_path=last"):
+        assert f"ckpt_path='{tmp_path}/mine/checkpoints/last.ckpt'" in check(root, *missing, resumed)
+
+
 def test_runs_of_the_same_second_get_a_folder_each(root, monkeypatch):
     monkeypatch.setattr("hydra.core.utils.datetime", Mock(now=lambda: datetime(2026, 1, 2, 3, 4, 5)))
     folders = [Path(check(root)[0].split("=")[1].strip("'")) for _ in range(3)]

@@ -42,6 +42,7 @@ def preflight(config: DictConfig) -> list[str]:
     chosen, auto = is_overridden("output_dir"), config.get("resume") == "auto"
     checkpoint = config.get("ckpt_path")
     if hydra.mode == RunMode.MULTIRUN:  # a sweep places and resumes its jobs itself
+        _require_first_stage(config, checkpoint)
         resume_overrides(checkpoint, hydra.runtime.choices.get("experiment"))
         return []
     placed = cluster_overrides(Path(config.output_dir), chosen, resumes=auto)
@@ -52,12 +53,19 @@ def preflight(config: DictConfig) -> list[str]:
     if auto or (was_requeued() and (chosen or "output_dir" in placed)):
         _end_if_finished(run_dir, config)
         checkpoint = checkpoint_of(run_dir) or checkpoint
+    _require_first_stage(config, checkpoint)
     resumed = resume_overrides(checkpoint, hydra.runtime.choices.get("experiment"))
     own = any(text.startswith("hydra.run.dir=") for text in hydra.overrides.hydra)
     if not (chosen or own or "output_dir" in placed or "output_dir" in resumed):
         # Not output_dir: `main` asks whether the user has set that.
         placed["hydra.run.dir"] = create_folder(Path(config.output_dir))
     return [*to_overrides(placed), *to_overrides(resumed)]
+
+
+def _require_first_stage(config: DictConfig, checkpoint: str | None) -> None:
+    """Refuse an autoencoder that doesn't exist; a resumed run has its own in the checkpoint."""
+    if config.get("autoencoder_ckpt") is not None and checkpoint is None:
+        resolve(str(config.autoencoder_ckpt))
 
 
 def _end_if_finished(run_dir: Path, config: DictConfig) -> None:

@@ -11,7 +11,6 @@ from pti.cli.preflight import require_folder, require_one_of
 from pti.common.conf_dir import CONF_DIR
 from pti.common.errors import UsageError
 from pti.common.path_settings import literal
-from pti.runs.locate import resolve
 
 _LOGGER_PACKAGES = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
 
@@ -55,8 +54,6 @@ def check_config(config: Any, root_is_named: bool) -> None:
             raise UsageError(f"This logger needs the package {package}: pip install {package}")
     if root_is_named or config.data.get("generate") is None:
         require_folder("data.root", config.data.get("root"))
-    if config.get("autoencoder_ckpt") is not None and config.get("ckpt_path") is None:
-        resolve(str(config.autoencoder_ckpt))
 
 
 def to_overrides(values: Mapping[str, str | Path]) -> list[str]:
