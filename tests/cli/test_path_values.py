@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -96,8 +97,8 @@ def test_the_path_keys_of_every_command():
     assert set(PATH_KEYS) == commands
     for command, keys in PATH_KEYS.items():
         with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            config = flatten(OmegaConf.to_container(compose(command)))
-        assert {key for key in config if is_path_key(key)} == keys, command
+            config: Any = OmegaConf.to_container(compose(command))
+        assert {key for key in flatten(config) if is_path_key(key)} == keys, command
 
 
 def test_every_key_that_the_files_describe_as_a_path_is_one():
@@ -248,8 +249,8 @@ def test_from_data_to_translations_in_folders_of_any_name(tmp_path: Path, name: 
     swept = [*tiny, "-m", f"data.root='~/{name}'" if "'" not in name else f'data.root="~/{name}"', "seed=1,2"]
     _run(tmp_path, "pti.train", *swept, f"output_dir={out.replace(',', '')}/sweep", home=home)
     assert len(list((home / "out" / name.replace(",", "") / "sweep").glob("*/checkpoints/last.ckpt"))) == 2
-    assert sorted(os.listdir(tmp_path)) == ["home"]
-    assert sorted(os.listdir(home)) == sorted([name, "cache", "out"])
+    for folder in (tmp_path, home):
+        assert [entry for entry in os.listdir(folder) if entry.startswith("~")] == []
 
 
 @pytest.mark.slow

@@ -127,8 +127,8 @@ def _check_partners(source: DataSource, pairs: list[Pair], folder: Path) -> list
     function = source.layout.func if isinstance(source.layout, partial) else source.layout
     if function is not paired_folders:
         return []  # a set of single images, by its layout
-    folder = relative_name(next(iter(pairs[0].files.values())).parent, source.root)
-    single = f"set data/layout=single and {setting('data.layout.folder', folder)}"
+    images = relative_name(next(iter(pairs[0].files.values())).parent, source.root)
+    single = f"set data/layout=single and {setting('data.layout.folder', images)}"
     fix = f"Add the partners under the same names; for images without partners {single}."
     return [replace(lonely[0], file=WHOLE_SET, what=f"no image has a partner ({len(pairs)} in all)", fix=fix)]
 
