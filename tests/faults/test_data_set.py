@@ -162,5 +162,5 @@ def test_a_loop_ends_within_a_second(tmp_path: Path):
 def test_the_devices_of_a_run_need_a_batch_each(root: Path, tmp_path: Path):
     data = instantiate(configuration(root, tmp_path, "data.batch_size=4").data)
     require_sound_data(data, devices=1)
-    with pytest.raises(DataError, match="fewer than one batch of 80"):
+    with pytest.raises(DataError, match="fewer than one batch of 4 on each of 20 devices"):
         require_sound_data(data, devices=20)
