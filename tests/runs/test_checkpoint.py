@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from helpers.damage import PICKLES
 from pti.common.errors import UsageError
 from pti.runs.checkpoint import CheckpointError, open_checkpoint, open_intact, read
 from pti.runs.renamed import FORMAT
@@ -105,6 +106,66 @@ def test_older_names_are_translated(io, tmp_path):
 def test_a_newer_format_is_refused(io, tmp_path, number):
     with pytest.raises(CheckpointError, match=rf"format {number}, expected at most {FORMAT}.*newer version"):
         open_checkpoint(save(io, tmp_path / "a.ckpt", format=number))
+
+
+def with_pickle(path: Path, data: bytes) -> Path:
+    """Replace the pickle of a checkpoint."""
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in records.items():
+            archive.writestr(name, data if name.endswith("data.pkl") else content)
+    return path
+
+
+@pytest.mark.parametrize("data", PICKLES)
+def test_hostile_pickles_are_refused_at_once(io, tmp_path, data):
+    path = with_pickle(save(io, tmp_path / "a.ckpt"), data)
+    with pytest.raises(CheckpointError, match=r"a\.ckpt: ") as caught:
+        open_checkpoint(path)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"a": torch.zeros(3).to_sparse()},
+        {"a": torch.zeros(3, device="meta")},
+        {"a": "text"},
+        {("a", 1): torch.zeros(3)},
+        "text",
+    ],
+)
+def test_weights_that_are_not_tensors_by_name_are_refused(tmp_path, state):
+    content = {"config": {"model": {}}, "state_dict": state}
+    torch.save(content, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match=r"a\.ckpt: "):
+        open_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(io, tmp_path):
+    path = save(io, tmp_path / "a.ckpt")
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(10**7))
+    with pytest.raises(CheckpointError, match="declares more than it contains"):
+        read(path)
+
+
+def test_a_model_larger_than_its_weights_is_refused_before_it_is_built(io, tmp_path):
+    model = {
+        "_target_": "monai.networks.nets.PatchDiscriminator",
+        "spatial_dims": 2,
+        "in_channels": 1,
+        "channels": 10**4,
+        "num_layers_d": 3,
+        "norm": None,
+    }
+    path = tmp_path / "a.ckpt"
+    io.save_checkpoint(
+        {"config": {"model": model}, "state_dict": {"a": torch.zeros(9)}, "format": FORMAT}, path
+    )
+    with pytest.raises(CheckpointError, match="more weights than the 9 that it contains"):
+        open_checkpoint(path).load_module()
 
 
 def test_an_earlier_checkpoint_replaces_a_damaged_one(io, tmp_path):
