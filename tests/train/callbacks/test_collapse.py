@@ -149,10 +149,9 @@ def test_without_stopping_it_is_only_said(root, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rate", ["0.0", "1.0"])
-def test_a_second_stage_that_predicts_a_constant_is_noticed(root, tmp_path, rate):
+def test_a_second_stage_that_predicts_a_constant_is_noticed(root, tmp_path):
     autoencoder = save_autoencoder(root, tmp_path / "vae.ckpt")
-    settings = [f"model.optimizer.lr={rate}", "trainer.max_epochs=60", "trainer.check_val_every_n_epoch=20"]
+    settings = ["model.optimizer.lr=0.0", "trainer.max_epochs=60", "trainer.check_val_every_n_epoch=20"]
     out = tmp_path / "run"
     config = second_stage_setup.configuration(root, out, *settings, f"autoencoder_ckpt={autoencoder}")
     with pytest.raises(DataError, match=r"collapsed.*constant prediction.*model\.optimizer\.lr="):
