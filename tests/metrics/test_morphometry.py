@@ -140,6 +140,16 @@ def test_mask_is_independent_of_the_unit(factor):
     np.testing.assert_array_equal(bone_mask(np.float32(factor) * raw), bone_mask(raw))
 
 
+def test_mask_moves_with_padding_and_transposition():
+    rng = np.random.default_rng(0)
+    raw = (disc(40) * rng.uniform(-0.5, 2, (128, 128))).astype(np.float32)
+    raw[60:64] *= 0.01
+    mask = bone_mask(raw)
+    np.testing.assert_array_equal(bone_mask(np.pad(raw, ((3, 9), (20, 0)))), np.pad(mask, ((3, 9), (20, 0))))
+    np.testing.assert_array_equal(bone_mask(raw.T), mask.T)
+    np.testing.assert_array_equal(bone_mask(raw[::-1]), mask[::-1])
+
+
 def test_faint_residue_in_the_background_is_not_tissue():
     rng = np.random.default_rng(0)
     raw = 100 * rectangle() + rng.uniform(0, 3, (128, 128))
