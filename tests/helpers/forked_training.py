@@ -61,6 +61,7 @@ class TrainingStarter:
         Returns:
             Its exit code, negative if a signal killed it; None if it is still running.
         """
+        assert self._server.stdout is not None
         ready, _, _ = select.select([self._server.stdout], [], [], seconds)
         return self._answer() if ready else None
 
