@@ -106,7 +106,7 @@ def test_damaged_files_give_a_result_or_one_clear_error(
     valid: list[bytes] = request.getfixturevalue(fixture)
     seed = request.config.getoption("--fuzz-seed")
     path, outcomes = tmp_path / "damaged", {"read": 0, "refused": 0}
-    for index in range(int(request.config.getoption("--fuzz", 0))):
+    for index in range(request.config.option.fuzz):
         random = Random(f"{seed} {index}")
         data = random.choice(valid)
         with warnings.catch_warnings():

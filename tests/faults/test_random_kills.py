@@ -82,7 +82,7 @@ def test_killed_training_ends_like_undisturbed_training(
 ) -> None:
     seed = request.config.getoption("--kill-seed")
     generator, whole = random.Random(f"{stage} {seed}"), undisturbed[stage]
-    left, chain = int(request.config.getoption("--kills", 0)) // len(STAGES), 0
+    left, chain = request.config.option.kills // len(STAGES), 0
     while left > 0:
         chain += 1
         folder = whole.with_name(f"{stage} killed")
