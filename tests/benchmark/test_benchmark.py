@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pti.benchmark.__main__ import SUITES, Comparison, measure
+from pti.benchmark.suites.check import EXPECTED
 
 
 def test_ways_are_interleaved_after_a_warm_up() -> None:
@@ -40,6 +41,18 @@ def test_every_suite_runs(suite: str, tmp_path: Path) -> None:
     assert all(row["median"] > 0 for row in report["results"])
     assert report["machine"]["cpus"] >= 1
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["figures"]
+
+
+@pytest.mark.slow
+def test_check_is_silent_on_sound_sets_of_two_scanners_and_finds_the_faults(tmp_path: Path) -> None:
+    arguments = ["suite=check", f"output_dir={tmp_path}", "images=80", "image_size=128"]
+    subprocess.run([sys.executable, "-m", "pti.benchmark", *arguments], check=True, capture_output=True)
+    rows = json.loads((tmp_path / "benchmark.json").read_text())["results"]
+    assert {row["what"] for row in rows} == {"style=random seed=0", "style=random seed=1", "all sets"}
+    total = {row["way"]: row["median"] for row in rows if row["what"] == "all sets"}
+    assert total.pop("false alarms") == 0
+    assert total.pop("findings on the whole set") == 0
+    assert total == dict.fromkeys(EXPECTED, 100)
 
 
 def test_unknown_suite_is_a_usage_error(tmp_path: Path) -> None:

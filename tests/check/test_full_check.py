@@ -1,6 +1,7 @@
 """The full check: faults that show only in the pixels or the whole set, and sound sets without findings."""
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,7 +97,21 @@ def test_shifted_pair_is_measured_in_pixels_and_millimetres(data):
     replace(data / "edente" / name, np.roll(tif.read(data / "edente" / name).pixels, 6, 1))
     findings = check(data).findings
     assert faults(findings) == {("warning", "shifted", f"dente/{name}")}
-    assert "too far right by 6.0 px = 1.8" in findings[0].what or "by 5.9 px" in findings[0].what
+    found = re.search(r"too far right by (.*) px = (.*) mm", findings[0].what)
+    assert found
+    assert [float(number) for number in found.groups()] == pytest.approx([6, 1.8], rel=0.03)
+
+
+def test_images_that_share_nothing_are_said_once_to_be_unjudged(data):
+    generator = np.random.default_rng(0)
+    y, x = np.mgrid[:SIZE, :SIZE]
+    for name in names(data):
+        centre = generator.uniform(0.35 * SIZE, 0.65 * SIZE, 2)
+        inside = np.hypot(y - centre[0], x - centre[1]) < generator.uniform(0.1, 0.3) * SIZE
+        replace(data / "edente" / name, np.where(inside, generator.normal(1000, 100, inside.shape), 0))
+    findings = [finding for finding in check(data).findings if finding.fault in ("shifted", "unjudged")]
+    assert faults(findings) == {("warning", "unjudged", WHOLE_SET)}
+    assert "alignment could not be judged for" in findings[0].what
 
 
 def test_swapped_targets_of_two_patients(data):

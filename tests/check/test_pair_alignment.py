@@ -5,8 +5,17 @@ import pytest
 from scipy import ndimage
 
 from pti.check.near_duplicates import Portrait, compare_details, find_copies, make_portrait
-from pti.check.pair_alignment import GRID, align, centred_unit, reduce_image, shrink_map, structure_map
+from pti.check.pair_alignment import (
+    GRID,
+    align,
+    evidence,
+    orientation_map,
+    pack_map,
+    reduce_image,
+    shrink_map,
+)
 from pti.check.swaps import find_exchanged, find_swaps
+from pti.check.thresholds import THRESHOLDS
 
 SIZE = 256
 
@@ -35,7 +44,7 @@ def bone(seed: int, contrast: int = 0, tooth: bool = False) -> np.ndarray:
 
 
 def edges(pixels: np.ndarray) -> np.ndarray:
-    return structure_map(*reduce_image(pixels))
+    return orientation_map(*reduce_image(pixels))
 
 
 def portrait(pixels: np.ndarray) -> Portrait:
@@ -45,7 +54,7 @@ def portrait(pixels: np.ndarray) -> Portrait:
 
 
 def small(pixels: np.ndarray) -> np.ndarray:
-    return np.round(shrink_map(edges(pixels)) * 255).astype(np.uint8)
+    return pack_map(shrink_map(edges(pixels)))
 
 
 @pytest.mark.parametrize(("down", "right"), [(0, 0), (6, 0), (0, -6), (3, 2), (-20, 11)])
@@ -53,14 +62,12 @@ def test_shift_is_measured_across_contrasts_and_beside_a_tooth(down, right):
     for seed in range(3):
         condition = bone(seed, tooth=True)
         target = np.roll(bone(seed, contrast=1), (down, right), (0, 1))
-        maps = edges(condition), edges(target)
-        alignment = align(*maps, SIZE / GRID)
+        alignment = align(edges(condition), edges(target), SIZE / GRID)
         assert alignment is not None
         assert alignment.shift_y_px == pytest.approx(down, abs=1)
         assert alignment.shift_x_px == pytest.approx(right, abs=1)
         assert alignment.rotation_deg == pytest.approx(0, abs=1)
-        assert alignment.score >= np.sum(centred_unit(maps[0]) * centred_unit(maps[1])) - 1e-6
-        assert 0 <= alignment.confidence <= 1
+        assert alignment.evidence > THRESHOLDS.evidence
 
 
 @pytest.mark.parametrize("degrees", [3.0, -3.0, 8.0])
@@ -70,6 +77,23 @@ def test_rotation_is_measured_clockwise_positive(degrees):
     alignment = align(edges(condition), edges(target), SIZE / GRID)
     assert alignment is not None
     assert alignment.rotation_deg == pytest.approx(degrees, abs=0.7)
+
+
+def test_noise_is_no_rotation_although_turning_it_averages_it():
+    for seed in range(3):
+        noise = np.random.default_rng(seed).normal(0, 500, (2, SIZE, SIZE))
+        images = [np.where(bone(seed) != 0, bone(seed) + one, 0).astype(np.float32) for one in noise]
+        alignment = align(edges(images[0]), edges(images[1]), SIZE / GRID)
+        assert alignment is not None
+        assert abs(alignment.rotation_deg) < 1.5
+        assert alignment.shift_px < 2
+
+
+def test_evidence_needs_many_blocks_that_agree():
+    assert evidence(np.ones(16)) == pytest.approx(4)
+    assert evidence(np.array([1000.0, *np.ones(15)])) < 1.1
+    assert evidence(np.array([1.0, -1.0] * 8)) == pytest.approx(0)
+    assert evidence(np.zeros(16)) == 0
 
 
 def test_an_image_without_structure_has_no_alignment():

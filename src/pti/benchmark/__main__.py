@@ -1,6 +1,7 @@
 """``python -m pti.benchmark suite=…``: the speed of this machine, compared with baseline implementations.
 
-A suite is a function ``SuiteSettings -> comparisons`` in `SUITES`. A comparison holds several ways to do the
+A suite of speeds is a function ``SuiteSettings -> comparisons`` in `SUITES`; one that measures something else
+is a function ``SuiteSettings -> rows of the report`` in `STUDIES`. A comparison holds several ways to do the
 same work; their runs are interleaved in one process, so that a busy moment affects all of them.
 """
 
@@ -11,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pti.benchmark.comparison import Comparison, measure
+from pti.benchmark.suites.check import check_suite
 from pti.benchmark.suites.data import data_suite
 from pti.benchmark.suites.ldm import ldm_suite
 from pti.benchmark.suites.metrics import metrics_suite
@@ -26,11 +28,12 @@ SUITES: dict[str, Callable[[SuiteSettings], list[Comparison]]] = {
     "ldm": ldm_suite,
     "metrics": metrics_suite,
 }
+STUDIES: dict[str, Callable[[SuiteSettings], list[dict[str, Any]]]] = {"check": check_suite}
 
 
 def preflight(config: DictConfig) -> None:
     """Refuse an unknown suite and numbers that are too small to measure."""
-    require_one_of(config, {"suite": SUITES})
+    require_one_of(config, {"suite": [*SUITES, *STUDIES]})
     require_in_range(config, {"repeats": (1, None), "images": (8, None)})
 
 
@@ -45,8 +48,11 @@ def main(config: DictConfig, output_dir: Path) -> None:
 
     with tempfile.TemporaryDirectory(prefix="pti-benchmark-") as scratch:
         settings = SuiteSettings(config.images, config.image_size, Path(scratch), _build)
-        comparisons = SUITES[config.suite](settings)
-        rows = [row for each in track(comparisons, "Measuring") for row in measure(each, config.repeats)]
+        if config.suite in STUDIES:
+            rows = STUDIES[config.suite](settings)
+        else:
+            comparisons = SUITES[config.suite](settings)
+            rows = [row for each in track(comparisons, "Measuring") for row in measure(each, config.repeats)]
     artefacts = {"benchmark.json": output_dir / "benchmark.json"}
     report = {"suite": config.suite, "machine": _machine(), "versions": package_versions(), "results": rows}
     write_json_atomically(artefacts["benchmark.json"], report)
@@ -54,7 +60,8 @@ def main(config: DictConfig, output_dir: Path) -> None:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     write_summary(output_dir, command="benchmark", metrics=metrics, artefacts=artefacts, config=plain)
     described = {f"{row['what']}: {row['way']}": _describe(row) for row in rows}
-    print_summary(f"Benchmark {config.suite}: median (quartiles)", described, artefacts)
+    what = "" if config.suite in STUDIES else ": median (quartiles)"
+    print_summary(f"Benchmark {config.suite}{what}", described, artefacts)
 
 
 def _build(experiment: str, overrides: Sequence[str]) -> Experiment:
@@ -92,6 +99,8 @@ def _machine() -> dict[str, Any]:
 
 
 def _describe(row: dict[str, Any]) -> str:
+    if "quartiles" not in row:
+        return f"{row['median']:.3g} {row['unit']}" + (f" of {row['of']}" if "of" in row else "")
     median, low, high = (
         f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}" for speed in (row["median"], *row["quartiles"])
     )

@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from pti.check.near_duplicates import Portrait, make_portrait
-from pti.check.pair_alignment import GRID, Alignment, align, reduce_image, shrink_map, structure_map
+from pti.check.pair_alignment import (
+    GRID,
+    Alignment,
+    align,
+    orientation_map,
+    pack_map,
+    reduce_image,
+    shrink_map,
+)
 from pti.data.background import background_value
 from pti.data.checks.findings import Finding, file_finding, relative_name
 from pti.data.layouts import Pair
@@ -24,7 +32,7 @@ class ImageFacts:
 
     Attributes:
         file: name of the file in findings.
-        structure: (SMALL_GRID, SMALL_GRID) uint8, edge strength × 255.
+        edges: packed orientation map, (SMALL_GRID, SMALL_GRID, 2) int8.
         digest: hash of shape and pixels.
         tissue: fraction of the pixels that are not 0.
         quantiles: QUANTILES of the tissue in raw units.
@@ -35,7 +43,7 @@ class ImageFacts:
     """
 
     file: str
-    structure: np.ndarray
+    edges: np.ndarray
     digest: bytes | None = None
     tissue: float = 0.0
     quantiles: np.ndarray | None = None
@@ -97,8 +105,8 @@ def collect_pair_facts(job: tuple[Pair, Path, float | None]) -> PairFacts:
             findings.append(file_finding(error, root))
             continue
         pixel_mm = image.pixel_mm or pixel_mm
-        images[role], structure = _collect_image_facts(relative_name(path, root), image.pixels)
-        maps.append(structure)
+        images[role], orientations = _collect_image_facts(relative_name(path, root), image.pixels)
+        maps.append(orientations)
         shapes.append(image.pixels.shape)
     comparable = len(maps) == 2 and shapes[0] == shapes[1]
     alignment = align(maps[0], maps[1], max(shapes[0]) / GRID) if comparable else None
@@ -106,20 +114,20 @@ def collect_pair_facts(job: tuple[Pair, Path, float | None]) -> PairFacts:
 
 
 def _collect_image_facts(file: str, pixels: np.ndarray) -> tuple[ImageFacts, np.ndarray]:
-    """Return the facts about an image and its full structure map."""
+    """Return the facts about an image and its full orientation map."""
     scaled, covered = reduce_image(pixels)
-    structure = structure_map(scaled, covered)
-    small = np.round(shrink_map(structure) * 255).astype(np.uint8)
+    orientations = orientation_map(scaled, covered)
+    small = pack_map(shrink_map(orientations))
     tissue = pixels != 0
     count = int(np.count_nonzero(tissue))
     if count == 0:
-        return ImageFacts(file, small), structure
+        return ImageFacts(file, small), orientations
     # A few thousand pixels suffice for quantiles; sorting all of them would dominate the running time.
     quantiles = np.percentile(pixels[tissue][:: max(1, count // 4096)], QUANTILES)
     border = np.concatenate((pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]))
     facts = ImageFacts(
         file=file,
-        structure=small,
+        edges=small,
         digest=hashlib.blake2b(pixels.tobytes(), digest_size=16, key=str(pixels.shape).encode()).digest(),
         tissue=count / pixels.size,
         quantiles=quantiles,
@@ -128,4 +136,4 @@ def _collect_image_facts(file: str, pixels: np.ndarray) -> tuple[ImageFacts, np.
         background=background_value(pixels, float(quantiles[-1] - quantiles[0])),
         portrait=make_portrait(scaled, covered),
     )
-    return facts, structure
+    return facts, orientations

@@ -9,9 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+from scipy import fft, ndimage
 
-from pti.check.pair_alignment import centred_unit, correlate, shrink_map, unit
+from pti.check.pair_alignment import (
+    centred_unit,
+    correlate,
+    edge_orientations,
+    pack_map,
+    shrink_map,
+    unpack_map,
+)
 from pti.check.thresholds import THRESHOLDS, robust_std
 
 CELLS = 64  # cells along each axis of a portrait
@@ -27,7 +34,7 @@ class Portrait:
 
     Attributes:
         form: (FORM_CELLS²,) float16 of unit length.
-        details: (CELLS, CELLS) int8.
+        details: packed map of the edges inside the tissue, (CELLS, CELLS, 2) int8.
     """
 
     form: np.ndarray
@@ -71,11 +78,10 @@ def make_portrait(scaled: np.ndarray, covered: np.ndarray) -> Portrait | None:
 
 
 def _details(cut: np.ndarray) -> np.ndarray:
-    """Keep structures finer than 7 cells inside the tissue; outlines of different bones are too similar."""
-    tissue = (cut > 0.05).astype(np.float32)
-    fine = cut - ndimage.uniform_filter(cut, 7) / np.maximum(ndimage.uniform_filter(tissue, 7), 0.1)
-    fine[ndimage.uniform_filter(tissue, 5) < 0.999] = 0
-    return np.round(fine * (127 / max(np.abs(fine).max(), 1e-6))).astype(np.int8)
+    """Keep the edges inside the tissue; outlines of different bones are too similar."""
+    orientations = edge_orientations(cut)
+    orientations[ndimage.uniform_filter((cut > 0.05).astype(np.float32), 5) < 0.999] = 0
+    return pack_map(orientations)
 
 
 def find_copies(portraits: Sequence[Portrait], patients: Sequence[str]) -> list[Copy]:
@@ -113,5 +119,5 @@ def find_copies(portraits: Sequence[Portrait], patients: Sequence[str]) -> list[
 
 def compare_details(first: Portrait, second: Portrait) -> float:
     """Correlate the details of two portraits at the best displacement up to REACH cells; at most 1."""
-    fixed, moving = (unit(portrait.details.astype(np.float32)) for portrait in (first, second))
-    return float(correlate(fixed, moving, REACH).max())
+    fixed, moving = (unpack_map(portrait.details) for portrait in (first, second))
+    return float(correlate(np.asarray(fft.fft2(fixed)), moving, REACH).max())

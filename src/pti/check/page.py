@@ -20,12 +20,12 @@ from pti.drawing.panels import data_uri, grey
 MAX_ILLUSTRATED = 6  # findings with pictures for each fault
 MAX_FAULTS = 20  # rows of the table on the terminal
 PICTURE_SIZE = 176  # pixels
-COMPARED = {"shifted", "swapped", "unlike", "duplicate", "near_duplicate", "exchanged"}
+COMPARED = {"shifted", "swapped", "unlike", "unjudged", "duplicate", "near_duplicate", "exchanged"}
 
 FINDING_COLUMNS = ("severity", "file", "fault", "what", "fix")
 PAIR_COLUMNS = (
     *("name", "patient", "side", "shift_down_px", "shift_right_px", "shift_mm"),
-    *("rotation_deg", "edge_correlation", "confidence"),
+    *("rotation_deg", "edge_correlation", "evidence"),
 )
 
 TITLES = {
@@ -64,6 +64,7 @@ TITLES = {
     "swapped": "Partners swapped",
     "too_large": "Declared size is impossible",
     "truncated": "Truncated file",
+    "unjudged": "Alignment could not be judged",
     "unlike": "Condition and target have little in common",
     "unreadable": "Unreadable file",
 }
@@ -115,7 +116,7 @@ def _pair_row(report: Report, facts: PairFacts) -> dict[str, str]:
             "shift_mm": f"{alignment.shift_px * facts.pixel_mm:.3f}" if facts.pixel_mm else "",
             "rotation_deg": f"{alignment.rotation_deg:.2f}",
             "edge_correlation": f"{alignment.score:.3f}",
-            "confidence": f"{alignment.confidence:.3f}",
+            "evidence": f"{alignment.evidence:.2f}",
         }
     return row
 

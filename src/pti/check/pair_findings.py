@@ -25,7 +25,7 @@ def find_pair_faults(facts: Sequence[PairFacts]) -> list[Finding]:
     findings = [Finding("error", pair.files[0], "exchanged", what, fix, pair.files) for pair in exchanged]
     # The images of an exchanged pair fit no image of the other folder, or all of them.
     pairs = [pair for pair in pairs if pair not in exchanged]
-    swaps = find_swaps(*(np.stack([pair.images[role].structure for pair in pairs]) for role in ROLES))
+    swaps = find_swaps(*(np.stack([pair.images[role].edges for pair in pairs]) for role in ROLES))
     swapped = {index for swap in swaps for index in swap.pairs[: None if swap.closed else 1]}
     findings += [finding for swap in swaps for finding in _swapped(pairs, swap)]
     return findings + _displaced([pair for index, pair in enumerate(pairs) if index not in swapped])
@@ -58,18 +58,25 @@ def _swapped(pairs: Sequence[PairFacts], swap: Swap) -> list[Finding]:
 
 
 def _displaced(pairs: Sequence[PairFacts]) -> list[Finding]:
-    """Report pairs that are shifted or rotated more than usual in the set, or whose images don't match."""
+    """Report pairs that are shifted or rotated more than usual in the set, or whose images don't match.
+
+    A displacement counts if the evidence for it suffices; pairs without it are reported once, together.
+    """
     aligned = [(pair, pair.alignment) for pair in pairs if pair.alignment]
     if not aligned:
         return []
     table = np.array([(a.shift_y_px, a.shift_x_px, a.rotation_deg, a.score) for _, a in aligned])
-    usual, scatter = np.median(table, 0), THRESHOLDS.outlier_std * robust_std(table)
-    max_shift = max(THRESHOLDS.shift_px, *scatter[:2])
-    max_rotation = max(THRESHOLDS.rotation_deg, scatter[2])
+    judged = np.array([alignment.evidence > THRESHOLDS.evidence for _, alignment in aligned])
+    usual = np.median(table[judged], 0) if judged.any() else np.zeros(4)
+    scatter = THRESHOLDS.outlier_std * robust_std(table[judged]) if judged.any() else np.zeros(4)
+    nominal = np.array([THRESHOLDS.shift_px, THRESHOLDS.rotation_deg])
+    limits = np.maximum(nominal, (scatter[:2].max(), scatter[2]))
     min_score = min(THRESHOLDS.unlike_correlation * usual[3], usual[3] - scatter[3])
     down, right, rotation, _ = np.abs(table - usual).T
-    excess = np.maximum(np.hypot(down, right) / max_shift, rotation / max_rotation)
-    findings = _all_displaced(*usual[:3])
+    deviations = np.stack((np.hypot(down, right), rotation), 1)
+    excess = np.max(deviations / limits, 1)
+    unjudged = ~judged & (np.max(deviations / nominal, 1) > 1)
+    findings = _all_displaced(*usual[:3]) if judged.mean() > 0.5 else []
     for index in np.argsort(-excess):
         pair, alignment = aligned[index]
         if alignment.score < min_score:
@@ -77,12 +84,22 @@ def _displaced(pairs: Sequence[PairFacts]) -> list[Finding]:
             what += f"usually {usual[3]:.2f}"
             fix = "Check that both images show the same bone."
             findings.append(Finding("warning", pair.files[0], "unlike", what, fix, pair.files))
-        elif excess[index] > 1:
+        elif excess[index] > 1 and judged[index]:
             what = f"its target {_displacement(alignment, pair.pixel_mm)}"
-            what += f" (confidence {alignment.confidence:.2f})"
+            what += f" (evidence {alignment.evidence:.1f})"
             fix = "Register the pair again, or keep it if the bone has really moved."
             findings.append(Finding("warning", pair.files[0], "shifted", what, fix, pair.files))
-    return findings
+    return findings + _unjudged([aligned[index][0] for index in np.flatnonzero(unjudged)], len(aligned))
+
+
+def _unjudged(pairs: Sequence[PairFacts], total: int) -> list[Finding]:
+    """Report once that the alignment of some pairs could not be judged."""
+    if not pairs:
+        return []
+    count = f"{len(pairs)} of {total} pairs, for example {pairs[0].files[0]}"
+    what = f"alignment could not be judged for {count}: their images share too few distinct edges"
+    fix = "Look at a few of them; pairs.csv lists the evidence for each displacement."
+    return [Finding("warning", WHOLE_SET, "unjudged", what, fix, pairs[0].files)]
 
 
 def _displacement(alignment: Alignment, pixel_mm: float | None) -> str:

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import combinations
 
 import numpy as np
+from scipy import fft
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from pti.check.pair_alignment import centred_unit, correlate, shrink_map
+from pti.check.pair_alignment import correlate, evidence, shrink_map, testimony, unit, unpack_map
 from pti.check.thresholds import THRESHOLDS, robust_std
 
 COARSE_GRID = 32  # cells along each axis of the maps on which all pairs are compared with all others
@@ -52,8 +53,8 @@ def find_swaps(conditions: np.ndarray, targets: np.ndarray) -> list[Swap]:
     than usual and another target fits better.
 
     Args:
-        conditions: (N, SMALL_GRID, SMALL_GRID) uint8 structure maps of complete pairs.
-        targets: structure maps of their targets, of the same shape.
+        conditions: (N, SMALL_GRID, SMALL_GRID, 2) int8, packed orientation maps of complete pairs.
+        targets: those of their targets, of the same shape.
 
     Returns:
         The swaps, largest gain first.
@@ -61,53 +62,64 @@ def find_swaps(conditions: np.ndarray, targets: np.ndarray) -> list[Swap]:
     if len(conditions) < 2:
         return []
 
-    @cache
-    def correlation(first: int, second: int) -> float:
-        maps = (conditions[first], targets[second])
-        fixed, moving = (centred_unit(one.astype(np.float32)) for one in maps)
-        return float(correlate(fixed, moving, REACH).max())
+    @lru_cache(maxsize=8)
+    def spectrum(index: int) -> np.ndarray:
+        return np.asarray(fft.fft2(unpack_map(conditions[index])))
 
-    def gain(first: int, second: int) -> float:
-        """Compute how much better the condition of ``first`` fits the target of ``second`` than its own."""
-        return correlation(first, second) - correlation(first, first)
+    @cache
+    def testify(first: int, second: int) -> np.ndarray:
+        """Split the correlation of a condition and a target, at their best displacement, by blocks."""
+        fixed, moving = unpack_map(conditions[first]), unpack_map(targets[second])
+        window = correlate(spectrum(first), moving, REACH)
+        down, right = np.unravel_index(window.argmax(), window.shape)
+        return testimony(fixed, moving, (int(down) - REACH, int(right) - REACH))
+
+    def gains(first: int, second: int) -> np.ndarray:
+        """Compute by blocks how much better the condition of ``first`` fits the target of ``second``."""
+        return testify(first, second) - testify(first, first)
 
     total = len(conditions)
-    gains = {pair: gain(*pair) for pair in _candidates(_coarse(conditions), _coarse(targets))}
-    swaps = [swap for chain in _chains(gains, total) for swap in _explain_chain(chain, gain)]
+    candidates = _candidates(_coarse(conditions), _coarse(targets))
+    improvements = {pair: float(gains(*pair).sum()) for pair in candidates}
+    swaps = [swap for chain in _chains(improvements, total) for swap in _explain_chain(chain, gains)]
     involved = {index for swap in swaps for index in swap.pairs}
-    own = np.array([correlation(index, index) for index in range(total)])
+    own = np.array([testify(index, index).sum() for index in range(total)])
     limit = np.median(own) - THRESHOLDS.misfit_std * robust_std(own)
-    for (first, second), improvement in sorted(gains.items(), key=lambda item: -item[1]):
-        if improvement > THRESHOLDS.misfit_gain and own[first] < limit and first not in involved:
+    for (first, second), gain in sorted(improvements.items(), key=lambda item: -item[1]):
+        convincing = gain > THRESHOLDS.misfit_gain and evidence(gains(first, second)) > THRESHOLDS.evidence
+        if convincing and own[first] < limit and first not in involved:
             involved.add(first)
-            swaps.append(Swap((first, second), improvement, closed=False))
+            swaps.append(Swap((first, second), gain, closed=False))
     return sorted(swaps, key=lambda swap: -swap.gain)
 
 
-def _explain_chain(chain: tuple[int, ...], gain: Callable[[int, int], float]) -> list[Swap]:
+def _explain_chain(chain: tuple[int, ...], gains: Callable[[int, int], np.ndarray]) -> list[Swap]:
     """Explain a closed chain of the best assignment by swaps of two, or by the chain as a whole.
 
     Two pairs with swapped targets draw neighbours, whose targets fit almost as well, into their chain: if
     swaps of two reach most of the gain, they are the explanation. Otherwise the chain must gain in most of
     its steps, since a single foreign image can form a chain of a few large gains.
     """
-    steps = [gain(*step) for step in zip(chain, chain[1:] + chain[:1], strict=True)]
+    steps = np.stack([gains(*step) for step in zip(chain, chain[1:] + chain[:1], strict=True)])
     swaps: list[Swap] = []
     taken: set[int] = set()
-    pairs = combinations(chain[:MAX_CHAIN], 2)
-    for first, second in sorted(pairs, key=lambda pair: -(gain(*pair) + gain(*pair[::-1]))):
-        gains = gain(first, second), gain(second, first)
-        mean = sum(gains) / 2
+    both_ways = {
+        pair: np.stack((gains(*pair), gains(*pair[::-1]))) for pair in combinations(chain[:MAX_CHAIN], 2)
+    }
+    for (first, second), both in sorted(both_ways.items(), key=lambda item: -item[1].sum()):
+        mean = float(both.sum()) / 2
         # A foreign image gains much in one direction and loses as much in the other: not a swap.
-        balanced = min(gains) > -THRESHOLDS.swap_imbalance * mean
-        if mean > THRESHOLDS.swap_gain and balanced and not taken & {first, second}:
+        balanced = both.sum(1).min() > -THRESHOLDS.swap_imbalance * mean
+        convincing = mean > THRESHOLDS.swap_gain and evidence(both) > THRESHOLDS.evidence
+        if convincing and balanced and not taken & {first, second}:
             taken |= {first, second}
             swaps.append(Swap((first, second), mean, closed=True))
-    explained = sum(2 * swap.gain for swap in swaps) > THRESHOLDS.swap_share_of_chain * sum(steps)
-    mean = float(np.mean(steps))
-    if explained or min(mean, np.median(steps)) <= THRESHOLDS.swap_gain:
+    explained = sum(2 * swap.gain for swap in swaps) > THRESHOLDS.swap_share_of_chain * steps.sum()
+    total = steps.sum(1)
+    least = min(total.mean(), np.median(total))
+    if explained or least <= THRESHOLDS.swap_gain or evidence(steps) <= THRESHOLDS.evidence:
         return swaps
-    return [Swap(chain, mean, closed=True)]
+    return [Swap(chain, float(total.mean()), closed=True)]
 
 
 def _chains(gains: dict[tuple[int, int], float], total: int) -> list[tuple[int, ...]]:
@@ -129,8 +141,9 @@ def _chains(gains: dict[tuple[int, int], float], total: int) -> list[tuple[int, 
 
 
 def _coarse(maps: np.ndarray) -> np.ndarray:
-    """Reduce maps to (N, COARSE_GRID²) float32, each of unit length."""
-    return np.stack([centred_unit(shrink_map(one, COARSE_GRID)).ravel() for one in maps]).astype(np.float32)
+    """Reduce packed maps to (N, 2 · COARSE_GRID²) float32, each of unit length."""
+    reduced = [unit(shrink_map(unpack_map(one), COARSE_GRID)) for one in maps]
+    return np.stack(reduced).reshape(len(maps), -1).view(np.float32)
 
 
 def _candidates(conditions: np.ndarray, targets: np.ndarray) -> Iterator[tuple[int, int]]:
