@@ -16,6 +16,7 @@ from pti.benchmark.suites.check import check_suite
 from pti.benchmark.suites.data import data_suite
 from pti.benchmark.suites.ldm import ldm_suite
 from pti.benchmark.suites.metrics import metrics_suite
+from pti.benchmark.suites.robustness import robustness_suite
 from pti.benchmark.suites.vae import vae_suite
 from pti.benchmark.training import Experiment, SuiteSettings
 from pti.cli.command import command
@@ -28,7 +29,10 @@ SUITES: dict[str, Callable[[SuiteSettings], list[Comparison]]] = {
     "ldm": ldm_suite,
     "metrics": metrics_suite,
 }
-STUDIES: dict[str, Callable[[SuiteSettings], list[dict[str, Any]]]] = {"check": check_suite}
+STUDIES: dict[str, Callable[[SuiteSettings], list[dict[str, Any]]]] = {
+    "check": check_suite,
+    "robustness": robustness_suite,
+}
 
 
 def preflight(config: DictConfig) -> None:
