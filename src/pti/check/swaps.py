@@ -1,5 +1,6 @@
 """Search for images in the wrong place: swapped targets, and condition exchanged with target."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -110,14 +111,15 @@ def _explain_chain(chain: tuple[int, ...], gains: Callable[[int, int], np.ndarra
         mean = float(both.sum()) / 2
         # A foreign image gains much in one direction and loses as much in the other: not a swap.
         balanced = both.sum(1).min() > -THRESHOLDS.swap_imbalance * mean
-        convincing = mean > THRESHOLDS.swap_gain and evidence(both) > THRESHOLDS.evidence
+        convincing = mean > THRESHOLDS.swap_gain and evidence(both) > THRESHOLDS.swap_evidence
         if convincing and balanced and not taken & {first, second}:
             taken |= {first, second}
             swaps.append(Swap((first, second), mean, closed=True))
     explained = sum(2 * swap.gain for swap in swaps) > THRESHOLDS.swap_share_of_chain * steps.sum()
     total = steps.sum(1)
     least = min(total.mean(), np.median(total))
-    if explained or least <= THRESHOLDS.swap_gain or evidence(steps) <= THRESHOLDS.evidence:
+    enough = THRESHOLDS.swap_evidence * math.sqrt(len(chain) / 2)  # more steps add up to more by chance
+    if explained or least <= THRESHOLDS.swap_gain or evidence(steps) <= enough:
         return swaps
     return [Swap(chain, float(total.mean()), closed=True)]
 

@@ -24,8 +24,9 @@ class Thresholds:
             normal distribution exceeds 6 in one of 5 × 10^8 pairs.
         evidence: evidence (:func:`pti.check.pair_alignment.evidence`) from which on a displacement, a
             rotation or another partner counts. In the study, sound pairs have 2 and more for their true
-            place, pairs displaced by 3 px or 3° 1.05 and more for theirs, swapped neighbouring slices 1.6 and
-            more for each other's target.
+            place, pairs displaced by 3 px or 3° 1.05 and more for theirs.
+        swap_evidence: the same for a swap of two, which is chosen among many. Neighbouring slices of tiny
+            jaws under noise of half the tissue's range reach 1.2; those really swapped have 1.33 and more.
         shift_px: displacement of the target in pixels. Sound pairs of the study reach 0.7; 2 px are less than
             the error of a ridge measured by hand.
         rotation_deg: rotation of the target in degrees. Sound pairs of the study reach 0.8; over a ridge of
@@ -61,6 +62,7 @@ class Thresholds:
     drift_patients: int = 5
     outlier_std: float = 6.0
     evidence: float = 1.0
+    swap_evidence: float = 1.3
     shift_px: float = 2.0
     rotation_deg: float = 1.5
     unlike_correlation: float = 0.6
