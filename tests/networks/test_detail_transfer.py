@@ -28,18 +28,28 @@ def test_the_decoders_image_where_everything_has_changed():
     torch.testing.assert_close(DetailTransfer()(translated, condition, known), translated, rtol=0, atol=1e-6)
 
 
-def test_each_region_for_itself():
+@pytest.mark.parametrize("by_region", [False, True])
+def test_each_region_for_itself(by_region: bool):
     condition, known = image(0), image(1)
     translated = known.clone()
     translated[..., : SIDE // 2] += 1.5
-    found = DetailTransfer(sigma=2.0)(translated, condition, known)
+    found = DetailTransfer(sigma=2.0, by_region=by_region)(translated, condition, known)
     reach = 14  # change and edge of the gate are blurred up to 3 sigma, and the region is 1 pixel wider
     torch.testing.assert_close(found[..., SIDE // 2 + reach :], condition[..., SIDE // 2 + reach :])
     torch.testing.assert_close(found[..., : SIDE // 2 - reach], translated[..., : SIDE // 2 - reach])
 
 
-def test_the_gate_closes_above_the_tolerance():
+def test_the_gate_falls_as_stated():
     known, transfer = image(0), DetailTransfer(tolerance=0.2)
+    for change in (0.0, 0.1, 0.2, 0.4):
+        gate = transfer.gate(known + change, known)
+        torch.testing.assert_close(
+            gate, torch.full_like(gate, (-((change / 0.2) ** 2))).exp(), rtol=1e-4, atol=0
+        )
+
+
+def test_the_gate_closes_above_the_tolerance():
+    known, transfer = image(0), DetailTransfer(tolerance=0.2, by_region=True)
     for change, expected in {0.0: 1.0, 0.19: 1.0, 0.21: 0.0}.items():
         gate = transfer.gate(known + change, known)
         torch.testing.assert_close(gate, torch.full_like(gate, expected))
@@ -53,7 +63,7 @@ def test_the_gate_stays_closed_where_the_two_agree_within_a_change(size: int):
     radius = (rows**2 + columns**2).sqrt()
     rim = (radius - 0.15).abs() < 0.03
     translated = torch.where((radius < 0.25) & ~rim, 1.0, known)
-    gate = DetailTransfer(sigma=size / 64).gate(translated, known)
+    gate = DetailTransfer(sigma=size / 64, by_region=True).gate(translated, known)
     assert (gate[0, 0, rim] == 0).all()
     assert (gate[0, 0, radius < 0.24] == 0).all()
     assert (gate[0, 0, radius > 0.4] > 0.99).all()

@@ -19,23 +19,27 @@ class DetailTransfer(nn.Module):
     ``translation`` is decoded, ``reconstruction`` is that of the condition, and ``change`` is the root mean
     square of their difference in a Gaussian window. Where the two agree, the autoencoder has lost the same
     detail of condition and target (fine trabeculae, the rim of a canal), and the condition shows that
-    detail. The gate is closed over whole regions of change: pixels above the tolerance, dilated by
-    :data:`DILATION` and eroded by :data:`EROSION`, because the two also agree by coincidence within a change,
-    as at the rim of a lost root, which must not come back. There the output is the decoder's. All images are
-    normalised, (B, 1, H, W), range 2. Nothing is learned.
+    detail. Where they differ, the output is the decoder's. All images are normalised, (B, 1, H, W), range 2.
+    Nothing is learned.
+
+    The two also agree by coincidence within a change, as at the rim of a lost root, which must not come back:
+    ``by_region``, the gate closes over whole regions, the pixels above the tolerance dilated by
+    :data:`DILATION` and eroded by :data:`EROSION`. Otherwise it is exp(−(change / tolerance)²) in each pixel.
 
     Args:
         tolerance: largest change that counts as none, in units of normalised images; 0.05 to 0.4.
         sigma: of the window, in pixels; about the size of the smallest structure that the decoder places, 1
             to 4.
+        by_region: close the gate over whole regions; False as in checkpoints that don't say so.
     """
 
-    def __init__(self, tolerance: float = 0.2, sigma: float = 2.0) -> None:
+    def __init__(self, tolerance: float = 0.2, sigma: float = 2.0, by_region: bool = False) -> None:
         super().__init__()
         if tolerance <= 0 or sigma <= 0:
             raise ValueError(f"tolerance={tolerance}, sigma={sigma}: expected numbers greater than 0")
         self.tolerance = tolerance
         self.sigma = sigma
+        self.by_region = by_region
 
     @override
     def forward(
@@ -45,10 +49,16 @@ class DetailTransfer(nn.Module):
         return translation + self.gate(translation, reconstruction, zoom) * (condition - reconstruction)
 
     def gate(self, translation: Tensor, reconstruction: Tensor, zoom: float = 1.0) -> Tensor:
-        """Return (B, 1, H, W): 0 in regions of change, and from 0.5 at their edge to 1 at 3 sigma from it."""
+        """Return (B, 1, H, W) in [0, 1]: 1 where nothing has changed.
+
+        By region, it is 0 inside, and rises from 0.5 at the edge of a region to 1 at 3 sigma from it.
+        """
         sigma, size = self.sigma * zoom, max(translation.shape[-2:])
-        changed = _blur((translation - reconstruction).square(), sigma) > self.tolerance**2
-        outside = 1 - _dilate(changed.to(translation.dtype), round(DILATION * size))
+        change = _blur((translation - reconstruction).square(), sigma)
+        if not self.by_region:
+            return torch.exp(-change / self.tolerance**2)
+        changed = (change > self.tolerance**2).to(translation.dtype)
+        outside = 1 - _dilate(changed, round(DILATION * size))
         outside = _dilate(outside, round(EROSION * size))
         return outside * _blur(outside, sigma)
 
