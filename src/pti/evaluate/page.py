@@ -1,7 +1,6 @@
 """``report.html``: an evaluation on one self-contained, printable page."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,56 +11,25 @@ from pti.drawing.page import render
 from pti.drawing.panels import data_uri
 from pti.evaluate import plots
 from pti.evaluate.gallery import closest_pairs, gallery
+from pti.evaluate.method_tables import (
+    BONE,
+    COLUMNS,
+    IMAGES,
+    Summaries,
+    interval_text,
+    method_table,
+    number,
+    region_tables,
+)
 from pti.evaluate.result import Evaluation
 from pti.evaluate.scores import Scores, mean_image
-from pti.evaluate.summaries import HIGHER_IS_BETTER, Difference
+from pti.evaluate.summaries import Difference
 from pti.metrics.bone_agreement import LENGTHS, RATIOS, WITHIN_PX, ratio_columns
 from pti.metrics.bootstrap import Mean
 from pti.metrics.distribution import FEATURES
 from pti.metrics.memorization import MAX_FLAGGED, SUSPICIOUS_QUANTILE
 
-Summaries = Mapping[str, Mapping[str, Mean]]
-
-BONE = {
-    "height_abs_error_mm": ("height error", "mm", 2),
-    "height_error_mm": ("height bias", "mm", 2),
-    "width_half_abs_error_mm": ("width ½ error", "mm", 2),
-    "dice": ("Dice", "", 3),
-    "hausdorff95_mm": ("Hausdorff 95 %", "mm", 2),
-    "height_crps_mm": ("height CRPS", "mm", 2),
-}
-IMAGES = {
-    "kid_lite0": ("KID", "Lite0", None),
-    "bone_ssim": ("SSIM in bone", "", 3),
-    "ssim": ("SSIM", "", 3),
-    "ms_ssim": ("MS-SSIM", "", 3),
-    "psnr": ("PSNR", "dB", 1),
-    "mae": ("MAE", "raw", 1),
-}
-CHANGED = {
-    "changed_ghost_index": ("ghost", "0 = true", 2),
-    "changed_texture_amplitude": ("texture amplitude", "1 = true", 2),
-    "changed_texture_correlation": ("texture", "correlation", 2),
-    "kid_changed": ("KID", "patches", None),
-    "changed_mae": ("MAE", "raw", 1),
-    "changed_ssim": ("SSIM", "", 3),
-}
-UNCHANGED = {
-    "unchanged_texture_amplitude": ("texture amplitude", "1 = true", 2),
-    "unchanged_texture_correlation": ("texture", "correlation", 2),
-    "unchanged_mae": ("MAE", "raw", 1),
-    "unchanged_ssim": ("SSIM", "", 3),
-}
-COLUMNS = BONE | IMAGES | CHANGED | UNCHANGED
-"""Metric -> label, unit and decimal places (None: three significant digits)."""
-
 _PLOTTED = ("height", "width_half")
-_UNRANKED = {
-    "height_error_mm",
-    "changed_ghost_index",
-    "changed_texture_amplitude",
-    "unchanged_texture_amplitude",
-}
 _VERDICTS = {
     "better": "better than",
     "undecided": "not significantly different from",
@@ -86,8 +54,8 @@ def page(
         now=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         verdict=_verdict(evaluation, own, differences),
         tiles=_tiles(evaluation, own),
-        tables=[_table(summaries, columns) for columns in (BONE, IMAGES)],
-        regions=_regions(evaluation, summaries),
+        tables=[method_table(summaries, columns) for columns in (BONE, IMAGES)],
+        regions=region_tables(evaluation, summaries),
         closeups={title: [data_uri(np.asarray(row)) for row in rows] for title, rows in pictures.items()},
         forest=plots.forest_plot(heights, "mean absolute error of the bone height, mm"),
         differences=[_difference(row) for row in differences if row.metric in COLUMNS],
@@ -107,29 +75,8 @@ def page(
         label_of=plots.label_of,
         number=number,
         median=np.median,
-        interval=_interval,
+        interval=interval_text,
     )
-
-
-def number(value: float | None, digits: int | None = 2) -> str:
-    """Format a number with a true minus sign; ``–`` for a missing one, ``∞`` for an infinite one.
-
-    Args:
-        value: The number; None and NaN are missing.
-        digits: Decimal places; None = three significant digits.
-    """
-    if value is None or math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    if digits is None:
-        digits = 0 if abs(value) >= 999.5 else None
-    return (f"{value:.3g}" if digits is None else f"{value:.{digits}f}").replace("-", "−")
-
-
-def _interval(mean: Mean, digits: int | None = 2) -> str:
-    """Format the interval of a mean; empty without one."""
-    return "" if math.isnan(mean.low) else f"{number(mean.low, digits)} to {number(mean.high, digits)}"
 
 
 def _verdict(
@@ -137,7 +84,7 @@ def _verdict(
 ) -> dict[str, str]:
     """Summarize the result in two sentences."""
     height = own["height_abs_error_mm"]
-    interval = f" (95 % interval {_interval(height)})" if _interval(height) else ""
+    interval = f" (95 % interval {interval_text(height)})" if interval_text(height) else ""
     headline = (
         f"{evaluation.main} predicts the bone height with a mean absolute error of "
         f"{number(height.value)} mm{interval}."
@@ -161,44 +108,6 @@ def _comparison(evaluation: Evaluation, differences: Sequence[Difference], metri
 
 def _enumerate(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _table(summaries: Summaries, columns: Iterable[str]) -> dict[str, list]:
-    """Build a table of the methods that have any of these metrics."""
-    shown = [column for column in columns if any(column in metrics for metrics in summaries.values())]
-    rows = [
-        {"method": name, "cells": [_cell(summaries, name, column) for column in shown]}
-        for name, metrics in summaries.items()
-        if any(column in metrics for column in shown)
-    ]
-    return {"columns": [COLUMNS[column] for column in shown], "rows": rows}
-
-
-def _regions(evaluation: Evaluation, summaries: Summaries) -> dict[str, Any] | None:
-    """Build a table for each region, and describe how much of the tissue changed."""
-    share = evaluation.measurements.changed_share
-    if share is None:
-        return None
-    low, middle, high = (f"{100 * value:.0f}" for value in np.nanquantile(share, (0.05, 0.5, 0.95)))
-    unchanged = evaluation.scores.metrics.get("unchanged_mae")
-    text = f"{middle} % of the true tissue changed (median of the slices; {low} to {high} % in nine of ten)."
-    if unchanged is not None and (missing := int(np.isnan(unchanged[:, 0]).sum())):
-        text += f" In {missing} of {len(share)} slices nothing is unchanged."
-    size = evaluation.measurements.region_size
-    text += f" Images are compared at {f'{size} pixels, as networks see them' if size else 'their own size'}."
-    tables = {"Changed tissue": CHANGED, "Unchanged tissue": UNCHANGED}
-    return {"text": text, "tables": {title: _table(summaries, columns) for title, columns in tables.items()}}
-
-
-def _cell(summaries: Summaries, method: str, column: str) -> dict[str, Any]:
-    mean, digits = summaries[method].get(column), COLUMNS[column][2]
-    if mean is None or math.isnan(mean.value):
-        return {"value": "–", "interval": "", "best": False}
-    values = [metrics[column].value for metrics in summaries.values() if column in metrics]
-    values = [value for value in values if not math.isnan(value)]
-    best = mean.value == (max if column in HIGHER_IS_BETTER else min)(values)
-    best = best and column not in _UNRANKED and len(values) > 1
-    return {"value": number(mean.value, digits), "interval": _interval(mean, digits), "best": best}
 
 
 def _spread(evaluation: Evaluation, own: Mapping[str, Mean]) -> str | None:
@@ -242,7 +151,7 @@ def _difference(row: Difference) -> dict[str, str]:
         "other": row.other,
         "metric": f"{label}{f', {unit}' if unit else ''}",
         "value": number(row.mean.value, digits),
-        "interval": _interval(row.mean, digits) or "–",
+        "interval": interval_text(row.mean, digits) or "–",
         "verdict": row.verdict,
     }
 
