@@ -12,7 +12,6 @@ from pti.drawing.outlines import common_crop, outlined
 from pti.drawing.panels import data_uri, diverging, grey, tissue_window, titled_row
 from pti.evaluate.result import AuditedImages, Evaluation
 from pti.evaluate.scores import Scores
-from pti.inference.pictures import DIFFERENCE_SHARE
 from pti.metrics.calibration import valid_interval
 from pti.metrics.changed_region import GHOST, changed_region
 from pti.metrics.morphometry import bone_mask
@@ -21,6 +20,7 @@ _GROUPS = {"Worst": 4, "Median": 2, "Best": 2}
 MEDIAN_GHOST = "Median ghost"
 _CLOSEUPS = {"Strongest ghost": 3, MEDIAN_GHOST: 2, "Weakest ghost": 1}
 _CLOSEUP_SAMPLES = 3
+_DIFFERENCE_SHARE = 0.1  # of the data range, at which a difference has its full colour
 _PAIRS = 4
 _SCALE_MM = 5
 
@@ -49,7 +49,7 @@ def closeups(evaluation: Evaluation) -> dict[str, list[Image.Image]]:
 def _closeup(evaluation: Evaluation, index: int) -> Image.Image:
     """Draw a slice's changed tissue: condition | true image | samples | difference of the first sample."""
     measurements, scores = evaluation.measurements, evaluation.scores
-    case, limit = measurements.cases[index], DIFFERENCE_SHARE * measurements.data_range
+    case, limit = measurements.cases[index], _DIFFERENCE_SHARE * measurements.data_range
     assert case.condition is not None
     files = (case.condition, case.target, *case.predictions[scores.method][:_CLOSEUP_SAMPLES])
     condition, true, *samples = (tif.read(file).pixels for file in files)

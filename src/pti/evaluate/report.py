@@ -10,7 +10,6 @@ from pti.evaluate.gallery import MEDIAN_GHOST, closeups
 from pti.evaluate.page import page
 from pti.evaluate.result import Evaluation
 from pti.evaluate.tables import tables
-from pti.inference.pictures import save_picture
 from pti.metrics.changed_region import GHOST, REGIONS
 from pti.metrics.distribution import FEATURES
 
@@ -34,6 +33,9 @@ def write_report(evaluation: Evaluation, output_dir: Path) -> dict[str, Path]:
     for name, text in contents.items():
         write_text_atomically(output_dir / name, text)
     if pictures:
+        # Imported here because torch takes seconds, in which worker processes measure already.
+        from pti.inference.pictures import save_picture
+
         group = pictures.get(MEDIAN_GHOST) or next(iter(pictures.values()))
         save_picture(group[0], output_dir / CLOSEUP)
     names = [*([CLOSEUP] if pictures else []), *contents]
