@@ -85,6 +85,38 @@ def test_decoded_rim_stays_in_range() -> None:
     assert raw.max() < 1.3
 
 
+def test_metal_does_not_take_the_range() -> None:
+    """Bone keeps its contrast beside saturated metal, and metal its value."""
+    images = _images(300.0, 3000.0)
+    plain, limited = RangeNormalization(bright_limit=2.0), RangeNormalization(bright_limit=2.0)
+    plain.fit(images)
+    images[0][10:18, 10:18] = 30000.0
+    limited.fit(images)
+    assert limited.bounds[1] < 2.1 * plain.bounds[1]
+    raw = torch.from_numpy(np.stack(images)[:, None])
+    image = limited.normalize(raw, limited.statistics(raw))
+    assert image[raw == 30000].min() > 1
+    assert image.max() < 5
+    torch.testing.assert_close(limited.denormalize(image, limited.statistics(raw)), raw, rtol=2e-5, atol=0)
+    unlimited = RangeNormalization()
+    unlimited.fit(images)
+    assert unlimited.bounds[1] == 30000
+
+
+def test_the_limit_leaves_images_without_metal_alone() -> None:
+    for bounds in RANGES:
+        with_limit, without = RangeNormalization(bright_limit=2.0), RangeNormalization()
+        for normalization in (with_limit, without):
+            normalization.fit(_images(*bounds))
+        assert torch.equal(with_limit.bounds, without.bounds)
+
+
+@pytest.mark.parametrize("limit", [1.0, 0.0])
+def test_a_limit_of_no_use_is_refused(limit: float) -> None:
+    with pytest.raises(ValueError, match="above 1"):
+        RangeNormalization(bright_limit=limit)
+
+
 @pytest.mark.parametrize("darkest", [1.0, 200.0, 1900.0])
 def test_half_of_the_bones_value_is_half_way_through_its_blurred_rim(darkest: float) -> None:
     """A decoder blurs the rim of the bone; its edge, at half of its value, must not move."""

@@ -75,14 +75,19 @@ class Normalization(nn.Module, ABC):
 class RangeNormalization(Normalization):
     """Map background to -1 and most of the training tissue to [-1 + gap, 1].
 
-    The map is linear between ``low`` and ``high`` (percentiles of the tissue of all training images) and
-    continues linearly above 1. Below ``low`` it bends, with a continuous slope, into (-1 + gap/2, -1 + gap).
-    The lower half of the gap therefore contains no tissue, and a decoder's output is background exactly where
-    it is below -1 + gap/2.
+    The map is linear between ``low`` and ``high`` (percentiles of the tissue of all training images). Above 1
+    it continues linearly, or with ``bright_limit`` as 1 + log(1 + distance). Below ``low`` it bends, with a
+    continuous slope, into (-1 + gap/2, -1 + gap). The lower half of the gap therefore contains no tissue, and
+    a decoder's output is background exactly where it is below -1 + gap/2.
 
     If all tissue is positive, the gap is widened, up to 1, until the line meets -1 at raw value 0. A decoder
     blurs the bone's rim, and half of the bone's value then lies half-way down the rim in images as in raw
     units. With a narrower gap it would lie further out, and every reconstructed bone would be too large.
+
+    Metal would take the whole range, and bone would hardly differ from background. With ``bright_limit``,
+    ``high`` is therefore at most that many times the 90th percentile, counted from 0, or from ``low`` if
+    there is negative tissue. On 24 random styles of the phantom and on MRI, the 99.5th percentile was at most
+    1.7 times the 90th without metal, and at least 2.7 times where metal reached it.
 
     The bend ends at ``floor``: 0 if all training tissue is positive, otherwise slightly below the darkest
     training tissue. Darker pixels become ``floor``. Without this limit, a decoded pixel between bone and
@@ -91,14 +96,23 @@ class RangeNormalization(Normalization):
     Args:
         percentiles: Percentiles of the training tissue, in percent; 0 <= low < high <= 100.
         gap: Smallest distance between background and tissue; 0.05 to 0.5.
+        bright_limit: Largest ``high`` as a multiple of the 90th percentile, above 1; None = no limit.
     """
 
-    def __init__(self, percentiles: tuple[float, float] = (0.5, 99.5), gap: float = 0.2) -> None:
+    def __init__(
+        self,
+        percentiles: tuple[float, float] = (0.5, 99.5),
+        gap: float = 0.2,
+        bright_limit: float | None = None,
+    ) -> None:
         super().__init__()
         self.percentiles, self.gap = (float(percentiles[0]), float(percentiles[1])), float(gap)
         if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100 or not 0 < self.gap < 1:
             expected = "0 <= low < high <= 100 and 0 < gap < 1"
             raise ValueError(f"percentiles={percentiles} and gap={gap}: expected {expected}.")
+        if bright_limit is not None and not bright_limit > 1:
+            raise ValueError(f"bright_limit={bright_limit}: expected a number above 1, or null.")
+        self.bright_limit = bright_limit
         self.bounds: Tensor
         self.register_buffer("bounds", torch.tensor([0.0, 1.0, 0.0, self.gap]))
 
@@ -106,6 +120,9 @@ class RangeNormalization(Normalization):
         """Measure percentiles of at most 4 million evenly sampled tissue pixels; see `Normalization.fit`."""
         samples, minimum = _sample_tissue(images)
         low, high = np.percentile(samples, self.percentiles) if len(samples) else (0.0, 0.0)
+        if self.bright_limit is not None and len(samples):
+            zero = 0.0 if minimum > 0 else low
+            high = min(high, zero + self.bright_limit * (np.percentile(samples, 90) - zero))
         if not high > low:
             content = f"the single value {low:g}" if len(samples) else "no pixel other than 0"
             fix = "Run pti check."
@@ -123,6 +140,9 @@ class RangeNormalization(Normalization):
         """Convert raw images (B, 1, H, W) to images: -1, or above -1 + gap/2."""
         low, unit, reach, bend, gap = self._scale(statistics, raw)
         level = (at_least_float32(raw) - low) * unit
+        if self.bright_limit is not None:
+            above = (level - (2 - gap)).clamp(min=0)
+            level = level - above + above.log1p()
         below = (-level).clamp(min=0).minimum(reach)
         image = level.clamp(min=0) + (gap - 1) - below / (1 + bend * below)
         # The end of the bend may be rounded to just below the threshold.
@@ -132,6 +152,9 @@ class RangeNormalization(Normalization):
         """Convert images (B, 1, H, W) to raw images, exactly 0 below -1 + gap/2."""
         low, unit, reach, bend, gap = self._scale(statistics, image)
         level = at_least_float32(image) - (gap - 1)
+        if self.bright_limit is not None:
+            above = (level - (2 - gap)).clamp(min=0)
+            level = level - above + above.expm1()
         bent = (-level).clamp(min=0)
         below = (bent / (1 - bend * bent).clamp(min=1e-12)).minimum(reach)
         raw = _never_zero((level.clamp(min=0) - below) / unit + low)
