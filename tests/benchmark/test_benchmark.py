@@ -62,3 +62,14 @@ def test_unknown_suite_is_a_usage_error(tmp_path: Path) -> None:
     )
     assert result.returncode == 2
     assert "data" in result.stderr + result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_stage_1_learns_on_another_scanner(tmp_path: Path) -> None:
+    arguments = ["suite=robustness", f"output_dir={tmp_path}", "images=50"]
+    subprocess.run([sys.executable, "-m", "pti.benchmark", *arguments], check=True, capture_output=True)
+    rows = json.loads((tmp_path / "benchmark.json").read_text())["results"]
+    values = {(row["what"], row["way"]): row["median"] for row in rows}
+    assert values["all sets, l2", "collapsed"] == 0
+    assert values["all sets, l2, worst", "bone_dice"] > 0.9
