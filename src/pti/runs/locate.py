@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,6 @@ from pathlib import Path
 
 from pti.common.errors import UsageError
 from pti.common.path_settings import expand_home
-from pti.runs.summary import collapse_of
 
 OUTPUTS = Path("outputs")
 LAST, PREVIOUS, BEST = "last.ckpt", "last-1.ckpt", "best.ckpt"
@@ -51,6 +51,15 @@ def run_dir_of(checkpoint: Path) -> Path | None:
     if checkpoint.name in (LAST, PREVIOUS) and checkpoint.parent.name == "checkpoints":
         return checkpoint.parent.parent
     return None
+
+
+def collapse_of(run_dir: Path) -> str:
+    """Return how the model of a training run has collapsed; empty if it hasn't or nothing is known."""
+    try:
+        summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(summary.get("collapsed") or "") if isinstance(summary, dict) else ""
 
 
 def fallbacks(checkpoint: Path) -> list[Path]:

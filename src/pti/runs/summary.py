@@ -70,15 +70,6 @@ def write_summary(
     return path
 
 
-def collapse_of(run_dir: Path) -> str:
-    """Return how the model of a training run has collapsed; empty if it hasn't or nothing is known."""
-    try:
-        summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return ""
-    return str(summary.get("collapsed") or "") if isinstance(summary, dict) else ""
-
-
 def hash_config(config: Mapping[str, Any]) -> str:
     """Hash a plain configuration with SHA-256, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()

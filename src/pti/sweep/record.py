@@ -12,8 +12,7 @@ from typing import Any
 
 from pti.common.files import to_bytes, write_json_atomically
 from pti.common.nested import flatten
-from pti.runs.locate import BEST, LAST
-from pti.runs.summary import collapse_of
+from pti.runs.locate import BEST, LAST, collapse_of
 
 FINISHED, INTERRUPTED, FAILED, WAITING = "finished", "interrupted", "failed", "waiting"
 COLLAPSED = "collapsed"

@@ -17,7 +17,7 @@ from helpers.training_setup import arguments, configuration, make_images, run
 from pti.common.errors import DataError
 from pti.losses import hinge, lsgan
 from pti.runs.checkpoint import read
-from pti.runs.summary import collapse_of
+from pti.runs.locate import collapse_of
 from pti.train.callbacks.collapse import MIN_MOVED, MIN_STEPS, WINDOW, Evidence, falls, grows
 from pti.train.callbacks.collapse_discriminator import (
     adversarial_gradient,
