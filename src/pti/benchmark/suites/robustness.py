@@ -53,7 +53,7 @@ def robustness_suite(settings: SuiteSettings) -> list[dict[str, Any]]:
         for seed, loss in product(SEEDS, LOSSES):
             summary = train_on(folder, settings.scratch, f"seed={seed}", f"model/reconstruction={loss}")
             runs[loss].append(summary)
-            what = f"style=random seed={style}, training with {loss} and seed={seed}"
+            what = f"style=random seed={style}, trained by {loss}, seed={seed}"
             rows += [_row(what, name, summary["figures"][f"best/val/{name}"]) for name in SHOWN]
     for loss, summaries in runs.items():
         what = f"all sets, {loss}"
