@@ -243,8 +243,12 @@ def _damaged_operation(data: bytes, random: Random) -> bytes:
 def _damage_containers(value: Any, random: Random) -> None:
     """Replace, rename, remove or add an item of nested containers."""
     places: list[tuple[Any, Any]] = []
+    seen: set[int] = set()  # containers may hold each other again and again
 
     def collect(container: Any) -> None:
+        if id(container) in seen:
+            return
+        seen.add(id(container))
         items = container.items() if isinstance(container, dict) else enumerate(container)
         for key, item in items:
             places.append((container, key))
@@ -272,7 +276,8 @@ def _name(random: Random) -> Any:
 
 
 def _hostile(random: Random, present: Any) -> Any:
-    if isinstance(present, torch.Tensor) and random.random() < 0.8:
+    small = isinstance(present, torch.Tensor) and present.numel() < 10**6  # not expanded by earlier damage
+    if small and random.random() < 0.8:
         return random.choice(
             (
                 lambda: present.double(),
