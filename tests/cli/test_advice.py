@@ -83,6 +83,7 @@ ACCEPTED = {
     "networks/perceptual.py: model/perceptual=none": "train",
     "train/callbacks/checkpoint_io.py: ckpt_path=last": "train",
     "train/callbacks/collapse.py: ckpt_path=last": "train",
+    "train/callbacks/collapse.py: model/reconstruction=l2": "train",
     "train/callbacks/collapse.py: model.kl_weight=1e-6": "train",
     "train/callbacks/collapse.py: model.{}.lr=1e-4": "train",
     "train/callbacks/collapse.py: model.{}.lr={}": "train",

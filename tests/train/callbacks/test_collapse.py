@@ -1,6 +1,7 @@
 """Detection of collapsed models: what is said, when, and what it does to a run."""
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -103,9 +104,36 @@ def test_the_trends():
 )
 def test_the_message_names_number_and_key(evidence, model, key):
     text = evidence.describe(model)
-    assert f"start again with {key}" in text
+    assert f"Start again with {key} (" in text
     assert ("1e-09" in text) == evidence.alike
     assert "no better than a constant" in text
+
+
+@pytest.mark.parametrize(
+    ("weight", "rate", "expected"),
+    [
+        (1e-6, 1e-3, ["model/reconstruction=l2"]),
+        (
+            1e3,
+            3e-2,
+            ["model/reconstruction=l2", "model.kl_weight=1e-6", "model.generator_optimizer.lr=0.0003"],
+        ),
+    ],
+)
+def test_background_is_called_so_and_l1_is_blamed(weight, rate, expected):
+    model = {
+        "reconstruction": {"_target_": "pti.losses.l1"},
+        "kl_weight": weight,
+        "generator_optimizer": {"lr": rate},
+    }
+    text = BLACK.describe(model, background=True)
+    assert "its reconstructions are all background" in text
+    assert re.findall(r"with (\S+=\S+)", text) == expected
+    for other in (
+        BLACK.describe(model),
+        BLACK.describe(model | {"reconstruction": {"_target_": "pti.losses.l2"}}, True),
+    ):
+        assert "l2" not in other
 
 
 @pytest.fixture

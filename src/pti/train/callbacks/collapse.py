@@ -7,7 +7,7 @@ import sys
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pti.common.errors import DataError
 from pti.modules.adversarial_vae import AdversarialVAE
+from pti.modules.manual_optimization import ManualOptimization
 from pti.train.callbacks.collapse_discriminator import (
     adversarial_gradient,
     chance_loss,
@@ -22,6 +23,7 @@ from pti.train.callbacks.collapse_discriminator import (
     has_won,
 )
 from pti.train.callbacks.consensus import RankConsensus
+from pti.train.callbacks.pictures import compare, example_batch
 
 MIN_STEPS = 200
 """Optimizer steps since the start, or since a resume, before which no model is called collapsed."""
@@ -42,6 +44,7 @@ the background gains a factor of ten or more; one that stays there wanders by up
 
 _STANDARD_ERRORS = 3.0  # between the halves' mean losses, from which on a loss falls
 _WATCHED = ("variation", "reconstruction", "loss", "discriminator")
+_EXAMPLES = 4  # images that are looked at for tissue
 _RATES = (1e-5, 1e-3)  # usual learning rates: conf/model/optimizer/adam.yaml
 _KL_WEIGHT = 1e-4  # the largest usual one: conf/model/adversarial_vae.yaml
 
@@ -99,37 +102,46 @@ class Evidence:
     def _ratio(self) -> float:
         return self.metrics.get("l1_vs_constant" if self._autoencoder else "loss_vs_constant", math.nan)
 
-    def describe(self, model: Mapping[str, Any]) -> str:
-        """Say what has collapsed, by which number, and which key of the configuration ``model`` to turn."""
+    def describe(self, model: Mapping[str, Any], background: bool = False) -> str:
+        """Say what has collapsed, by which number, and which key of the configuration ``model`` to turn.
+
+        Args:
+            model: the configuration.
+            background: whether the outputs are all background.
+        """
         outputs, monitored = ("reconstructions", "l1") if self._autoencoder else ("translations", "loss")
         variation, ratio = self.metrics.get("variation", math.nan), self._ratio
         signs = []
         if self.alike:
+            what = "background" if background else "alike"
             signs.append(
-                f"its {outputs} are all alike, whatever the image (val/variation {variation:.2g}; 1 is right)"
+                f"its {outputs} are all {what}, whatever the image "
+                f"(val/variation {variation:.2g}; 1 is right)"
             )
         if self.no_better:
             what = "constant image" if self._autoencoder else "constant prediction"
             signs.append(
                 f"it is no better than a {what} (val/{monitored}_vs_constant {ratio:.3g}; below 1 is better)"
             )
-        return f"The model has collapsed: {', and '.join(signs)}. {_advice(model, self._autoencoder)}"
+        return f"The model has collapsed: {', and '.join(signs)}. {self._advice(model, background)}"
 
-
-def _advice(model: Mapping[str, Any], autoencoder: bool) -> str:
-    weight = model.get("kl_weight", 0.0)
-    if autoencoder and weight > _KL_WEIGHT:
-        return (
-            f"The weight of the KL divergence, {weight:g}, leaves no information in the latents: start again "
-            "with model.kl_weight=1e-6."
-        )
-    key = "generator_optimizer" if autoencoder else "optimizer"
-    rate = model.get(key, {}).get("lr", math.nan)
-    low, high = _RATES
-    if rate < low:
-        return f"The learning rate, {rate:g}, is too low: start again with model.{key}.lr=1e-4."
-    better = rate / 3 if rate <= high else 3e-4
-    return f"The learning rate, {rate:g}, is too high here: start again with model.{key}.lr={better:.1g}."
+    def _advice(self, model: Mapping[str, Any], background: bool) -> str:
+        """Name every setting known to do this, or else the learning rate."""
+        key = "generator_optimizer" if self._autoencoder else "optimizer"
+        rate, weight = model.get(key, {}).get("lr", math.nan), model.get("kl_weight", 0.0)
+        loss = model.get("reconstruction", {}).get("_target_") if background else None
+        low, high = _RATES
+        settings = []
+        if loss == "pti.losses.l1":
+            settings.append("with model/reconstruction=l2 (background is a local optimum of l1)")
+        if self._autoencoder and weight > _KL_WEIGHT:
+            settings.append(f"with model.kl_weight=1e-6 ({weight:g} leaves no information in the latents)")
+        if rate < low:
+            settings.append(f"with model.{key}.lr=1e-4 ({rate:g} is too low)")
+        elif rate > high or not settings:
+            better = 3e-4 if rate > high else rate / 3
+            settings.append(f"with model.{key}.lr={better:.1g} ({rate:g} is too high here)")
+        return f"Start again {' and '.join(settings)}."
 
 
 def grows(values: Sequence[float]) -> bool:
@@ -148,6 +160,14 @@ def falls(values: Sequence[float]) -> bool:
     first, second = series[:half], series[half:]
     error = (first.var() / len(first) + second.var() / len(second)).sqrt()
     return float(first.mean() - second.mean()) > _STANDARD_ERRORS * float(error)
+
+
+def _all_background(trainer: Trainer, module: LightningModule) -> bool:
+    batch = example_batch(trainer, _EXAMPLES) if isinstance(module, ManualOptimization) else {}
+    if not batch:
+        return False
+    *_, outputs = compare(trainer, cast("ManualOptimization", module), batch)["examples"].columns.values()
+    return not outputs.any()
 
 
 class CollapseCheck(Callback):
@@ -222,7 +242,10 @@ class CollapseCheck(Callback):
             {name: torch.stack(list(values)).tolist() for name, values in self._recent.items()},
         )
         model = self.config.get("model", {})
-        finding = evidence.describe(model) if evidence.collapsed else self._judge(pl_module, evidence, model)
+        if evidence.collapsed:
+            finding = evidence.describe(model, evidence.alike and _all_background(trainer, pl_module))
+        else:
+            finding = self._judge(pl_module, evidence, model)
         self.finding, self.at_baseline = self._consensus.gather((finding, evidence.at_baseline))[0]
         if self.finding and trainer.is_global_zero and not self.stop:
             print(f"Warning: {self.finding}", file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from pti.data.dataset import TifDataset
-from pti.drawing.figures import draw_comparison, draw_curves
+from pti.drawing.figures import Comparison, draw_comparison, draw_curves
 from pti.modules.manual_optimization import ManualOptimization
 from pti.train.callbacks.loop_state import batches_done
 from pti.train.callbacks.metrics_csv import read_metrics
@@ -50,16 +50,12 @@ class Pictures(Callback):
         epoch = trainer.current_epoch + 1
         return epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
 
-    @torch.no_grad()
     def _draw(self, trainer: Trainer, module: ManualOptimization) -> None:
         if self._batch is None:
             self._batch = example_batch(trainer, self.images)
         if not self._batch:
             return
-        batch = trainer.precision_plugin.convert_input(self._batch)
-        batch = module.transfer_batch_to_device(batch, module.device, 0)
-        with trainer.precision_plugin.forward_context():
-            comparisons = module.example_pictures(batch)
+        comparisons = compare(trainer, module, self._batch)
         folder, epoch = Path(trainer.default_root_dir) / "images", trainer.current_epoch + 1
         folder.mkdir(parents=True, exist_ok=True)
         for name, comparison in comparisons.items():
@@ -69,6 +65,15 @@ class Pictures(Callback):
                 if isinstance(logger, TensorBoardLogger):
                     step = batches_done(trainer) - 1
                     logger.experiment.add_image(f"val/{name}", np.asarray(picture), step, dataformats="HWC")
+
+
+@torch.no_grad()
+def compare(trainer: Trainer, module: ManualOptimization, batch: dict[str, Any]) -> dict[str, Comparison]:
+    """Return the module's ``example_pictures`` of a batch on the CPU, in the trainer's precision."""
+    batch = trainer.precision_plugin.convert_input(batch)
+    batch = module.transfer_batch_to_device(batch, module.device, 0)
+    with trainer.precision_plugin.forward_context():
+        return module.example_pictures(batch)
 
 
 def example_batch(trainer: Trainer, count: int) -> dict[str, Any]:
