@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from pti.runs.plain import require_plain_pickle
+
 EXTREMES = (0, 1, 2, 3, 7, 8, 100, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**64 - 1)
 """Numbers that counts, sizes and offsets are replaced by."""
 
@@ -130,7 +132,7 @@ def damaged_checkpoint(data: bytes, random: Random, others: list[bytes]) -> byte
     how = random.choice(("bytes", "records", "pickle", "pickle", "content", "content", "content"))
     try:
         if how == "content":
-            content = torch.load(io.BytesIO(data), weights_only=True)
+            content = _loaded(data)
             _damage_containers(
                 random.choice((content["config"], content["config"], content["state_dict"], content)), random
             )
@@ -142,6 +144,15 @@ def damaged_checkpoint(data: bytes, random: Random, others: list[bytes]) -> byte
     except Exception:  # earlier damage
         pass
     return damaged_bytes(data, random, others)
+
+
+def _loaded(data: bytes) -> dict[str, Any]:
+    """Load a checkpoint that earlier damage may have made hostile: torch would allocate gigabytes."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for name in archive.namelist():
+            if name.endswith("data.pkl"):
+                require_plain_pickle(archive.read(name))
+    return torch.load(io.BytesIO(data), weights_only=True)
 
 
 def _damaged_records(data: bytes, random: Random, others: list[bytes], in_pickle: bool) -> bytes:
