@@ -73,6 +73,8 @@ def test_every_truncation_is_detected(tmp_path: Path, options: dict) -> None:
     for length in (len(content) - 1, len(content) // 2, 200, 20, 9):
         path.write_bytes(content[:length])
         assert fault(path) in ("truncated", "header_only")
+        with pytest.raises(TifError):  # not only once its pixels are decoded
+            inspect(path)
 
 
 @pytest.mark.parametrize("cut", [1, 4, 60, 200])

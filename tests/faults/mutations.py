@@ -48,6 +48,13 @@ MUTATIONS = [
         "if",
     ),
     Mutation(
+        "the end of the pixels is not compared with the file's",
+        f"{_READER}every_truncation_is_detected",
+        "data/tif/checks.py",
+        "if end > directory.file_bytes:",
+        "if False:",
+    ),
+    Mutation(
         "the declared size is not compared",
         f"{_READER}loops_false_sizes_and_bombs_are_rejected",
         "data/tif/checks.py",
