@@ -253,7 +253,7 @@ def test_messages_are_whole_sentences_with_right_counts(data, tmp_path):
 
     count, line = lines(batch_size=10**6)
     assert count.startswith("1 error in")
-    assert "training pairs, fewer" in line
+    assert "training samples, fewer" in line
     second = (data / "dente" / names(data)[0]).with_suffix(".tiff")
     second.write_bytes(b"")
     assert lines()[1].endswith("has the same name. Remove one of the two.")
