@@ -1,6 +1,6 @@
 """Messages are taken at their word: every ``KEY=VALUE`` that one advises is tried, and works.
 
-`advices` finds them in the source. Each is provoked and tried here, or named with the test that does it.
+`advised` finds them in the source. Each is provoked and tried here, or named with the test that does it.
 """
 
 import ast
@@ -51,7 +51,7 @@ def texts(tree: ast.AST) -> Iterator[str]:
             yield node.value
 
 
-def advices() -> set[str]:
+def advised() -> set[str]:
     found = set()
     for path in SOURCE.rglob("*.py"):
         for text in texts(ast.parse(path.read_text())):
@@ -145,7 +145,7 @@ def follow(attempt: Attempt, *overrides: str) -> list[str]:
 
 
 def test_no_source_file_gives_advice_that_is_not_tried():
-    assert advices() == {*FOLLOWED, *ELSEWHERE, *ACCEPTED}
+    assert advised() == {*FOLLOWED, *ELSEWHERE, *ACCEPTED}
 
 
 @pytest.mark.parametrize("file", sorted(set(ELSEWHERE.values())))

@@ -78,7 +78,7 @@ NAMES = [
         "100%",
         "a@b",
     ),
-    *("a\\'b", "a\\\\'b\\", "best:vae_demo", "caf\udce9"),
+    *("a\\'b", "a\\\\'b\\", "best:vae_demo", "donn\udce9es"),
 ]
 """Names that Hydra's grammar refuses, or reads as something else."""
 

@@ -1,6 +1,7 @@
 """The demo's page, from the summaries and pictures of its chapters."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def page(folder: Path, figures: dict[str, float | None]) -> str:
+def page(folder: Path, figures: Mapping[str, float | None]) -> str:
     (folder / "evaluation" / "summary.json").write_text(json.dumps({"figures": figures}))
     story = chapters(folder, None, minutes=15, samples=8, seed=0)
     return write_page(story, folder, {"evaluation": 90.0}).read_text(encoding="utf-8")
