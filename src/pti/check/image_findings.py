@@ -8,7 +8,7 @@ import numpy as np
 
 from pti.check.image_facts import QUANTILES, ImageFacts, PairFacts, patient_quantiles
 from pti.check.near_duplicates import Copy, find_copies
-from pti.check.thresholds import THRESHOLDS, robust_std
+from pti.check.thresholds import THRESHOLDS
 from pti.data.checks.findings import Finding, Severity, merge_widespread
 from pti.data.layouts import ROLES
 
@@ -140,12 +140,8 @@ def _drift(facts: Sequence[PairFacts], role: str) -> list[Finding]:
     if len(quantiles) < THRESHOLDS.drift_patients:
         return []
     patients, table = list(quantiles), np.stack(list(quantiles.values()))
-    medians, ranges = table[:, QUANTILES.index(50)], table[:, -1] - table[:, 0]
-    usual, usual_range = np.median(medians), max(np.median(ranges), 1e-12)
-    log_ratios = np.log(np.maximum(ranges, 1e-12) / usual_range)
-    drifts = np.stack([(medians - usual) / usual_range, log_ratios], 1)
-    limits = np.maximum(THRESHOLDS.drift, THRESHOLDS.outlier_std * robust_std(drifts))
-    excess = np.max(np.abs(drifts) / limits, 1)
+    usual, usual_range = np.median(table, 0)[QUANTILES.index(50)], np.median(table[:, -1] - table[:, 0])
+    excess = np.max(_drifts(table), 0)
     fix = "Check whether this patient was exported in other units; "
     fix += "model/normalization=masked_zscore compensates for it."
     findings = []
@@ -153,8 +149,30 @@ def _drift(facts: Sequence[PairFacts], role: str) -> list[Finding]:
         images = [pair.images.get(role) for pair in facts if pair.pair.patient == patients[index]]
         files = tuple(image.file for image in images if image and image.quantiles is not None)[:4]
         what = (
-            f"patient {patients[index]}: the median of the {role} tissue is {medians[index]:.4g}, usually "
-            f"{usual:.4g}; its range is {ranges[index]:.4g}, usually {usual_range:.4g}"
+            f"patient {patients[index]}: the median of the {role} tissue is "
+            f"{table[index, QUANTILES.index(50)]:.4g}, usually {usual:.4g}; its range is "
+            f"{table[index, -1] - table[index, 0]:.4g}, usually {usual_range:.4g}"
         )
         findings.append(Finding("warning", files[0], "drift", what, fix, files))
     return findings
+
+
+def _drifts(table: np.ndarray) -> np.ndarray:
+    """Rate how far each patient's tissue is offset, scaled or stretched, in units of the limits: (3, N).
+
+    Other units change all quantiles alike, other anatomy some of them: more marrow the middle, a metal crown
+    the top. What all quantiles have in common, the smallest change if all have one sign, is the drift.
+    ``table`` is (N, len(QUANTILES)).
+    """
+    positive, inner = np.maximum(table, 1e-12), slice(1, -1)
+    spreads = np.maximum(table[:, :2:-1][:, :3] - table[:, :3], 1e-12)  # 2-98, 10-90 and 25-75 %
+    usual_range = np.median(spreads, 0)[0]
+    limits = (THRESHOLDS.drift, THRESHOLDS.drift, THRESHOLDS.drift_contrast)
+    excess = []
+    for values, limit in zip(
+        (table[:, inner] / usual_range, np.log(positive)[:, inner], np.log(spreads)), limits, strict=True
+    ):
+        changes = values - np.median(values, 0)
+        common = np.maximum(changes.min(1), 0) - np.minimum(changes.max(1), 0)
+        excess.append(common / max(limit, THRESHOLDS.outlier_std * 1.4826 * np.median(common)))
+    return np.stack(excess)

@@ -17,8 +17,13 @@ class Thresholds:
 
     Attributes:
         border_tissue: fraction of the outermost pixels that are tissue; about 10 of the 1020 in 256 × 256.
-        drift: shift of a patient's median intensity in units of the set's usual tissue range, and natural
-            logarithm of the ratio of the patient's range to the usual one.
+        drift: change that a patient's quantiles from 10 to 90 % have in common, in units of the set's usual
+            tissue range, or as natural logarithm of the ratio to the usual quantiles. Studied on 50 random
+            styles with 6, 10 or 20 patients, the default phantom, a phantom of other origin and the MRI:
+            1338 sound patients (each of the two images) reach 0.67 of the limits; tissue × 1.5 is found in
+            89 %, × 0.6 in 96 %, × 1.25 in 36 %, half a range brighter or darker in 95 %.
+        drift_contrast: the same for the logarithm of the patient's 2-98, 10-90 and 25-75 % ranges; sound
+            patients of that study reach 0.79 of the limit.
         drift_patients: number of patients; fewer have no usual intensity.
         outlier_std: standard deviations from the set's median for drift, shift, rotation and correlation; a
             normal distribution exceeds 6 in one of 5 × 10^8 pairs.
@@ -58,7 +63,8 @@ class Thresholds:
     """
 
     border_tissue: float = 0.01
-    drift: float = 0.25
+    drift: float = 0.2
+    drift_contrast: float = 0.35
     drift_patients: int = 5
     outlier_std: float = 6.0
     evidence: float = 1.0
