@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from omegaconf import OmegaConf
 
 from helpers.checking import SIZE, check, faults, names, replace, source
+from pti.common.conf_dir import CONF_DIR
 from pti.common.errors import DataError
 from pti.data import tif
 from pti.data.checks.findings import WHOLE_SET
+from pti.data.checks.headers import DEFAULT_PIXEL_MM
 from pti.data.checks.quick import quick_check, require_sound
 from pti.data.checks.structure import check_structure
 from pti.data.layouts import csv_table, paired_folders, single_folder
@@ -121,7 +124,19 @@ def test_unequal_sizes_and_pixel_sizes_in_a_pair(data):
 
 
 def test_pixel_size_against_the_setting(phantom):
-    assert faults(quick_check(source(phantom, pixel_mm=0.15))) == {("warning", "pixel_size", WHOLE_SET)}
+    assert faults(quick_check(source(phantom, pixel_mm=0.2))) == {("warning", "pixel_size", WHOLE_SET)}
+
+
+def test_the_default_pixel_size_contradicts_the_files_only_where_some_state_none(data):
+    assert quick_check(source(data, pixel_mm=DEFAULT_PIXEL_MM)) == []
+    name = names(data)[0]
+    replace(data / "edente" / name, tif.read(data / "edente" / name).pixels, None)
+    findings = faults(quick_check(source(data, pixel_mm=DEFAULT_PIXEL_MM)))
+    assert findings == {("warning", fault, WHOLE_SET) for fault in ("no_pixel_size", "pixel_size")}
+
+
+def test_the_default_pixel_size_is_that_of_the_configuration():
+    assert OmegaConf.load(CONF_DIR / "data" / "tif.yaml").pixel_mm == DEFAULT_PIXEL_MM
 
 
 def test_another_type_than_the_rest(data):

@@ -8,6 +8,8 @@ from pti.data.layouts import Pair
 from pti.data.tif import TifHeader
 from pti.data.tif.checks import PIXEL_TOLERANCE
 
+DEFAULT_PIXEL_MM = 0.15  # data.pixel_mm where nobody sets it; other sizes in the files don't contradict it
+
 
 def check_headers(
     pairs: list[Pair], headers: dict[Path, TifHeader], root: Path, pixel_mm: float | None
@@ -58,7 +60,8 @@ def _check_pixel_sizes(headers: dict[Path, TifHeader], root: Path, pixel_mm: flo
     if not tagged:
         return findings
     usual = mode(round(size, 4) for size in tagged.values())
-    if _differ(usual, pixel_mm):
+    used = len(tagged) < len(headers) or pixel_mm != DEFAULT_PIXEL_MM  # for some of the files, or set by hand
+    if used and _differ(usual, pixel_mm):
         what = f"the files have {usual:.4g} mm pixels, but data.pixel_mm={pixel_mm:.4g}"
         fix = f"Lengths in mm use the value in the files; if it is right, set data.pixel_mm={usual:.4g}."
         findings.append(Finding("warning", WHOLE_SET, "pixel_size", what, fix))
