@@ -108,13 +108,14 @@ def test_a_newer_format_is_refused(io, tmp_path, number):
         open_checkpoint(save(io, tmp_path / "a.ckpt", format=number))
 
 
-def with_pickle(path: Path, data: bytes) -> Path:
+def with_pickle(path: Path, data: bytes, name: str = "data.pkl") -> Path:
     """Replace the pickle of a checkpoint."""
     with zipfile.ZipFile(path) as archive:
         records = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in records.items():
-            archive.writestr(name, data if name.endswith("data.pkl") else content)
+        for record, content in records.items():
+            is_pickle = record.endswith("data.pkl")
+            archive.writestr(record.replace("data.pkl", name), data if is_pickle else content)
     return path
 
 
@@ -124,6 +125,12 @@ def test_hostile_pickles_are_refused_at_once(io, tmp_path, data):
     with pytest.raises(CheckpointError, match=r"a\.ckpt: ") as caught:
         open_checkpoint(path)
     assert len(str(caught.value)) < 1000
+
+
+def test_a_hostile_pickle_in_capitals_is_refused_unopened(io, tmp_path):
+    path = with_pickle(save(io, tmp_path / "a.ckpt"), PICKLES[1], "DATA.PKL")  # torch would find it
+    with pytest.raises(CheckpointError, match=r"it names builtins\.bytearray"):
+        read(path)
 
 
 @pytest.mark.parametrize(

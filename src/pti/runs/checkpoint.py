@@ -193,7 +193,7 @@ def _check_archive(path: Path, size: int) -> None:
             )
         damaged = archive.testzip()  # torch itself doesn't compare the checksums
         for record in records:
-            if record.filename.endswith("data.pkl"):
+            if record.filename.lower().endswith("data.pkl"):  # torch ignores case, too
                 require_plain_pickle(archive.read(record))
     if damaged is not None:
         raise CheckpointError(f"{path}: the checkpoint is damaged (wrong checksum in {shortened(damaged)}).")
