@@ -21,7 +21,7 @@ class Thresholds:
             tissue range, or as natural logarithm of the ratio to the usual quantiles. Studied on 50 random
             styles with 6, 10 or 20 patients, the default phantom, a phantom of other origin and the MRI:
             1338 sound patients (each of the two images) reach 0.67 of the limits; tissue × 1.5 is found in
-            89 %, × 0.6 in 96 %, × 1.25 in 36 %, half a range brighter or darker in 95 %.
+            90 %, × 0.6 in 96 %, × 1.25 in 35 %, half a range brighter or darker in 95 %.
         drift_contrast: the same for the logarithm of the patient's 2-98, 10-90 and 25-75 % ranges; sound
             patients of that study reach 0.79 of the limit.
         drift_patients: number of patients; fewer have no usual intensity.
