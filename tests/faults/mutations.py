@@ -146,12 +146,12 @@ MUTATIONS = [
         "False",
     ),
     Mutation(
-        "the noise generator is not resumed",
+        "the number of batches is not restored",
         "train/test_resume.py::test_interrupted_run_ends_like_an_uninterrupted_one"
         "[default: mid-epoch, after the discriminator]",
-        "train/callbacks/randomness.py",
-        'self._to_restore = checkpoint.get("rng")',
-        "self._to_restore = None",
+        "modules/manual_optimization.py",
+        'self.batches_seen = checkpoint["batches_seen"]',
+        "self.batches_seen = 0",
     ),
     Mutation(
         "a resumed run may change its settings",
@@ -162,7 +162,7 @@ MUTATIONS = [
     ),
     Mutation(
         "weights of NaN are saved",
-        "train/test_train.py::test_weights_of_nan_are_not_saved[on_train_batch_start]",
+        "train/test_train.py::test_weights_of_nan_are_not_saved[on_validation_start]",
         "train/callbacks/checkpointing.py",
         "if not self._consensus.minimum(weights_are_finite(trainer.lightning_module)):",
         "if False:",
@@ -176,7 +176,7 @@ MUTATIONS = [
     ),
     Mutation(
         "trainer.gradient_clip_val is passed on",
-        "train/test_preflight.py::test_trainer_keys_that_belong_to_the_model[-gradient_clip_val]",
+        "train/test_preflight.py::test_trainer_keys_that_belong_to_the_model[+-gradient_clip_val]",
         "train/preflight.py",
         'for key in ("gradient_clip_val", "accumulate_grad_batches"):',
         "for key in ():",
@@ -192,8 +192,8 @@ MUTATIONS = [
         "pickles are executed",
         "runs/test_checkpoint.py::test_a_pickle_bomb_is_not_executed",
         "runs/checkpoint.py",
-        'map_location="cpu", weights_only=True',
-        'map_location="cpu", weights_only=False',
+        '(path, size)\n        content = torch.load(path, map_location="cpu", weights_only=True)',
+        '\n        content = torch.load(path, map_location="cpu", weights_only=False)',
     ),
     Mutation(
         "any _target_ is allowed",

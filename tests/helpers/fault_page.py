@@ -10,8 +10,8 @@ class Fault(NamedTuple):
     """A row of the page.
 
     Attributes:
-        number: ``01`` to ``43``: faults of data, processes, configuration and security; ``F01`` to ``F21``: cases
-            that users of similar software reported.
+        number: ``01`` to ``43``: faults of data, processes, configuration and security; ``F01`` to ``F21``:
+            cases that users of similar software reported.
         phrase: the fault, and what has to follow.
         tests: its tests: files below ``tests/``, each with a function and possibly ``[parameters]``.
     """
