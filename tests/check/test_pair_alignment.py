@@ -5,15 +5,8 @@ import pytest
 from scipy import ndimage
 
 from pti.check.near_duplicates import Portrait, compare_details, find_copies, make_portrait
-from pti.check.pair_alignment import (
-    GRID,
-    align,
-    evidence,
-    orientation_map,
-    pack_map,
-    reduce_image,
-    shrink_map,
-)
+from pti.check.orientation_map import GRID, orientation_map, pack_map, reduce_image, shrink_map
+from pti.check.pair_alignment import align, evidence
 from pti.check.swaps import find_exchanged, find_swaps
 from pti.check.thresholds import THRESHOLDS
 

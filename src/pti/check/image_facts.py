@@ -9,15 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from pti.check.near_duplicates import Portrait, make_portrait
-from pti.check.pair_alignment import (
-    GRID,
-    Alignment,
-    align,
-    orientation_map,
-    pack_map,
-    reduce_image,
-    shrink_map,
-)
+from pti.check.orientation_map import GRID, orientation_map, pack_map, reduce_image, shrink_map
+from pti.check.pair_alignment import Alignment, align
 from pti.data.background import background_value
 from pti.data.checks.findings import Finding, file_finding, relative_name
 from pti.data.layouts import Pair

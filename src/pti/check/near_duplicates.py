@@ -11,14 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft, ndimage
 
-from pti.check.pair_alignment import (
-    centred_unit,
-    correlate,
-    edge_orientations,
-    pack_map,
-    shrink_map,
-    unpack_map,
-)
+from pti.check.orientation_map import centred_unit, edge_orientations, pack_map, shrink_map, unpack_map
+from pti.check.pair_alignment import correlate
 from pti.check.thresholds import THRESHOLDS, robust_std
 
 CELLS = 64  # cells along each axis of a portrait

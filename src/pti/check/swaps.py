@@ -11,7 +11,8 @@ from scipy import fft
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from pti.check.pair_alignment import correlate, evidence, shrink_map, testimony, unit, unpack_map
+from pti.check.orientation_map import shrink_map, unit, unpack_map
+from pti.check.pair_alignment import correlate, evidence, testimony
 from pti.check.thresholds import THRESHOLDS, robust_std
 
 COARSE_GRID = 32  # cells along each axis of the maps on which all pairs are compared with all others
