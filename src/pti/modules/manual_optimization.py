@@ -30,7 +30,7 @@ class ManualOptimization(LightningModule):
     """Rate schedule, gradient clipping, accumulation, averaging and compilation, exact across a resume.
 
     ``global_step`` counts the steps of the first network only. ``batches_seen`` counts batches and is stored
-    in the checkpoint.
+    in the checkpoint. ``batch_values`` holds the last batch's values, on the device.
 
     A training step names the network that it optimizes, builds its loss and minimizes it::
 
@@ -89,6 +89,7 @@ class ManualOptimization(LightningModule):
         self.compile_networks = compile
         self.seed = seed
         self.batches_seen = 0
+        self.batch_values: dict[str, Tensor] = {}
         self._resumed_gradients: dict[str, Tensor] = {}
         self._optimizer_settings: list[list[dict[str, Any]]] = []
 
@@ -167,9 +168,10 @@ class ManualOptimization(LightningModule):
             shown: name of the value in the progress bar.
         """
         self.batches_seen += 1
-        for name, value in values.items():
-            self.log(f"train/{name}", value.detach(), prog_bar=name == shown, batch_size=batch_size)
-        return {"loss": values["loss"].detach()}
+        self.batch_values = {name: value.detach() for name, value in values.items()}
+        for name, value in self.batch_values.items():
+            self.log(f"train/{name}", value, prog_bar=name == shown, batch_size=batch_size)
+        return {"loss": self.batch_values["loss"]}
 
     def compile_in_place(self, networks: Sequence[nn.Module], retains_graph: bool = False) -> None:
         """Compile networks where that is configured, once; names in the checkpoint stay as they are."""

@@ -209,10 +209,10 @@ class CollapseCheck(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the values of this batch, on the device and without waiting for it."""
+        values = pl_module.batch_values if isinstance(pl_module, ManualOptimization) else {}
         for name in _WATCHED:
-            value = trainer.callback_metrics.get(f"train/{name}")
-            if value is not None:
-                self._recent[name].append(value.detach().clone())
+            if name in values:
+                self._recent[name].append(values[name])
         if trainer.global_step > self._step:
             self._moved += trainer.optimizers[0].param_groups[0]["lr"]
             self._step = trainer.global_step
