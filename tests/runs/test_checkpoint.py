@@ -94,6 +94,16 @@ def test_an_opened_checkpoint_has_its_parts_and_its_hash(io, tmp_path):
     assert len(checkpoint.sha256) == 64  # hashed only once
 
 
+def test_what_was_done_before_an_argument_existed_is_said(io, tmp_path):
+    gate = {"_target_": "pti.networks.detail_transfer.DetailTransfer"}
+    config = {"model": {"detail_transfer": gate}, "data": [gate | {"by_region": True}]}
+    opened = open_checkpoint(save(io, tmp_path / "a.ckpt", format=FORMAT, config=config)).config
+    assert opened == {
+        "model": {"detail_transfer": gate | {"by_region": False}},
+        "data": [gate | {"by_region": True}],
+    }
+
+
 def test_older_names_are_translated(io, tmp_path):
     config = open_checkpoint(save(io, tmp_path / "a.ckpt")).config
     assert config == {

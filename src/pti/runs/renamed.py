@@ -1,6 +1,7 @@
 """Names that have changed since older checkpoints were written, and their translation into the present ones.
 
-Whoever renames something that a checkpoint's configuration names adds a line here.
+Whoever renames something that a checkpoint's configuration names adds a line here, as does whoever adds an
+argument whose default in ``conf`` is not what the program did before.
 """
 
 from __future__ import annotations
@@ -37,6 +38,33 @@ ARGUMENTS: dict[str, dict[str, str]] = {
 }
 """Present ``_target_`` -> old name of an argument -> present name."""
 
+_FIRST_STYLE = {
+    "_target_": "pti.data.phantom.style.Style",
+    "scale": 1.0,
+    "offset_hu": 2000.0,
+    "saturation_hu": 30000.0,
+    "noise_hu": 14.0,
+    "blur_mm": 0.11,
+    "gain": 0.015,
+    "grain": 1.0,
+    "cortex": 1.0,
+    "molars": 0.5,
+    "two_roots": 0.0,
+    "metal": 0.0,
+    "tilt": 0.0,
+    "place_x": 0.0,
+    "place_y": 0.0,
+    "jaw_size": 1.0,
+    "field": 1.0,
+}
+
+ADDED: dict[str, dict[str, Any]] = {
+    "pti.data.normalization.RangeNormalization": {"bright_limit": None},
+    "pti.data.phantom.make_phantom": {"style": _FIRST_STYLE},
+    "pti.networks.detail_transfer.DetailTransfer": {"by_region": False},
+}
+"""Present ``_target_`` -> argument that older checkpoints lack -> value that does what was done then."""
+
 KEYS = {"allow_changes": "allow_config_changes", "fresh_sweep": "new_sweep"}
 """Old top-level key of the configuration -> present one."""
 
@@ -46,11 +74,13 @@ WEIGHTS = {"first_stage.": "latent_space.first_stage.", "scaling.": "latent_spac
 
 def migrate(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return a checkpoint's content in the present format; the argument stays unchanged."""
-    migrated = dict(content)
-    if content.get("format", 1) < FORMAT and isinstance(content.get("config"), dict):
-        migrated["config"] = _rename(content["config"], KEYS)
-        migrated["state_dict"] = _rename_weights(content.get("state_dict"))
-        migrated["format"] = FORMAT
+    migrated, config = dict(content), content.get("config")
+    if isinstance(config, dict):
+        if content.get("format", 1) < FORMAT:
+            config = _rename(config, KEYS)
+            migrated["state_dict"] = _rename_weights(content.get("state_dict"))
+            migrated["format"] = FORMAT
+        migrated["config"] = _add(config)
     return migrated
 
 
@@ -73,3 +103,12 @@ def _rename(value: Any, keys: Mapping[str, str]) -> Any:
     if isinstance(value, (list, tuple)):
         return [_rename(item, {}) for item in value]
     return value
+
+
+def _add(value: Any) -> Any:
+    """Add arguments of `ADDED` that are missing in nested containers."""
+    if isinstance(value, dict):
+        target = value.get("_target_")
+        added = ADDED.get(target, {}) if isinstance(target, str) else {}
+        return {**added, **{key: _add(item) for key, item in value.items()}}
+    return [_add(item) for item in value] if isinstance(value, (list, tuple)) else value

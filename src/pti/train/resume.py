@@ -37,10 +37,7 @@ MAY_DIFFER = (
     "trainer.check_val_every_n_epoch",
     "trainer.num_sanity_val_steps",
     "trainer.profiler",
-    "model.detail_transfer.tolerance",  # of translations only
-    "model.detail_transfer.by_region",
     "data.root",
-    "data.generate",  # the images themselves are compared
     "data.allow_links",
     "data.cache_dir",
     "data.num_workers",
