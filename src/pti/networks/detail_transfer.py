@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, max_pool2d, pad
 from typing_extensions import override
 
-DILATION, EROSION = 8 / 256, 4 / 256
-"""Fractions of the image's longer edge, as in `pti.metrics.changed_region`."""
+from pti.metrics.changed_region import DILATION, EROSION
 
 
 class DetailTransfer(nn.Module):
@@ -24,7 +23,8 @@ class DetailTransfer(nn.Module):
 
     The two also agree by coincidence within a change, as at the rim of a lost root, which must not come back:
     ``by_region``, the gate closes over whole regions, the pixels above the tolerance dilated by
-    :data:`DILATION` and eroded by :data:`EROSION`. Otherwise it is exp(−(change / tolerance)²) in each pixel.
+    `DILATION` and eroded by `EROSION` of `pti.metrics.changed_region`. Otherwise it is
+    exp(−(change / tolerance)²) in each pixel.
 
     Args:
         tolerance: largest change that counts as none, in units of normalised images; 0.05 to 0.4.
