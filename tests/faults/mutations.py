@@ -241,9 +241,9 @@ MUTATIONS = [
     Mutation(
         "runs of the same second share a folder",
         "train/test_preflight.py::test_no_two_processes_create_the_same_folder",
-        "train/requeue.py",
-        "os.mkdir(folder.with_name(name))",
-        "folder.with_name(name).mkdir(exist_ok=True)",
+        "common/files.py",
+        "os.mkdir(path)",
+        "path.mkdir(exist_ok=True)",
     ),
     Mutation(
         "empty values are accepted",
@@ -259,21 +259,26 @@ class NotApplicableError(Exception):
     """A mutation that says nothing about its row."""
 
 
+def mutated_source(mutation: Mutation) -> str:
+    """Return the text of the mutation's file without the protection."""
+    path = REPOSITORY / "src" / "pti" / mutation.file
+    source = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if (times := source.count(mutation.old)) != 1:
+        raise NotApplicableError(
+            f"src/pti/{mutation.file} holds {mutation.old!r} {times} times, expected once"
+        )
+    mutated = source.replace(mutation.old, mutation.new)
+    compile(mutated, path, "exec")
+    return mutated
+
+
 def copy_of_program(folder: Path, mutation: Mutation | None) -> Path:
     """Copy ``src`` and apply the mutation; ``conf`` has to lie beside it."""
     shutil.copytree(REPOSITORY / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "conf").symlink_to(REPOSITORY / "conf")
     if mutation is not None:
         path = folder / "src" / "pti" / mutation.file
-        source = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if source.count(mutation.old) != 1:
-            times = source.count(mutation.old)
-            raise NotApplicableError(
-                f"src/pti/{mutation.file} holds {mutation.old!r} {times} times, expected once"
-            )
-        mutated = source.replace(mutation.old, mutation.new)
-        compile(mutated, path, "exec")
-        path.write_text(mutated, encoding="utf-8")
+        path.write_text(mutated_source(mutation), encoding="utf-8")
     return folder / "src"
 
 

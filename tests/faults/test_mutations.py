@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from faults.mutations import MUTATIONS, Mutation, mutated_source, row_of
 from helpers.training_setup import environment
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.what)
+def test_each_mutation_has_its_place_and_its_row(mutation: Mutation):
+    assert mutated_source(mutation)
+    assert row_of(mutation).number
 
 
 @pytest.mark.slow

@@ -113,8 +113,11 @@ def train_and_kill(
             assert ended == 0, f"exit code {ended}"
             return
         (os.kill if alone else os.killpg)(process, signal.SIGKILL)
+        ended = starter.wait()
+        if ended == 0:  # between the two waits
+            return
+        assert ended == -signal.SIGKILL, f"exit code {ended}"
         kills.append(f"after {moment:.2f} of {seconds:.2f} s" + alone * ", without its loaders")
-        assert starter.wait() == -signal.SIGKILL
         assert not wait_until_gone(process, SURVIVAL), "processes have survived"
 
 
