@@ -104,3 +104,12 @@ def test_faults_of_all_images_are_in_one_message(tmp_path: Path):
         (tmp_path / f"{name}.tif").write_text("no image")
     with pytest.raises(DataError, match="3 of 3 images can't be used"):
         survey(find_images(tmp_path))
+
+
+def test_files_without_a_pixel_size_are_counted(tmp_path):
+    for number in range(2):
+        tif.write(tmp_path / f"stated_{number}.tif", disc(number), pixel_mm=0.15)
+    assert survey(find_images(tmp_path)).pixel_size_notes(0.3, "pixel_mm") == []
+    tif.write(tmp_path / "silent.tif", disc(3))
+    (note,) = survey(find_images(tmp_path)).pixel_size_notes(0.3, "pixel_mm")
+    assert note.startswith("1 of 3 images, no pixel size is stated, pixel_mm=0.3 mm is assumed: silent")

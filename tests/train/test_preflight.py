@@ -142,6 +142,15 @@ def test_a_missing_data_root(root):
         check(root, "data.root=/nowhere")
 
 
+def test_a_path_that_hydra_would_interpolate(root, tmp_path, monkeypatch):
+    (tmp_path / "a${b}").mkdir()
+    with pytest.raises(UsageError, match=r"data\.root=a\$\{b\}: .* Rename the folder"):
+        check(root, "data.root='a\\${b}'")
+    monkeypatch.chdir(tmp_path / "a${b}")
+    with pytest.raises(UsageError, match=r"output_dir=.*a\$\{b\}/outputs.*: .* Rename the folder"):
+        check(root)
+
+
 def test_the_preflight_imports_nothing_heavy(root, tmp_path):
     program = (
         "import sys\nsys.argv = ['train', *sys.argv[1:]]\n"

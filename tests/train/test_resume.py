@@ -35,6 +35,8 @@ CUTS = {
     "mid-epoch, after the discriminator": ("on_train_batch_end", 8),
     "last batch, before validation": ("on_train_batch_end", BATCHES),
     "in validation": ("on_validation_batch_end", 1),
+    "last batch of the last epoch": ("on_train_batch_end", EPOCHS * BATCHES),
+    "in the last validation": ("on_validation_batch_end", EPOCHS),
     "after validation": ("on_validation_end", 1),
     "end of an epoch": ("on_train_epoch_end", 2),
 }
@@ -56,6 +58,7 @@ CASES = [
     for variant in VARIANTS
     for cut in CUTS
     if not (variant == "no validation" and "validation" in CUTS[cut][0])
+    if not (variant == "max_steps" and cut in ("last batch of the last epoch", "in the last validation"))
 ]
 
 

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections.abc import Iterable
 
 
 def tolerate_encoding() -> None:
@@ -9,3 +10,9 @@ def tolerate_encoding() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Print notes, sentences without a full stop, one a line."""
+    for note in notes:
+        print(f"Note: {note}.", flush=True)

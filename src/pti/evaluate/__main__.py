@@ -17,6 +17,7 @@ from pti.cli.preflight import (
 )
 from pti.common.errors import UsageError
 from pti.common.processes import prepare_workers
+from pti.common.terminal import print_notes
 from pti.runs.locate import resolve
 
 if TYPE_CHECKING:
@@ -86,8 +87,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
             seed=cfg.seed,
         )
     print_summary(f"Evaluation of {evaluation.main}", values, artefacts)
-    for note in evaluation.notes:
-        print(f"Note: {note}.")
+    print_notes(evaluation.notes)
 
 
 def of_checkpoints(cfg: DictConfig, settings: "EvaluationSettings", output_dir: Path) -> "EvaluationOutcome":

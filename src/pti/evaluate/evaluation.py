@@ -105,6 +105,7 @@ def evaluate_predictions(given: EvaluationInput) -> Evaluation:
     notes += intensity_notes(targets, given.cases)
     data_range = settings.data_range or data_range_of(targets)
     pixel_mm = settings.pixel_mm or PIXEL_MM
+    notes += targets.pixel_size_notes(pixel_mm, "pixel_mm")
     measurements = measure_cases(given.cases, data_range, pixel_mm, baselines, settings.region_size)
     if measurements.changed_share is None:
         notes.append("changed and unchanged regions are left out: they need the conditions")

@@ -39,6 +39,7 @@ class SurveyedImage:
         name: Name of the image.
         low, middle, high: 0.5th, 50th and 99.5th percentile of the tissue, raw units; all NaN without tissue.
         background: Value of the background, NaN for noise; see `pti.data.background`.
+        states_pixel_size: Whether the file states the size of its pixels.
     """
 
     name: str
@@ -46,6 +47,7 @@ class SurveyedImage:
     middle: float = math.nan
     high: float = math.nan
     background: float = 0.0
+    states_pixel_size: bool = True
 
     @property
     def is_empty(self) -> bool:
@@ -82,6 +84,19 @@ class Survey:
         """Median of the images' `SurveyedImage.top`; NaN without tissue."""
         tops = [image.top for image in self.images if not image.is_empty]
         return float(np.median(tops)) if tops else math.nan
+
+    def pixel_size_notes(self, pixel_mm: float, key: str) -> list[str]:
+        """Say how many files state no pixel size, and what is assumed for them.
+
+        Args:
+            pixel_mm: The assumed edge of a pixel, mm.
+            key: Where it comes from.
+        """
+        silent = [image.name for image in self.images if not image.states_pixel_size]
+        if not silent:
+            return []
+        found = self._counted(silent, f"no pixel size is stated, {key}={pixel_mm:.4g} mm is assumed")
+        return [f"{found}. Lengths in mm depend on it"]
 
     def warnings(self, bounds: tuple[float, float] | None) -> list[str]:
         """Say which images are unlike those that a model was trained on: one warning for each kind.
@@ -157,9 +172,10 @@ def survey(images: Sequence[InputImage]) -> Survey:
 
 def _survey_image(image: InputImage) -> SurveyedImage | DataError:
     try:
-        pixels = tif.read(image.path).pixels
+        file = tif.read(image.path)
     except DataError as error:
         return error
+    pixels, states_pixel_size = file.pixels, file.pixel_mm is not None
     if min(pixels.shape) < MIN_SIZE:
         height, width = pixels.shape
         return DataError(
@@ -168,6 +184,7 @@ def _survey_image(image: InputImage) -> SurveyedImage | DataError:
         )
     tissue = pixels[pixels != 0]
     if not tissue.size:
-        return SurveyedImage(image.name)
+        return SurveyedImage(image.name, states_pixel_size=states_pixel_size)
     low, middle, high = np.percentile(tissue, _QUANTILES).tolist()
-    return SurveyedImage(image.name, low, middle, high, background_value(pixels, high - low))
+    background = background_value(pixels, high - low)
+    return SurveyedImage(image.name, low, middle, high, background, states_pixel_size)

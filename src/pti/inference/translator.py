@@ -14,6 +14,7 @@ import torch
 from pti.common.errors import UsageError
 from pti.common.path_settings import setting
 from pti.common.progress import track
+from pti.common.terminal import print_notes
 from pti.data.input_images import InputImage
 from pti.inference.calibration_file import HeightCalibration
 from pti.inference.devices import Load, batched, run_batches
@@ -144,6 +145,7 @@ def translate_images(
         surveyed = survey(inputs.images)
         warnings = surveyed.warnings(training_bounds(module.normalization))
         print_warnings(warnings)
+        print_notes(surveyed.pixel_size_notes(translator.pixel_mm, "the checkpoint's data.pixel_mm"))
         data_range, meaning = fixed_data_range(module.normalization, surveyed.tissue_range)
         translate = TranslateBatch(output_dir, translator.data["image_size"], sampling)
         corrections = None if calibration is None else calibration.corrections

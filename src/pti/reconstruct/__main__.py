@@ -15,6 +15,7 @@ from pti.cli.preflight import (
 )
 from pti.common.errors import UsageError
 from pti.common.path_settings import setting
+from pti.common.terminal import print_notes
 
 
 def preflight(cfg: DictConfig) -> None:
@@ -70,6 +71,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         surveyed = survey(inputs.images)
         warnings = surveyed.warnings(training_bounds(module.normalization))
         print_warnings(warnings)
+        print_notes(surveyed.pixel_size_notes(data["pixel_mm"], "the checkpoint's data.pixel_mm"))
         data_range, meaning = fixed_data_range(module.normalization, surveyed.tissue_range)
         work = ReconstructBatch(output_dir, data["image_size"], data["pixel_mm"], data_range)
         load = (lambda: module) if len(devices) == 1 else partial(checkpoint.load, opened.path)

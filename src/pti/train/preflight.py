@@ -52,6 +52,13 @@ def check_config(config: Any, root_is_named: bool) -> None:
         package = _LOGGER_PACKAGES.get(str((logger or {}).get("_target_", "")).split(".")[-1])
         if package and importlib.util.find_spec(package) is None:
             raise UsageError(f"This logger needs the package {package}: pip install {package}")
+    output_dir = Path(config.output_dir).absolute()
+    for key, path in (("data.root", config.data.get("root")), ("output_dir", output_dir)):
+        if "${" in str(path):
+            raise UsageError(
+                f"{key}={path}: training can't use a path that contains '${{'. Rename the folder, or create "
+                "a link to it that has another name."
+            )
     if root_is_named or config.data.get("generate") is None:
         require_folder("data.root", config.data.get("root"))
 

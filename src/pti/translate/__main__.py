@@ -16,6 +16,7 @@ from pti.cli.preflight import (
 )
 from pti.common.errors import UsageError
 from pti.common.path_settings import setting
+from pti.common.terminal import print_notes
 
 
 def preflight(cfg: DictConfig) -> None:
@@ -64,8 +65,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     if cfg.calibration is not None:
         samples = 1 if translator.module.deterministic else cfg.samples
         calibration = read_height_calibration(Path(str(cfg.calibration)), samples, translator.sha256)
-        for note in calibration.notes:
-            print(f"Note: {note}.")
+        print_notes(calibration.notes)
     translations = translate_images(
         translator, inputs, output_dir, sampling, cfg.batch_size, devices, calibration
     )

@@ -55,8 +55,11 @@ def set_save_point(loops: dict[str, Any], save_point: SavePoint, trainer: Traine
     if save_point is SavePoint.VALIDATION_DUE:
         # "In validation, no batch done": the training batch counts as completed and validation is repeated.
         _set_completed(state[_BATCH], "processed")
+        done = state[_VALIDATION]["total"]["ready"]  # in earlier validations of this epoch
+        if trainer.validating:
+            done -= state[_VALIDATION]["current"]["ready"]
         state[_VALIDATION] = {
-            "total": {"ready": 1, "started": 1, "processed": 0, "completed": 0},
+            "total": {"ready": done + 1, "started": done + 1, "processed": done, "completed": done},
             "current": {"ready": 0, "started": 0, "processed": 0, "completed": 0},
             "is_last_batch": False,
         }
@@ -71,7 +74,13 @@ def set_save_point(loops: dict[str, Any], save_point: SavePoint, trainer: Traine
 
 
 def continue_after(save_point: SavePoint | None, trainer: Trainer) -> None:
-    """Begin a new epoch, at the start of training, if the resumed checkpoint is from the end of one."""
+    """At the start of training, undo what `set_save_point` has set only for Lightning to infer from.
+
+    After a checkpoint from the end of an epoch, begin a new one.
+    """
+    if save_point is SavePoint.VALIDATION_DUE:
+        validated = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
+        validated.ready = validated.started = validated.completed
     progress = trainer.fit_loop.epoch_progress.current
     if save_point is SavePoint.EPOCH_END and progress.ready == progress.completed:
         # Under max_steps, Lightning assumes that every checkpoint lies in the middle of an epoch.
