@@ -16,9 +16,9 @@ import math
 import numpy as np
 from scipy import ndimage
 
+from pti.metrics.texture import BLUR, compare_texture, correlation, fine_structure
+
 CONTRAST = 0.2
-BLUR = 3 / 256
-"""Also the coarse structure: fine structure is an image minus its blur. It is 1.5 pixels of 128."""
 DILATION, EROSION = 8 / 256, 4 / 256
 """`pti.networks.detail_transfer` closes its gate by the same."""
 
@@ -26,8 +26,6 @@ REGIONS = ("changed", "unchanged")
 PER_REGION = ("texture_amplitude", "texture_correlation", "mae", "ssim")
 GHOST = "changed_ghost_index"
 REGION_METRICS = (GHOST, *(f"{region}_{metric}" for region in REGIONS for metric in PER_REGION))
-
-_DEEP = 0.977  # share of the Gaussian's weight on tissue, two standard deviations from a straight edge
 
 
 def changed_region(condition: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -54,9 +52,7 @@ def _distance_to(mask: np.ndarray) -> np.ndarray:
 class RegionReference:
     """A true pair, as the reference for predictions.
 
-    The fine structure of an image I with tissue M (its values other than 0) is I − (G∗MI)/(G∗M), with a
-    Gaussian G of :data:`BLUR`. It is compared where condition, true and predicted image are tissue to a depth
-    of two standard deviations of G, so that the position of the surface isn't texture.
+    Fine structure (`pti.metrics.texture`) is compared where condition, true and predicted image are deep.
 
     Args:
         condition: (H, W) raw, background 0.
@@ -70,11 +66,10 @@ class RegionReference:
 
     def __init__(self, condition: np.ndarray, target: np.ndarray, data_range: float) -> None:
         self._target, self._data_range = target, data_range
-        self._sigma = BLUR * max(target.shape)
         changed, tissue = changed_region(condition, target), target != 0
         self.masks = dict(zip(REGIONS, (tissue & changed, tissue & ~changed), strict=True))
-        self._condition_fine, condition_deep = self._fine(condition)
-        self._target_fine, deep = self._fine(target)
+        self._condition_fine, condition_deep = fine_structure(condition)
+        self._target_fine, deep = fine_structure(target)
         self.interior = {name: mask & deep & condition_deep for name, mask in self.masks.items()}
         # Smaller parts than the gaps that count as changed have no texture of their own.
         self._least = math.pi * (DILATION * max(target.shape)) ** 2
@@ -117,33 +112,15 @@ class RegionReference:
         return {name: metrics[name] for name in REGION_METRICS}
 
     def _compare_texture(self, predicted: np.ndarray) -> dict[str, float]:
-        fine, deep = self._fine(predicted)
+        fine, deep = fine_structure(predicted)
         metrics = {}
         for region, interior in self.interior.items():
             at, known = interior & deep, interior.sum() >= self._least
             true, own, condition = (image[at] for image in (self._target_fine, fine, self._condition_fine))
-            spread = true.std() if at.any() else 0.0
-            amplitude = own.std() / spread if spread else 0.0
-            metrics[f"{region}_texture_amplitude"] = float(amplitude) if known else math.nan
-            metrics[f"{region}_texture_correlation"] = _correlation(own, true) if known else math.nan
+            agreement = compare_texture(own, true)
+            metrics[f"{region}_texture_amplitude"] = agreement.amplitude if known else math.nan
+            metrics[f"{region}_texture_correlation"] = agreement.correlation if known else math.nan
             if region == "changed":
-                ghost = _correlation(own, condition) - _correlation(true, condition)
+                ghost = correlation(own, condition) - correlation(true, condition)
                 metrics[GHOST] = ghost if known else math.nan
         return metrics
-
-    def _fine(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Fine structure (H, W), and the pixels deep in tissue, bool."""
-        tissue = (image != 0).astype(np.float32)
-        weight, coarse = (
-            ndimage.gaussian_filter(values, self._sigma, mode="constant", output=np.float32)
-            for values in (tissue, image)
-        )
-        deep = (tissue > 0) & (weight > _DEEP)
-        return np.where(deep, image - coarse / np.maximum(weight, _DEEP), 0), deep
-
-
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Pearson correlation of (n,) and (n,); 0 if one of them is constant or empty."""
-    if not (one.size and one.std() and other.std()):
-        return 0.0
-    return float(np.corrcoef(one, other)[0, 1])

@@ -185,6 +185,7 @@ class AdversarialVAE(ManualOptimization):
         raw_reconstruction = self.normalization.denormalize(
             reconstruction, self.normalization.statistics(raw)
         )
+        self.reconstruction_metrics.add_texture(raw, raw_reconstruction)
         self.metrics.add_bone(raw, raw_reconstruction, batch["pixel_mm"])
 
     @override

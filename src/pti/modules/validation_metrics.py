@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from pti.losses import kl_per_image
 from pti.metrics.image import mae, psnr, ssim
 from pti.metrics.morphometry import bone_mask, dice, measure
+from pti.metrics.texture import texture_agreement
 from pti.networks.perceptual import PerceptualLoss
 from pti.networks.posterior import Posterior
 
@@ -33,6 +34,7 @@ _ABLATED_IMAGES = 8  # of each rank, to find the channels that the decoder uses
 _GRID = 16  # pixels, edge of the images that `Variation` compares
 
 BONE_METRICS = ("bone_dice", "bone_height_error_mm")
+TEXTURE_METRICS = ("texture_amplitude", "texture_correlation")
 
 
 class RunningMeans(Metric):
@@ -169,9 +171,11 @@ class ValidationMetrics:
 
 
 class ReconstructionMetrics(ValidationMetrics):
-    """Metrics of an autoencoder: images, bone and latents.
+    """Metrics of an autoencoder: images, texture, bone and latents.
 
-    Names, beside those of `ValidationMetrics`: ``perceptual``; ``kl`` (nats per image), ``kl_per_element``;
+    Names, beside those of `ValidationMetrics`: ``texture_amplitude`` (1: as in the images) and
+    ``texture_correlation``, see `pti.metrics.texture`; ``perceptual``; ``kl`` (nats per image),
+    ``kl_per_element``;
     ``latent_mean_C`` and ``latent_std_C`` (of the posterior's mean) of each channel C, ``active_units``.
     """
 
@@ -180,7 +184,8 @@ class ReconstructionMetrics(ValidationMetrics):
         self.perceptual = perceptual
         self._ablated = 0
         sums = [f"{name}_{channel}" for channel in self.channels for name in ("z", "z_squared", "use")]
-        names = ["kl", "kl_per_element", "image_variance", *["perceptual"] * (perceptual is not None)]
+        names = ["kl", "kl_per_element", "image_variance", *TEXTURE_METRICS]
+        names += ["perceptual"] * (perceptual is not None)
         super().__init__(bone, [*names, *sums])
 
     def reset(self, device: torch.device) -> None:
@@ -194,6 +199,13 @@ class ReconstructionMetrics(ValidationMetrics):
         if self.perceptual is not None:
             pairs = zip(prediction, image, strict=True)
             self.add("perceptual", torch.stack([self.perceptual(a[None], b[None]) for a, b in pairs]))
+
+    def add_texture(self, raw: Tensor, reconstruction: Tensor) -> None:
+        """Add raw images and their reconstructions, (B, 1, H, W)."""
+        pairs = zip(raw.squeeze(1).cpu().numpy(), reconstruction.squeeze(1).cpu().numpy(), strict=True)
+        agreements = torch.tensor([texture_agreement(true, image) for true, image in pairs])
+        for name, values in zip(TEXTURE_METRICS, agreements.unbind(1), strict=True):
+            self.means.update(name, values, skip_nan=True)
 
     def add_latents(self, posterior: Posterior, image: Tensor, decode: Callable[[Tensor], Tensor]) -> None:
         """Add the posterior of each normalised image (B, 1, H, W); ``decode`` latents to such images."""

@@ -21,6 +21,7 @@ from pti.modules.tif_data import TifDataModule
 from pti.runs.summary import print_summary
 from pti.train.callbacks.metrics_csv import read_metrics
 from pti.train.resume import Start
+from pti.train.verdict import verdict
 
 _MAX_WARNINGS = 5
 
@@ -140,6 +141,10 @@ def print_result(
     }
     command = _next_command(status, paths, reconstructs)
     print_summary(f"train: {status}", _main_metrics(metrics), paths, command)
+    validation = "best/val/"
+    best = {name.removeprefix(validation): value for name, value in metrics.items() if validation in name}
+    if reconstructs and (text := verdict(best)):
+        print(text)
 
 
 def _main_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
