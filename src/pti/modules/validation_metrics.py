@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 from torchmetrics import Metric
 
+from pti.common.transfer import to_device
 from pti.losses import kl_per_image
 from pti.metrics.image import mae, psnr, ssim
-from pti.metrics.morphometry import bone_mask, dice, measure
+from pti.modules.bone_metrics import BONE_METRICS, BoneAgreement
 from pti.networks.perceptual import PerceptualLoss
 from pti.networks.posterior import Posterior
 
@@ -31,8 +32,6 @@ nothing but background vary as well, but change its images by 1e-8 at most."""
 _ABLATED_IMAGES = 8  # of each rank, to find the channels that the decoder uses
 
 _GRID = 16  # pixels, edge of the images that `Variation` compares
-
-BONE_METRICS = ("bone_dice", "bone_height_error_mm")
 
 
 class RunningMeans(Metric):
@@ -60,7 +59,7 @@ class RunningMeans(Metric):
 
     def update(self, name: str, values: Tensor, skip_nan: bool = False) -> None:
         """Add one value per sample, (B,); with ``skip_nan``, NaN means "undefined" and is not counted."""
-        values = values.detach().to(self.sums)
+        values = to_device(values.detach(), self.sums.device, self.sums.dtype)
         valid = ~values.isnan() if skip_nan else torch.ones_like(values, dtype=torch.bool)
         column = self.names.index(name)
         self.sums[column] += torch.where(valid, values, 0.0).sum()
@@ -127,7 +126,7 @@ class ValidationMetrics:
     """
 
     def __init__(self, bone: bool, names: Sequence[str] = ()) -> None:
-        self.bone = bone
+        self.bone = BoneAgreement() if bone else None
         self.means = RunningMeans([*names, "constant_l1", "l1", "psnr", "ssim", *BONE_METRICS * bone])
         self.variation = Variation()
 
@@ -136,6 +135,8 @@ class ValidationMetrics:
         self.means.start(device)
         self.variation.set_dtype(self.means.sums.dtype).to(device)
         self.variation.reset()
+        if self.bone is not None:
+            self.bone.reset()
 
     def add(self, name: str, values: Tensor) -> None:
         """Add a further value of each image, (B,)."""
@@ -152,12 +153,18 @@ class ValidationMetrics:
 
     def add_bone(self, raw: Tensor, prediction: Tensor, pixel_mm: Tensor) -> None:
         """Add raw images and their predictions (B, 1, H, W), and the edge of a pixel in mm, (B,)."""
-        if self.bone:
-            for name, values in zip(BONE_METRICS, bone_agreement(raw, prediction, pixel_mm), strict=True):
+        if self.bone is not None:
+            self._add_agreements(self.bone.add(raw, prediction, pixel_mm))
+
+    def _add_agreements(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        for agreement in batches:
+            for name, values in zip(BONE_METRICS, agreement, strict=True):
                 self.means.update(name, values, skip_nan=True)  # NaN: an image without bone
 
     def compute(self) -> dict[str, float]:
-        """Return all metrics by name, over all ranks."""
+        """Return all metrics by name, over all ranks; waits for the device."""
+        if self.bone is not None:
+            self._add_agreements(self.bone.rest())
         metrics = self.means.compute()
         for name in ("l1", "loss"):
             constant = metrics.pop(f"constant_{name}", 0.0)
@@ -229,19 +236,3 @@ class ReconstructionMetrics(ValidationMetrics):
             used = metrics.pop(f"use_{channel}", np.nan) > USED_VARIANCE * image_variance
             active += used and variance > ACTIVE_VARIANCE
         return metrics | {"active_units": float(active)}
-
-
-def bone_agreement(raw: Tensor, prediction: Tensor, pixel_mm: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Dice and absolute height error (mm) of each image, (B,); NaN where the truth has no bone.
-
-    Raw images are (B, 1, H, W), ``pixel_mm`` (B,) is the edge of a pixel in mm. A predicted image without
-    bone has an error of the whole height.
-    """
-    overlaps, errors = [], []
-    arrays = (raw.squeeze(1).cpu().numpy(), prediction.squeeze(1).cpu().numpy(), pixel_mm.tolist())
-    for true_image, predicted_image, mm in zip(*arrays, strict=True):
-        true_bone, predicted_bone = bone_mask(true_image), bone_mask(predicted_image)
-        overlaps.append(dice(predicted_bone, true_bone))
-        height = np.nan_to_num(measure(predicted_bone, mm).height)
-        errors.append(abs(height - measure(true_bone, mm).height) * mm)
-    return torch.tensor(overlaps), torch.tensor(errors)
