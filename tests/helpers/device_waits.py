@@ -1,8 +1,8 @@
 """Find the places where a program waits for its device, without having one.
 
-Tensors on torch's ``meta`` device have shapes but no values. Whatever needs a value there would wait for a GPU:
-``item()``, ``bool(tensor)``, ``nonzero()``, a copy to the CPU. `NoWaiting` raises at each, and at each blocking
-copy from the CPU, which waits for a GPU as well.
+Tensors on torch's ``meta`` device have shapes but no values. Whatever needs a value there would wait for a
+GPU: ``item()``, ``bool(tensor)``, ``nonzero()``, a copy to the CPU. `no_waiting` raises at each, and at each
+blocking copy from the CPU, which waits for a GPU as well.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from contextvars import ContextVar
 from typing import Any
 
 import lightning
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.accelerators.cpu import CPUAccelerator
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from pti.modules import manual_optimization
 
 _aten = torch.ops.aten
 _may_wait: ContextVar[bool] = ContextVar("_may_wait", default=False)
@@ -30,22 +34,47 @@ class Waited(Exception):  # noqa: N818  (what happened, not an error of the prog
     """A program waited for its device."""
 
 
-class NoWaiting(TorchDispatchMode):
-    """Raise `Waited` wherever a program waits for the meta device, except inside `allowed`.
+@contextlib.contextmanager
+def no_waiting() -> Iterator[None]:
+    """Raise `Waited` wherever a program waits for the meta device, except inside `may_wait`.
 
     There, values are made up: random floats, True and 1.
     """
+    with _Functions(), _Operations():
+        yield
 
+
+class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        wait = _describe_wait(func, args, kwargs)
-        if wait and not _may_wait.get():
-            raise Waited(f"{func}: {wait}")
+        _report(func, _describe_wait(func, args, kwargs))
         if func is _aten._local_scalar_dense.default and args[0].is_meta:
-            return _made_up(args[0], "cpu").item()
+            return _made_up(args[0]).item()
         if func is _aten._to_copy.default and args[0].is_meta and _target(args, kwargs).type == "cpu":
-            return _made_up(args[0], "cpu", kwargs.get("dtype"))
+            return _made_up(args[0], kwargs.get("dtype"))
         return func(*args, **kwargs)
+
+
+class _Functions(TorchFunctionMode):
+    """Functions that copy lists and numbers to the device, which the meta device leaves out."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if (
+            func in (torch.tensor, torch.as_tensor)
+            and torch.device(kwargs.get("device") or "cpu").type == "meta"
+        ):
+            _report(func, "copies numbers from the CPU")
+        if func is Tensor.__getitem__ and args[0].is_meta:
+            indices = args[1] if isinstance(args[1], tuple) else (args[1],)
+            if any(isinstance(index, (list, np.ndarray)) for index in indices):
+                _report(func, "copies indices from the CPU")
+        return func(*args, **kwargs)
+
+
+def _report(func: Any, wait: str | None) -> None:
+    if wait and not _may_wait.get():
+        raise Waited(f"{func}: {wait}")
 
 
 def _describe_wait(func: Any, args: Any, kwargs: Any) -> str | None:
@@ -67,11 +96,9 @@ def _target(args: Any, kwargs: Any) -> torch.device:
     return kwargs.get("device") or args[0].device
 
 
-def _made_up(tensor: Tensor, device: str, dtype: torch.dtype | None = None) -> Tensor:
+def _made_up(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     dtype = dtype or tensor.dtype
-    if dtype.is_floating_point:
-        return torch.rand(tensor.shape, dtype=dtype, device=device)
-    return torch.ones(tensor.shape, dtype=dtype, device=device)
+    return (torch.rand if dtype.is_floating_point else torch.ones)(tensor.shape, dtype=dtype)
 
 
 @contextlib.contextmanager
@@ -102,7 +129,7 @@ def _inside(function: Callable[..., Any], around: Callable[[], Any]) -> Callable
 
 @contextlib.contextmanager
 def may_wait() -> Iterator[None]:
-    """Let `NoWaiting` pass inside."""
+    """Let the program wait inside."""
     token = _may_wait.set(True)
     try:
         yield
@@ -118,14 +145,14 @@ class _MetaAccelerator(CPUAccelerator):
 @contextlib.contextmanager
 def meta_device() -> Iterator[dict[str, Any]]:
     """Yield the arguments of a Trainer on the meta device, which lacks generators and autocast."""
-    autocast, generator = torch.autocast, torch.Generator
+    autocast, generator = torch.autocast, manual_optimization.keyed_generator
 
     def substitute(device: Any) -> Any:
         return "cpu" if str(device) == "meta" else device
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "autocast", lambda kind, *a, **k: autocast(substitute(kind), *a, **k))
-        patch.setattr(torch, "Generator", lambda device="cpu": generator(substitute(device)))
+        patch.setattr(manual_optimization, "keyed_generator", lambda d, *key: generator(substitute(d), *key))
         strategy = SingleDeviceStrategy(torch.device("meta"))
         yield {"accelerator": _MetaAccelerator(), "strategy": strategy}
 
@@ -146,7 +173,8 @@ def trainer_of(settings: Mapping[str, Any], **more: Any) -> lightning.Trainer:
         **{
             "max_epochs": 1,
             "limit_train_batches": 2,
-            "limit_val_batches": 2,
+            "limit_val_batches": 1,
+            "num_sanity_val_steps": 0,
             "enable_checkpointing": False,
             "enable_progress_bar": False,
             "enable_model_summary": False,

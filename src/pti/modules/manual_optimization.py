@@ -149,10 +149,11 @@ class ManualOptimization(LightningModule):
         def minimize(loss: Tensor) -> None:
             self.manual_backward(loss / window.size)
 
-        with optimizer.toggle_model(sync_grad=window.ends):
+        with optimizer.toggle_model():
             yield minimize
         if not window.ends:
             return
+        optimization.average_gradients(network, self.trainer)
         others = [other for other in self.trained_networks if other is not network]
         with optimization.rescaled_gradients(self, others):
             optimization.step_and_clear(optimizer, counted=index == 0)
