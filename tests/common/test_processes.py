@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pti.common.errors import DataError
-from pti.common.processes import map_in_processes, usable_cpus
+from pti.common.processes import map_in_processes, usable_cpus, wait_asleep
 from pti.data import tif
 
 
@@ -61,6 +61,15 @@ def test_the_program_needs_no_guard_and_no_file(tmp_path, from_file):
     command = [sys.executable, str(script) if from_file else "-"]
     done = subprocess.run(command, input=UNGUARDED, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "200.0\n", "")
+
+
+def test_threads_wait_asleep_unless_the_user_wants_otherwise(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    wait_asleep()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    wait_asleep()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
 def test_cores():

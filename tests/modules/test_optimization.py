@@ -2,6 +2,8 @@
 
 import functools
 import itertools
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from pti.common.errors import UsageError
 from pti.modules.optimization import (
     LrSchedule,
     accumulation_window,
+    average_gradients,
     build_optimizer,
     clip_gradients,
     set_rate,
@@ -63,3 +66,21 @@ def test_clipping_refuses_an_optimizer_that_unscales_itself():
     optimizer._step_supports_amp_scaling = True  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(UsageError, match="fused"):
         clip_gradients(optimizer, 1.0, scaler=object())
+
+
+def test_gradients_are_averaged_in_one_reduction():
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1), torch.nn.Linear(1, 1))
+    network[0].weight.grad = torch.ones(3, 2)
+    network[1].bias.grad = torch.full((1,), 4.0)
+    reduced = []
+
+    def reduce(tensor, reduce_op):
+        reduced.append((tensor.tolist(), reduce_op))
+        return tensor / 2
+
+    trainer: Any = SimpleNamespace(world_size=2, strategy=SimpleNamespace(reduce=reduce))
+    average_gradients(network, trainer)
+    assert reduced == [([1.0] * 6 + [4.0], "mean")]
+    assert torch.equal(network[0].weight.grad, torch.full((3, 2), 0.5))
+    assert network[1].bias.grad.item() == 2
+    assert network[2].weight.grad is None

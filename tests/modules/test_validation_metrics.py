@@ -41,7 +41,7 @@ def pictures(count: int) -> torch.Tensor:
 
 
 def compared(image: torch.Tensor, prediction: torch.Tensor) -> dict[str, float]:
-    metrics = ValidationMetrics(bone=False)
+    metrics = ValidationMetrics([])
     metrics.reset(CPU)
     metrics.add_images(image, prediction)
     return metrics.compute()

@@ -21,6 +21,7 @@ from pti.cli.path_values import expand_paths
 from pti.cli.storage import require_working_directory, storage_error
 from pti.common import conf_dir
 from pti.common.errors import DataError, UsageError, with_causes
+from pti.common.processes import wait_asleep
 from pti.common.terminal import tolerate_encoding
 
 Task = Callable[[DictConfig, Path], "int | None"]
@@ -51,6 +52,7 @@ def command(name: str, preflight: Preflight | None = None) -> Callable[[Task], C
         @wraps(task)
         def entry() -> None:
             tolerate_encoding()
+            wait_asleep()
             sys.exit(_guarded(lambda: _run(name, task, preflight)))
 
         return entry

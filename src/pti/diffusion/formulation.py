@@ -9,7 +9,7 @@ Every network learns o = p(t)·x0 + m(t)·source + q(t)·noise, and x0 and noise
 the source known, z_t = x_t − b(t)·source is an ordinary Gaussian diffusion of signal-to-noise ratio a²/s².
 Samplers therefore need a, b and s alone, and the same sampler serves diffusion, flows and bridges.
 
-Times and coefficients are float64 on the CPU; they are cast to the latents' dtype and device last. They
+Times and coefficients are float64 on the CPU; they get the latents' dtype and device last. They
 follow from the configuration alone, so a path is a plain object without state in the checkpoint.
 """
 
@@ -22,6 +22,8 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from pti.common.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ class DiffusionPath(ABC):
         at, output = self.coefficients(t), self.parameterization(t).output
         rows = (*_rows(at), *_rows(output), self.timesteps(t).double())
         wide = torch.promote_types(x0.dtype, torch.float32)
-        *factors, timesteps = torch.stack(rows).to(x0.device, wide).unbind()
+        *factors, timesteps = to_device(torch.stack(rows), x0.device, wide).unbind()
         x_t = Coefficients(*factors[:3]).mix(x0, source, noise)
         target = Coefficients(*factors[3:]).mix(x0, source, noise)
         return TrainingPair(x_t, timesteps.float(), target)
@@ -251,9 +253,14 @@ def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 
 def cast(coefficient: Tensor, latents: Tensor) -> Tensor:
-    """Return a coefficient, () or (B,), in dtype, device and dimensions of latents (B, …)."""
-    moved = coefficient.to(latents.device, latents.dtype)
-    return moved.reshape(moved.shape + (1,) * (latents.dim() - 1)) if moved.dim() else moved
+    """Return a coefficient, () or (B,), in dtype, device and dimensions of latents (B, …).
+
+    A single number stays on the CPU: kernels of all devices take it as an argument, without a copy.
+    """
+    if not coefficient.dim():
+        return coefficient.to(latents.dtype)
+    moved = to_device(coefficient, latents.device, latents.dtype)
+    return moved.reshape(moved.shape + (1,) * (latents.dim() - 1))
 
 
 def _rows(coefficients: Coefficients) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pti.common.transfer import to_device
+
 ConditionalNetwork = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x_t (B, …), timesteps (B,), condition (B, …)) -> output (B, …)"""
 
@@ -21,8 +23,10 @@ def drop_condition(
 
     ``null`` broadcasts to one condition; zeros by default, the mean of scaled latents.
     """
+    if probability == 0:
+        return condition
     dropped = torch.rand(len(condition), generator=generator, device=generator.device) < probability
-    mask = dropped.to(condition.device).reshape(-1, *(1,) * (condition.dim() - 1))
+    mask = to_device(dropped, condition.device).reshape(-1, *(1,) * (condition.dim() - 1))
     return torch.where(mask, _null(condition, null), condition)
 
 

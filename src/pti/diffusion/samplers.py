@@ -20,6 +20,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pti.common.transfer import to_device
 from pti.diffusion.formulation import DiffusionPath, Estimate, SamplingSchedule
 
 Denoise = Callable[[Tensor, float], Estimate]
@@ -189,7 +190,8 @@ def denoiser(path: DiffusionPath, network: Network, source: Tensor | None = None
 
     def denoise(x: Tensor, time: float) -> Estimate:
         t = torch.tensor(time, dtype=torch.float64)
-        timesteps = path.timesteps(t).to(x.device).expand(len(x))
+        # Filled on the device: a copy of one number would wait for all work before it.
+        timesteps = torch.full((len(x),), float(path.timesteps(t)), dtype=torch.float32, device=x.device)
         return path.estimate(network(x, timesteps), x, t, source)
 
     return denoise
@@ -205,11 +207,12 @@ def gaussian_noise(like: Tensor, generator: Generator) -> Tensor:
     """
     dtype = torch.promote_types(like.dtype, torch.float32)
     if isinstance(generator, torch.Generator):
-        return torch.randn(like.shape, generator=generator, device=generator.device, dtype=dtype).to(like)
+        noise = torch.randn(like.shape, generator=generator, device=generator.device, dtype=dtype)
+        return to_device(noise, like.device, like.dtype)
     if len(generator) != len(like):
         raise ValueError(f"one generator for each sample: expected {len(like)}, found {len(generator)}")
     draws = [torch.randn(like.shape[1:], generator=one, device=one.device, dtype=dtype) for one in generator]
-    return torch.stack(draws).to(like)
+    return to_device(torch.stack(draws), like.device, like.dtype)
 
 
 def _estimate(

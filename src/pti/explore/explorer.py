@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pti.common.randomness import sample_generator
 from pti.data import resize, tif
 from pti.data.input_images import InputImage
+from pti.inference.sampling import translate_squares
 from pti.latent_study import distances
 from pti.latent_study.latents import Latents, pair_of
 from pti.metrics.morphometry import bone_mask, measure
@@ -104,12 +105,12 @@ class Explorer:
         assert self.translator is not None
         original = self.original(index)
         count = 1 if self.translator.deterministic else count
-        raw = self._square(original).expand(count, -1, -1, -1)
+        square = resize.pad_and_resize(original, self.image_size)
         name = pair_of(self.images[index].name)
         generators = [sample_generator(self.seed, name, sample) for sample in range(count)]
         with self._lock, torch.inference_mode():
-            squares = self.translator.translate(raw, generators).float().cpu().numpy()[:, 0]
-            return list(self.translator.at_own_size(original, squares))
+            samples = translate_squares(self.translator, np.stack([square] * count), generators)
+            return list(self.translator.at_own_size(original, samples))
 
     def _square(self, raw: np.ndarray) -> Tensor:
         """Return a raw image as (1, 1, S, S) on the module's device."""

@@ -15,6 +15,7 @@ from pti.common.randomness import sample_generator
 from pti.data import resize
 from pti.data.normalization import RangeNormalization
 from pti.inference.devices import choose_devices
+from pti.inference.sampling import translate_squares
 from pti.modules.protocols import Autoencoder, Translator, autoencoder_of
 from pti.runs.checkpoint import open_checkpoint
 
@@ -159,15 +160,12 @@ class Model:
             )
         listed = _image_list(images)
         names = [str(number) for number in range(len(listed))] if names is None else names
-        squares = self._squares(listed)
+        squares = np.stack([resize.pad_and_resize(image, self.image_size) for image in listed])
+        settings = {"steps": steps, "guidance_scale": guidance_scale}
         batches = []
         for sample in range(samples):
             generators = [sample_generator(seed, name, sample) for name in names]
-            batches.append(
-                _to_numpy(module.translate(squares, generators, steps=steps, guidance_scale=guidance_scale))[
-                    :, 0
-                ]
-            )
+            batches.append(translate_squares(module, squares, generators, **settings))
         by_image = np.stack(batches, axis=1)
         return _shaped_like(
             [module.at_own_size(image, raws) for image, raws in zip(listed, by_image, strict=True)], images

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from pti.common.precision import full_precision
 from pti.common.randomness import sample_generator
+from pti.common.transfer import to_device
 from pti.data import resize, tif
 from pti.data.input_images import InputImage
 from pti.diffusion.samplers import Sampler
@@ -95,7 +96,7 @@ class TranslateBatch:
     def __call__(self, module: Translator, tasks: Sequence[SampleTask]) -> list[SampleTask]:
         """Return the tasks of the batch that were needed; their files are written."""
         sources = list(dict.fromkeys(task.source for task in tasks))
-        with _reproducible(), ThreadPoolExecutor(_IO_THREADS) as threads:
+        with ThreadPoolExecutor(_IO_THREADS) as threads:
             images = list(threads.map(lambda source: tif.read(source.path), sources))
             squares = {
                 source: resize.pad_and_resize(image.pixels, self.image_size)
@@ -116,14 +117,14 @@ class TranslateBatch:
     def _translate(self, module: Translator, tasks: Sequence[SampleTask], squares: np.ndarray) -> np.ndarray:
         """Translate (B, S, S) raw dente images to (B, S, S) raw edente images."""
         sampling = self.sampling
-        translations = module.translate(
-            torch.from_numpy(squares)[:, None].to(device_of(module)),
+        return translate_squares(
+            module,
+            squares,
             [sample_generator(sampling.seed, task.source.name, task.sample) for task in tasks],
             sampler=sampling.sampler,
             steps=sampling.steps,
             guidance_scale=sampling.guidance_scale,
         )
-        return translations.float().cpu().numpy()[:, 0]
 
     def _write(self, task: SampleTask, raw: np.ndarray, pixel_mm: float | None) -> None:
         path = self.output_dir / task.file
@@ -131,14 +132,17 @@ class TranslateBatch:
         tif.write(path, raw, pixel_mm)
 
 
-@contextmanager
-def _reproducible() -> Iterator[None]:
-    """Make a GPU repeat its bits, in full precision.
+def translate_squares(
+    module: Translator, squares: np.ndarray, generators: Sequence[torch.Generator], **settings: Any
+) -> np.ndarray:
+    """Translate raw dente images (B, S, S) to raw edente images (B, S, S), one sample for each generator.
 
-    Rounded to TF32, a sample would depend on the batch that it is computed in.
+    A GPU repeats its bits, in full precision: rounded to TF32, a sample would depend on the batch that it is
+    computed in. ``settings`` are those of ``module.translate``.
     """
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield
+    with full_precision(deterministic=True):
+        raw = to_device(torch.from_numpy(squares)[:, None], device_of(module))
+        return module.translate(raw, generators, **settings).float().cpu().numpy()[:, 0]
 
 
 def _sampler_text(sampler: Sampler) -> str:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from pti.common.transfer import to_device
+
 SIGMA, RADIUS = 1.5, 5
 K1, K2 = 0.01, 0.03
 WINDOW = 2 * RADIUS + 1
@@ -76,8 +78,14 @@ def _centres(pixels: slice) -> slice:
 
 
 def _with_tissue(images: Tensor, dim: int) -> slice:
-    """Find the rows (or columns) of all windows that contain a value other than 0, at least one window."""
-    size, sums = images.shape[dim], images.abs().sum(dim=(0, 1, -3 - dim))
+    """Find the rows (or columns) of all windows that contain a value other than 0, at least one window.
+
+    On a GPU, return all: to look for them, the program would have to wait for it.
+    """
+    size = images.shape[dim]
+    if images.device.type != "cpu":
+        return slice(0, size)
+    sums = images.abs().sum(dim=(0, 1, -3 - dim))
     filled = sums.nonzero()  # sums, since any() is several times slower on a CPU
     first, last = (int(filled[0]), int(filled[-1])) if len(filled) else (0, 0)
     start = min(max(first - 2 * RADIUS, 0), size - WINDOW)
@@ -92,7 +100,7 @@ def _maps(both: Tensor) -> tuple[Tensor, Tensor]:
     x, y = both.split(1, dim=1)
     moments = torch.cat([x, y, x * x + y * y, x * y], dim=1)
     # Products with a band matrix: on a CPU several times faster in float64 than a convolution.
-    down, across = (_band(size).to(moments) for size in moments.shape[-2:])
+    down, across = (_band(size, moments.device, moments.dtype) for size in moments.shape[-2:])
     mean_x, mean_y, squares, products = (down @ moments @ across.T).split(1, dim=1)
     product, square = mean_x * mean_y, mean_x.square() + mean_y.square()
     c1, c2 = K1**2, K2**2
@@ -100,10 +108,10 @@ def _maps(both: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @lru_cache(maxsize=256)
-def _band(size: int) -> Tensor:
-    """(size - 10, size) float64: the window's weights, one pixel further in each row."""
+def _band(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(size - 10, size): the window's weights, one pixel further in each row."""
     weights = [math.exp(-0.5 * (offset / SIGMA) ** 2) for offset in range(-RADIUS, RADIUS + 1)]
     band = torch.zeros(size - 2 * RADIUS, size, dtype=torch.float64)
     for start, weight in enumerate(weights):
         band.diagonal(start).fill_(weight / sum(weights))
-    return band
+    return to_device(band, device, dtype)

@@ -61,6 +61,7 @@ class AdversarialVAE(ManualOptimization):
         training: of `ManualOptimization`.
     """
 
+    value_shown = "reconstruction"
     metric_shown = "l1"
 
     def __init__(
@@ -146,7 +147,7 @@ class AdversarialVAE(ManualOptimization):
 
         with self.optimizing(self.autoencoder, batch_idx) as minimize:
             posterior = _encode(self.autoencoder, image)
-            reconstruction = _decode(self.autoencoder, posterior.sample(self.batch_generator(self.device)))
+            reconstruction = _decode(self.autoencoder, posterior.sample(self.batch_generator()))
             discriminator = self.discriminator if adversarial else None
             loss, parts = self.objective(image, reconstruction, posterior, discriminator)
             minimize(loss)
@@ -161,7 +162,7 @@ class AdversarialVAE(ManualOptimization):
                 minimize(parts["discriminator"])
             parts["logits_real"], parts["logits_fake"] = real.float().mean(), fake.float().mean()
 
-        return self.end_of_batch({"loss": loss, **parts}, len(image), shown="reconstruction")
+        return self.end_of_batch({"loss": loss, **parts}, len(image))
 
     def adversarial_weight(self, others: Tensor, adversarial: Tensor) -> Tensor | float:
         """Return the weight of the adversarial loss beside the sum of all other losses."""
@@ -185,8 +186,7 @@ class AdversarialVAE(ManualOptimization):
         raw_reconstruction = self.normalization.denormalize(
             reconstruction, self.normalization.statistics(raw)
         )
-        self.reconstruction_metrics.add_texture(raw, raw_reconstruction)
-        self.metrics.add_bone(raw, raw_reconstruction, batch["pixel_mm"])
+        self.metrics.add_raw(raw, raw_reconstruction, batch["pixel_mm"])
 
     @override
     def example_pictures(self, batch: dict[str, Any]) -> dict[str, Comparison]:

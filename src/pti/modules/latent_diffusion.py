@@ -11,7 +11,8 @@ from typing_extensions import override
 
 from pti.common.errors import UsageError
 from pti.common.randomness import sample_generator
-from pti.diffusion.formulation import DiffusionPath, cast, min_snr_weight
+from pti.common.transfer import to_device
+from pti.diffusion.formulation import DiffusionPath, min_snr_weight
 from pti.diffusion.guidance import drop_condition, guided
 from pti.diffusion.samplers import Progress, Sampler, gaussian_noise, sample
 from pti.drawing.figures import Comparison
@@ -96,36 +97,43 @@ class LatentDiffusion(Translation):
     @override
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Take one step of algorithm 1 of Ho et al. (2020), along the path and with a condition."""
-        generator = self.batch_generator("cpu")
+        generator = self.batch_generator()
         with self.optimizing(self.network, batch_idx) as minimize:
             condition, x0 = self.latent_space.encode_pair(batch, generator)
-            t = self.path.training_times(len(x0), generator)
+            t = self.path.training_times(len(x0), self.host_generator(generator))
             noise = gaussian_noise(x0, generator)
             given = drop_condition(condition, self.condition_dropout, generator)
             pair = self.path.training_pair(x0, noise, t, source=condition)
             prediction = self.network(pair.x_t, pair.timesteps, given)
-            loss = self._weighted_error(prediction, pair.target, t, x0 - condition).mean()
+            loss = self._weighted_error(prediction, pair.target, x0 - condition, self._weight(t, x0)).mean()
             minimize(loss)
-        return self.end_of_batch({"loss": loss}, len(x0), shown="loss")
+        return self.end_of_batch({"loss": loss}, len(x0))
 
-    def _weighted_error(self, prediction: Tensor, target: Tensor, t: Tensor, change: Tensor) -> Tensor:
+    def _weight(self, t: Tensor, latents: Tensor) -> Tensor | None:
+        """Return the min-SNR weights of the times, (B,) on the latents' device; None = all the same."""
+        if self.min_snr_gamma is None:
+            return None
+        dtype = torch.promote_types(latents.dtype, torch.float32)
+        return to_device(min_snr_weight(self.path, t, self.min_snr_gamma), latents.device, dtype)
+
+    def _weighted_error(
+        self, prediction: Tensor, target: Tensor, change: Tensor, weight: Tensor | None
+    ) -> Tensor:
         """Return the mean squared error of each prediction, (B,), weighted by change and time.
 
         Args:
             prediction: (B, C, h, w).
             target: (B, C, h, w), the regression target.
-            t: (B,), the times.
             change: (B, C, h, w), x0 minus the condition's latents.
+            weight: (B,), of each sample; None = all the same.
         """
         error = (at_least_float32(prediction) - at_least_float32(target)).square()
         if self.change_loss_weight != 1:
             changed = change.square().mean(1, keepdim=True) > CHANGE_THRESHOLD**2
-            weight = torch.where(changed, self.change_loss_weight, 1.0)
-            error = error * weight / weight.mean((1, 2, 3), keepdim=True)
+            importance = torch.where(changed, self.change_loss_weight, 1.0)
+            error = error * importance / importance.mean((1, 2, 3), keepdim=True)
         error = error.mean((1, 2, 3))
-        if self.min_snr_gamma is not None:
-            error = error * cast(min_snr_weight(self.path, t, self.min_snr_gamma), error)
-        return error
+        return error if weight is None else error * weight
 
     @override
     def validation_loss(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -141,9 +149,10 @@ class LatentDiffusion(Translation):
             noise = gaussian_noise(x0, generators)
             pair = self.path.training_pair(x0, noise, t, source=condition)
             prediction = self.inference_network(pair.x_t, pair.timesteps, condition)
-            losses.append(self._weighted_error(prediction, pair.target, t, x0 - condition))
             constant = pair.target.mean((2, 3), keepdim=True)
-            constants.append(self._weighted_error(constant, pair.target, t, x0 - condition))
+            change, weight = x0 - condition, self._weight(t, x0)
+            losses.append(self._weighted_error(prediction, pair.target, change, weight))
+            constants.append(self._weighted_error(constant, pair.target, change, weight))
         return torch.stack(losses).mean(0), torch.stack(constants).mean(0)
 
     @override

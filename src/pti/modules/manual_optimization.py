@@ -30,14 +30,15 @@ class ManualOptimization(LightningModule):
     """Rate schedule, gradient clipping, accumulation, averaging and compilation, exact across a resume.
 
     ``global_step`` counts the steps of the first network only. ``batches_seen`` counts batches and is stored
-    in the checkpoint. ``batch_values`` holds the last batch's values, on the device.
+    in the checkpoint. ``batch_values`` holds the last batch's values and learning rate on the device; reading
+    one waits for the device, and logging it with ``prog_bar`` makes Lightning read it in every batch.
 
     A training step names the network that it optimizes, builds its loss and minimizes it::
 
         with self.optimizing(self.network, batch_idx) as minimize:
             loss = ...
             minimize(loss)
-        return self.end_of_batch({"loss": loss}, batch_size, shown="loss")
+        return self.end_of_batch({"loss": loss}, batch_size)
 
     Args:
         lr_schedule: factor of the learning rate; None = constant.
@@ -57,6 +58,8 @@ class ManualOptimization(LightningModule):
     optimizer_factories: Sequence[OptimizerFactory]
     """The factories of the networks' optimizers, in the same order."""
     metrics: ValidationMetrics
+    value_shown = "loss"
+    """Name of the training value in the progress bar."""
     metric_shown: str
     """Name of the validation metric in the progress bar."""
 
@@ -115,9 +118,15 @@ class ManualOptimization(LightningModule):
         """Start the configured average of a network; None when there is none."""
         return Ema(network, self.ema_decay, self.ema_update_every) if self.ema_decay else None
 
-    def batch_generator(self, device: torch.device | str) -> torch.Generator:
-        """Return the generator of this batch's noise, keyed so that a resumed run draws the same noise."""
-        return keyed_generator(device, self.seed, self.batches_seen, self.global_rank)
+    def batch_generator(self) -> torch.Generator:
+        """Return the generator of this batch's noise, on the device; a resumed run draws the same noise."""
+        return keyed_generator(self.device, self.seed, self.batches_seen, self.global_rank)
+
+    def host_generator(self, generator: torch.Generator) -> torch.Generator:
+        """Return the generator of this batch's numbers on the CPU: on a CPU, the generator of its noise."""
+        if generator.device.type == "cpu":
+            return generator
+        return keyed_generator("cpu", self.seed, self.batches_seen, self.global_rank)
 
     @contextmanager
     def optimizing(self, network: nn.Module, batch_idx: int) -> Iterator[Callable[[Tensor], None]]:
@@ -140,10 +149,11 @@ class ManualOptimization(LightningModule):
         def minimize(loss: Tensor) -> None:
             self.manual_backward(loss / window.size)
 
-        with optimizer.toggle_model(sync_grad=window.ends):
+        with optimizer.toggle_model():
             yield minimize
         if not window.ends:
             return
+        optimization.average_gradients(network, self.trainer)
         others = [other for other in self.trained_networks if other is not network]
         with optimization.rescaled_gradients(self, others):
             optimization.step_and_clear(optimizer, counted=index == 0)
@@ -157,21 +167,24 @@ class ManualOptimization(LightningModule):
         factor = self.lr_schedule.factor(self.global_step, total)
         for optimizer in optimizers:
             optimization.set_rate(optimizer, factor)
-        self.log("train/lr", optimizers[0].param_groups[0]["lr"])
+        # Filled on the device: Lightning would copy the number and wait.
+        rate = torch.full((), optimizers[0].param_groups[0]["lr"], dtype=torch.float32, device=self.device)
+        self.batch_values = {"lr": rate}
+        self.log("train/lr", rate)
 
-    def end_of_batch(self, values: dict[str, Tensor], batch_size: int, shown: str) -> dict[str, Tensor]:
+    def end_of_batch(self, values: dict[str, Tensor], batch_size: int) -> dict[str, Tensor]:
         """Count the batch, log ``train/NAME`` for each value, and return what a training step returns.
 
         Args:
             values: scalars; ``loss`` among them.
             batch_size: samples in the batch.
-            shown: name of the value in the progress bar.
         """
         self.batches_seen += 1
-        self.batch_values = {name: value.detach() for name, value in values.items()}
-        for name, value in self.batch_values.items():
-            self.log(f"train/{name}", value, prog_bar=name == shown, batch_size=batch_size)
-        return {"loss": self.batch_values["loss"]}
+        detached = {name: value.detach() for name, value in values.items()}
+        self.batch_values |= detached
+        for name, value in detached.items():
+            self.log(f"train/{name}", value, batch_size=batch_size)
+        return {"loss": detached["loss"]}
 
     def compile_in_place(self, networks: Sequence[nn.Module], retains_graph: bool = False) -> None:
         """Compile networks where that is configured, once; names in the checkpoint stay as they are."""

@@ -146,6 +146,22 @@ def clip_gradients(optimizer: Optimizer, max_norm: float, scaler: Any = None) ->
     torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_norm)
 
 
+def average_gradients(network: nn.Module, trainer: Trainer) -> None:
+    """Replace a network's gradients by their means over the ranks, in a single reduction.
+
+    Every rank must hold gradients of the same weights.
+    """
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    if trainer.world_size == 1 or not gradients:
+        return
+    means = trainer.strategy.reduce(
+        torch.cat([gradient.flatten() for gradient in gradients]), reduce_op="mean"
+    )
+    assert isinstance(means, Tensor)
+    for gradient, mean in zip(gradients, means.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
 def step_and_clear(optimizer: LightningOptimizer, counted: bool = True) -> None:
     """Take one step and clear the gradients; Lightning's ``global_step`` counts it only when ``counted``."""
     if not counted:

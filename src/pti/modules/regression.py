@@ -68,7 +68,7 @@ class Regression(Deterministic, Translation):
             condition, target = self._normalize(batch)
             loss = (_predict(self.network, condition) - target).abs().mean()
             minimize(loss)
-        return self.end_of_batch({"loss": loss}, len(batch["name"]), shown="loss")
+        return self.end_of_batch({"loss": loss}, len(batch["name"]))
 
     @override
     def validation_loss(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -133,10 +133,10 @@ class LatentRegression(Deterministic, Translation):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Minimise the mean squared error of a batch."""
         with self.optimizing(self.network, batch_idx) as minimize:
-            condition, target = self.latent_space.encode_pair(batch, self.batch_generator("cpu"))
+            condition, target = self.latent_space.encode_pair(batch, self.batch_generator())
             loss = (_predict(self.network, condition) - target).square().mean()
             minimize(loss)
-        return self.end_of_batch({"loss": loss}, len(target), shown="loss")
+        return self.end_of_batch({"loss": loss}, len(target))
 
     @override
     def validation_loss(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:

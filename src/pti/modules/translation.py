@@ -24,6 +24,7 @@ from pti.modules.latent_space import LatentSpace
 from pti.modules.latent_space.preparation import prepare_latents
 from pti.modules.manual_optimization import ManualOptimization
 from pti.modules.optimization import OptimizerFactory
+from pti.modules.raw_agreement import BONE
 from pti.modules.validation_metrics import ValidationMetrics
 
 
@@ -67,8 +68,9 @@ class Translation(ManualOptimization):
         self.ema = self.average_of(self.network)
         self.trained_networks, self.optimizer_factories = (self.network,), (optimizer,)
         self.validation_images = validation_images
-        self.metrics = ValidationMetrics(bone_metrics, ["loss", "constant_loss"])
+        self.metrics = ValidationMetrics([BONE] * bone_metrics, ["loss", "constant_loss"])
         self._translated: frozenset[str] = frozenset()
+        self._collected: list[dict[str, Any]] = []
 
     @property
     def normalization(self) -> Normalization:
@@ -145,22 +147,44 @@ class Translation(ManualOptimization):
         # Not in the sanity check before training: on a CPU, sampling at full size takes minutes.
         count = 0 if self.trainer.sanity_checking else self.validation_images
         self._translated = frozenset(evenly_spaced(names, count))
+        self._collected = []
 
     @override
     @torch.no_grad()
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Compute the loss of every image, and translate some."""
+        """Compute the loss of every image, and translate some: as many at a time as a batch has."""
         for name, losses in zip(("loss", "constant_loss"), self.validation_loss(batch), strict=True):
             self.metrics.add(name, losses)
-        chosen = [index for index, name in enumerate(batch["name"]) if name in self._translated]
-        if chosen:
-            condition, target = batch["condition"][chosen], batch["target"][chosen]
-            names = [batch["name"][index] for index in chosen]
-            translation = self.translate(condition, [sample_generator(self.seed, name, 0) for name in names])
-            statistics = self.normalization.statistics(condition)
-            images = [self.normalization.normalize(raw, statistics) for raw in (target, translation)]
-            self.metrics.add_images(*images)
-            self.metrics.add_bone(target, translation, batch["pixel_mm"][chosen])
+        for index, name in enumerate(batch["name"]):
+            if name in self._translated:
+                images = {key: batch[key][index] for key in ("condition", "target", "pixel_mm")}
+                self._collected.append({"name": name, **images})
+        if len(self._collected) >= len(batch["name"]):
+            self._translate_collected()
+
+    def _translate_collected(self) -> None:
+        """Translate and measure the images collected so far."""
+        if not self._collected:
+            return
+        condition, target, pixel_mm = (
+            torch.stack([sample[key] for sample in self._collected])
+            for key in ("condition", "target", "pixel_mm")
+        )
+        generators = [sample_generator(self.seed, sample["name"], 0) for sample in self._collected]
+        self._collected = []
+        translation = self.translate(condition, generators)
+        statistics = self.normalization.statistics(condition)
+        self.metrics.add_images(
+            *(self.normalization.normalize(raw, statistics) for raw in (target, translation))
+        )
+        self.metrics.add_raw(target, translation, pixel_mm)
+
+    @override
+    @torch.no_grad()
+    def on_validation_epoch_end(self) -> None:
+        with self.trainer.precision_plugin.forward_context():
+            self._translate_collected()
+        super().on_validation_epoch_end()
 
     @override
     @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 from torchmetrics import Metric
 
+from pti.common.transfer import to_device
 from pti.losses import kl_per_image
 from pti.metrics.image import mae, psnr, ssim
-from pti.metrics.morphometry import bone_mask, dice, measure
-from pti.metrics.texture import texture_agreement
+from pti.modules.raw_agreement import BONE, TEXTURE, RawAgreement
 from pti.networks.perceptual import PerceptualLoss
 from pti.networks.posterior import Posterior
 
@@ -32,9 +32,6 @@ nothing but background vary as well, but change its images by 1e-8 at most."""
 _ABLATED_IMAGES = 8  # of each rank, to find the channels that the decoder uses
 
 _GRID = 16  # pixels, edge of the images that `Variation` compares
-
-BONE_METRICS = ("bone_dice", "bone_height_error_mm")
-TEXTURE_METRICS = ("texture_amplitude", "texture_correlation")
 
 
 class RunningMeans(Metric):
@@ -62,7 +59,7 @@ class RunningMeans(Metric):
 
     def update(self, name: str, values: Tensor, skip_nan: bool = False) -> None:
         """Add one value per sample, (B,); with ``skip_nan``, NaN means "undefined" and is not counted."""
-        values = values.detach().to(self.sums)
+        values = to_device(values.detach(), self.sums.device, self.sums.dtype)
         valid = ~values.isnan() if skip_nan else torch.ones_like(values, dtype=torch.bool)
         column = self.names.index(name)
         self.sums[column] += torch.where(valid, values, 0.0).sum()
@@ -122,15 +119,15 @@ def _grids(image: Tensor, prediction: Tensor) -> Tensor:
 class ValidationMetrics:
     """Metrics of images against their references, collected on each rank.
 
-    Names: ``l1``, ``psnr`` (dB), ``ssim`` on normalised images; ``bone_dice`` and ``bone_height_error_mm``
-    (absolute) on raw images; and ``names``, which are added with `add`. ``l1_vs_constant`` is ``l1`` relative
-    to that of the best constant image (1: no better), ``variation`` see `Variation`. Of a ``loss`` with its
+    Names: ``l1``, ``psnr`` (dB), ``ssim`` on normalised images; those of `RawAgreement` for ``kinds`` on raw
+    images; and ``names``, which are added with `add`. ``l1_vs_constant`` is ``l1`` relative to that of the
+    best constant image (1: no better), ``variation`` see `Variation`. Of a ``loss`` with its
     ``constant_loss``, ``loss_vs_constant`` is the ratio.
     """
 
-    def __init__(self, bone: bool, names: Sequence[str] = ()) -> None:
-        self.bone = bone
-        self.means = RunningMeans([*names, "constant_l1", "l1", "psnr", "ssim", *BONE_METRICS * bone])
+    def __init__(self, kinds: Sequence[str], names: Sequence[str] = ()) -> None:
+        self.raw = RawAgreement(kinds)
+        self.means = RunningMeans([*names, "constant_l1", "l1", "psnr", "ssim", *self.raw.names])
         self.variation = Variation()
 
     def reset(self, device: torch.device) -> None:
@@ -138,6 +135,7 @@ class ValidationMetrics:
         self.means.start(device)
         self.variation.set_dtype(self.means.sums.dtype).to(device)
         self.variation.reset()
+        self.raw.reset()
 
     def add(self, name: str, values: Tensor) -> None:
         """Add a further value of each image, (B,)."""
@@ -152,14 +150,18 @@ class ValidationMetrics:
         self.add("psnr", psnr(prediction, image, DATA_RANGE))
         self.add("ssim", ssim(prediction, image, DATA_RANGE))
 
-    def add_bone(self, raw: Tensor, prediction: Tensor, pixel_mm: Tensor) -> None:
+    def add_raw(self, raw: Tensor, prediction: Tensor, pixel_mm: Tensor) -> None:
         """Add raw images and their predictions (B, 1, H, W), and the edge of a pixel in mm, (B,)."""
-        if self.bone:
-            for name, values in zip(BONE_METRICS, bone_agreement(raw, prediction, pixel_mm), strict=True):
-                self.means.update(name, values, skip_nan=True)  # NaN: an image without bone
+        self._add_agreements(self.raw.add(raw, prediction, pixel_mm))
+
+    def _add_agreements(self, batches: Iterable[dict[str, Tensor]]) -> None:
+        for agreement in batches:
+            for name, values in agreement.items():
+                self.means.update(name, values, skip_nan=True)
 
     def compute(self) -> dict[str, float]:
-        """Return all metrics by name, over all ranks."""
+        """Return all metrics by name, over all ranks; waits for the device."""
+        self._add_agreements(self.raw.rest())
         metrics = self.means.compute()
         for name in ("l1", "loss"):
             constant = metrics.pop(f"constant_{name}", 0.0)
@@ -173,9 +175,7 @@ class ValidationMetrics:
 class ReconstructionMetrics(ValidationMetrics):
     """Metrics of an autoencoder: images, texture, bone and latents.
 
-    Names, beside those of `ValidationMetrics`: ``texture_amplitude`` (1: as in the images) and
-    ``texture_correlation``, see `pti.metrics.texture`; ``perceptual``; ``kl`` (nats per image),
-    ``kl_per_element``;
+    Names, beside those of `ValidationMetrics`: ``perceptual``; ``kl`` (nats per image), ``kl_per_element``;
     ``latent_mean_C`` and ``latent_std_C`` (of the posterior's mean) of each channel C, ``active_units``.
     """
 
@@ -184,9 +184,8 @@ class ReconstructionMetrics(ValidationMetrics):
         self.perceptual = perceptual
         self._ablated = 0
         sums = [f"{name}_{channel}" for channel in self.channels for name in ("z", "z_squared", "use")]
-        names = ["kl", "kl_per_element", "image_variance", *TEXTURE_METRICS]
-        names += ["perceptual"] * (perceptual is not None)
-        super().__init__(bone, [*names, *sums])
+        names = ["kl", "kl_per_element", "image_variance", *["perceptual"] * (perceptual is not None)]
+        super().__init__([TEXTURE, *[BONE] * bone], [*names, *sums])
 
     def reset(self, device: torch.device) -> None:
         """Forget all images."""
@@ -199,13 +198,6 @@ class ReconstructionMetrics(ValidationMetrics):
         if self.perceptual is not None:
             pairs = zip(prediction, image, strict=True)
             self.add("perceptual", torch.stack([self.perceptual(a[None], b[None]) for a, b in pairs]))
-
-    def add_texture(self, raw: Tensor, reconstruction: Tensor) -> None:
-        """Add raw images and their reconstructions, (B, 1, H, W)."""
-        pairs = zip(raw.squeeze(1).cpu().numpy(), reconstruction.squeeze(1).cpu().numpy(), strict=True)
-        agreements = torch.tensor([texture_agreement(true, image) for true, image in pairs])
-        for name, values in zip(TEXTURE_METRICS, agreements.unbind(1), strict=True):
-            self.means.update(name, values, skip_nan=True)
 
     def add_latents(self, posterior: Posterior, image: Tensor, decode: Callable[[Tensor], Tensor]) -> None:
         """Add the posterior of each normalised image (B, 1, H, W); ``decode`` latents to such images."""
@@ -241,19 +233,3 @@ class ReconstructionMetrics(ValidationMetrics):
             used = metrics.pop(f"use_{channel}", np.nan) > USED_VARIANCE * image_variance
             active += used and variance > ACTIVE_VARIANCE
         return metrics | {"active_units": float(active)}
-
-
-def bone_agreement(raw: Tensor, prediction: Tensor, pixel_mm: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Dice and absolute height error (mm) of each image, (B,); NaN where the truth has no bone.
-
-    Raw images are (B, 1, H, W), ``pixel_mm`` (B,) is the edge of a pixel in mm. A predicted image without
-    bone has an error of the whole height.
-    """
-    overlaps, errors = [], []
-    arrays = (raw.squeeze(1).cpu().numpy(), prediction.squeeze(1).cpu().numpy(), pixel_mm.tolist())
-    for true_image, predicted_image, mm in zip(*arrays, strict=True):
-        true_bone, predicted_bone = bone_mask(true_image), bone_mask(predicted_image)
-        overlaps.append(dice(predicted_bone, true_bone))
-        height = np.nan_to_num(measure(predicted_bone, mm).height)
-        errors.append(abs(height - measure(true_bone, mm).height) * mm)
-    return torch.tensor(overlaps), torch.tensor(errors)

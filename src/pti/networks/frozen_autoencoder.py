@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from pti.common.precision import full_precision
 from pti.data.normalization import Normalization
 from pti.networks.posterior import Posterior
 
@@ -21,9 +22,10 @@ _AT_ONCE = 16
 
 
 class FrozenAutoencoder(nn.Module):
-    """Raw images to latents and back; always in evaluation mode, without gradients, in full precision.
+    """Raw images to latents and back; always in evaluation mode, without gradients, in float32.
 
-    bfloat16 would keep three digits of a latent, and latents would differ with and without a cache.
+    bfloat16 would keep three digits of a latent, TF32 four, and latents would differ between training and
+    inference, and with and without a cache.
 
     Args:
         autoencoder: the trained network.
@@ -57,7 +59,7 @@ class FrozenAutoencoder(nn.Module):
 
         ``statistics`` (B, K) of ``normalization`` are those of the images unless given. Latents are float32.
         """
-        with torch.autocast(raw.device.type, enabled=False):
+        with torch.autocast(raw.device.type, enabled=False), full_precision():
             statistics = self.normalization.statistics(raw) if statistics is None else statistics
             image = self.normalization.normalize(raw, statistics).float()
             parts = [self.autoencoder.encode(part) for part in image.split(_AT_ONCE)]
@@ -72,7 +74,7 @@ class FrozenAutoencoder(nn.Module):
     @torch.no_grad()
     def decode_normalized(self, latents: Tensor) -> Tensor:
         """Decode latents (B, C, h, w) to normalised images (B, 1, H, W)."""
-        with torch.autocast(latents.device.type, enabled=False):
+        with torch.autocast(latents.device.type, enabled=False), full_precision():
             return torch.cat([self.autoencoder.decode(part) for part in latents.float().split(_AT_ONCE)])
 
     def fingerprint(self) -> str:

@@ -39,6 +39,12 @@ def check_config(config: Any, root_is_named: bool) -> None:
             f"trainer.precision={precision}: the networks are not trained in this precision. Expected one of "
             f"{', '.join(_PRECISIONS[:4])}; bf16-mixed needs half the memory."
         )
+    strategy = config.trainer.get("strategy", "auto")
+    if isinstance(strategy, str) and strategy not in ("auto", "ddp"):
+        raise UsageError(
+            f"trainer.strategy={strategy}: expected auto or ddp (one process for each device, each with all "
+            "weights)."
+        )
     workers = config.data.get("num_workers", "auto")
     if workers != "auto" and not (isinstance(workers, int) and workers >= 0):
         raise UsageError(f"data.num_workers={workers}: expected auto or a whole number, 0 or more.")

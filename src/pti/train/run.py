@@ -45,7 +45,6 @@ _HIDDEN_WARNINGS = (  # Lightning's remarks on deliberate choices
     ".*in eval mode at the start of training.*",
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*isinstance\\(treespec, LeafSpec\\).*",
-    ".*find_unused_parameters=True was specified.*",
     ".*It is recommended to use `self.log.*sync_dist.*",  # the modules combine the metrics of the ranks
 )
 
@@ -193,9 +192,9 @@ class Training:
         if started_by_launcher() or not started_from_outside():
             plugins.append(LightningEnvironment())
         settings: dict[str, Any] = {"callbacks": callbacks, "plugins": plugins}
-        several = world_size > 1 or started_from_outside()
-        if several and self.config.trainer.get("strategy", "auto") == "auto":
-            settings["strategy"] = instantiate(OmegaConf.load(_DDP_STRATEGY))
+        if self.config.trainer.get("strategy", "auto") in ("auto", "ddp"):
+            several = world_size > 1 or started_from_outside()
+            settings["strategy"] = instantiate(OmegaConf.load(_DDP_STRATEGY)) if several else "auto"
         return instantiate(self.config.trainer, _partial_=True)(
             logger=self._loggers(),
             default_root_dir=str(self.output_dir),

@@ -1,6 +1,7 @@
-"""Detection of weights that are not finite."""
+"""Detection of losses and weights that are not finite."""
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from helpers.training_setup import configuration
-from pti.train.callbacks.finite import not_finite_error, weights_are_finite
+from pti.train.callbacks.finite import first_not_finite, not_finite_error, weights_are_finite
 
 
 def test_infinite_weights_are_detected():
@@ -16,6 +17,19 @@ def test_infinite_weights_are_detected():
     assert weights_are_finite(module)
     module.bias.data[1] = torch.inf
     assert not weights_are_finite(module)
+
+
+@pytest.mark.parametrize(("scale", "found"), [(None, "loss"), (65536.0, None), (1.0, None), (0.5, "loss")])
+def test_fp16_skips_infinite_losses_until_its_scale_is_used_up(scale, found):
+    scaler = None if scale is None else torch.amp.GradScaler("cpu", init_scale=scale)  # pyright: ignore
+    trainer: Any = SimpleNamespace(
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        precision_plugin=SimpleNamespace(scaler=scaler),
+        lightning_module=None,
+    )
+    trainer.lightning_module = SimpleNamespace(trainer=trainer)
+    assert first_not_finite(trainer, {"loss": torch.tensor(torch.inf)}) == found
+    assert first_not_finite(trainer, {"loss": torch.tensor(1.0)}) is None
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pti.common.errors import UsageError
+from pti.common.precision import full_precision
 from pti.data import resize
 from pti.data.latent_cache import POSTERIORS
 from pti.data.normalization import Normalization
@@ -128,6 +129,7 @@ class LatentSpace(nn.Module):
         return self.normalization.denormalize(restored, statistics)
 
     @torch.no_grad()
+    @full_precision(deterministic=True)
     def at_own_size(self, raw: np.ndarray, translations: np.ndarray) -> np.ndarray:
         """Resize translations (N, S, S) of a raw image (H, W) to (N, H, W).
 

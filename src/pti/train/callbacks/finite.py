@@ -10,23 +10,30 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from pti.common.errors import DataError
+from pti.modules.optimization import grad_scaler
+from pti.train.callbacks.batch_values import batch_values
 
 
 def first_not_finite(trainer: Trainer, outputs: Any) -> str | None:
     """Return the name of a loss of this batch that is NaN or infinite, or None.
 
-    Reading a loss waits for an accelerator; there the losses are checked only when metrics are logged.
+    Reading a loss waits for an accelerator; there the losses are checked only when metrics are logged. In
+    fp16, the scaler skips the step of such a batch and halves the scale of the loss; a loss that is still not
+    finite at a scale below 1 has not overflowed because of it.
     """
     interval = max(1, getattr(trainer, "log_every_n_steps", 1))
     if trainer.strategy.root_device.type != "cpu" and trainer.global_step % interval:
         return None
+    scaler = grad_scaler(trainer.lightning_module)
+    if scaler is not None and scaler.get_scale() >= 1:
+        return None
     losses = {"loss": outputs} if isinstance(outputs, Tensor) else {}
     losses |= outputs if isinstance(outputs, Mapping) else {}
-    losses |= trainer.callback_metrics
+    losses |= batch_values(trainer.lightning_module)
     finite = {
         name: torch.isfinite(value.detach()).all()
         for name, value in losses.items()
-        if isinstance(value, Tensor) and value.is_floating_point() and not name.startswith("val/")
+        if isinstance(value, Tensor) and value.is_floating_point()
     }
     flags = torch.stack(list(finite.values())).tolist() if finite else []  # waits for the device once
     return next((name for name, fine in zip(finite, flags, strict=True) if not fine), None)

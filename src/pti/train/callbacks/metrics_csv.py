@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from pti.common.tables import read_csv, write_csv
+from pti.train.callbacks.batch_values import batch_values
 from pti.train.callbacks.loop_state import batches_done, is_last_batch
 
 Row = dict[str, float]
@@ -39,10 +40,9 @@ class MetricsCsv(Callback):
         """Add this batch to the means, on the device and without waiting for it."""
         if not trainer.is_global_zero:
             return
-        for name, value in trainer.callback_metrics.items():
-            if name.startswith("train/"):
-                total, count = self._sums.get(name, (torch.zeros_like(value, dtype=torch.float32), 0))
-                self._sums[name] = (total + value.detach(), count + 1)
+        for name, value in batch_values(pl_module).items():
+            total, count = self._sums.get(name, (torch.zeros_like(value, dtype=torch.float32), 0))
+            self._sums[name] = (total + value, count + 1)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the validation metrics for the epoch's row."""

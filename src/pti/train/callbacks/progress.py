@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from pti.common.progress import format_duration
+from pti.train.callbacks.batch_values import value_shown
 from pti.train.callbacks.loop_state import batches_done, batches_of_epoch_done
 
 _SMOOTHING = 0.05  # weight of the newest duration
@@ -26,7 +27,7 @@ class TrainingProgress(Callback):
 
     Args:
         seconds_between_lines: shortest time between two lines without a terminal.
-        metrics: number of metrics to show, of those that the module logs with ``prog_bar=True``.
+        metrics: number of metrics to show: the module's training value, then what it logs with ``prog_bar``.
     """
 
     def __init__(self, seconds_between_lines: float = 15.0, metrics: int = 4) -> None:
@@ -109,7 +110,8 @@ class TrainingProgress(Callback):
         epochs, batches = trainer.max_epochs, trainer.num_training_batches
         epoch = f"{trainer.current_epoch + 1}" + (f"/{epochs}" if epochs is not None and epochs > 0 else "")
         batch = f"{batches_of_epoch_done(trainer)}" + (f"/{batches}" if math.isfinite(batches) else "")
-        self._metrics_shown |= {name: float(value) for name, value in trainer.progress_bar_metrics.items()}
+        values = value_shown(trainer.lightning_module) | trainer.progress_bar_metrics
+        self._metrics_shown |= {name: float(value) for name, value in values.items()}
         metrics = [f"{name} {value:.4g}" for name, value in list(self._metrics_shown.items())[: self.metrics]]
         return "  ".join([f"epoch {epoch}", f"batch {batch}", *metrics])
 
