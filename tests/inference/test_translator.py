@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +146,26 @@ def test_another_seed_gives_other_samples(tmp_path, result):
     assert all(theirs[name] != ours[name] for name in theirs if name.startswith("samples/"))
 
 
+def test_shared_noise_is_that_of_the_patient(tmp_path):
+    image = InputImage("a", tmp_path / "a.tif", "545")
+    neighbour, stranger, nameless = (
+        replace(image, name="b"),
+        replace(image, patient="7"),
+        replace(image, patient=""),
+    )
+
+    def seeds(images: list[InputImage], share_noise: bool) -> list[int]:
+        sampling = Sampling(2, share_noise=share_noise)
+        return [sampling.generator(image, sample).initial_seed() for image in images for sample in range(2)]
+
+    first, second, *neighbours = seeds([image, neighbour], share_noise=True)
+    assert neighbours == [first, second]
+    assert first != second
+    assert len({*neighbours, *seeds([stranger], share_noise=True)}) == 4
+    assert seeds([nameless], share_noise=True) == seeds([image], share_noise=False)
+    assert len(set(seeds([image, neighbour], share_noise=False))) == 4
+
+
 class StoppedError(Exception):
     pass
 
@@ -235,6 +255,7 @@ def test_sampling_takes_missing_settings_from_the_module():
         "steps": 5,
         "guidance_scale": 1.0,
         "seed": 0,
+        "share_noise": False,
     }
     assert Sampling(steps=9).resolved(module).steps == 9
 

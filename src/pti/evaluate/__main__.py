@@ -27,7 +27,16 @@ ARTEFACTS = ("report.html", "summary.csv", "per_slice.csv")
 _SETTINGS = ("num_samples", "pixel_mm", "data_range", "distributions", "seed", "patient_pattern")
 _PATHS = ("calibration", "condition_dir", "training_dir")
 _SHARED_KEYS = ("num_samples", "seed")
-_CHECKPOINT_KEYS = ("split", "data", "samples", "sampler", "steps", "guidance_scale", *_SHARED_KEYS)
+_CHECKPOINT_KEYS = (
+    "split",
+    "data",
+    "samples",
+    "sampler",
+    "steps",
+    "guidance_scale",
+    "share_noise",
+    *_SHARED_KEYS,
+)
 _FOLDER_KEYS = ("target_dir", "condition_dir", "training_dir", *_SHARED_KEYS)
 
 
@@ -102,7 +111,8 @@ def of_checkpoints(cfg: DictConfig, settings: "EvaluationSettings", output_dir: 
     paths = [resolve(name) for name in listed(cfg.ckpt)]
     overrides: Any = OmegaConf.to_container(cfg.data)
     translators, data = open_checkpoints(paths, overrides)
-    sampling = Sampling(cfg.samples, instantiate(cfg.sampler), cfg.steps, cfg.guidance_scale, cfg.seed)
+    sampler = instantiate(cfg.sampler)
+    sampling = Sampling(cfg.samples, sampler, cfg.steps, cfg.guidance_scale, cfg.seed, cfg.share_noise)
     devices = choose_devices(cfg.accelerator, cfg.devices)
     predictions = CheckpointPredictions(
         translators, data, cfg.split, sampling, output_dir, devices, cfg.batch_size, cfg.num_samples

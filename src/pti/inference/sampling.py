@@ -36,6 +36,7 @@ class Sampling:
         steps: Number of sampler steps.
         guidance_scale: 1 = no guidance.
         seed: Seed of the noise, see `pti.common.randomness.sample_generator`.
+        share_noise: Use the same noise for all images of a patient, instead of other noise for each image.
     """
 
     samples: int = 1
@@ -43,6 +44,7 @@ class Sampling:
     steps: int | None = None
     guidance_scale: float | None = None
     seed: int = 0
+    share_noise: bool = False
 
     def resolved(self, module: Translator) -> Sampling:
         """Fill in the module's own settings; a deterministic module gets one sample.
@@ -52,6 +54,11 @@ class Sampling:
         """
         settings = module.resolve_sampling(self.sampler, self.steps, self.guidance_scale)
         return replace(self, samples=1 if module.deterministic else self.samples, **settings)
+
+    def generator(self, image: InputImage, sample: int) -> torch.Generator:
+        """Create the generator of one sample's noise."""
+        shared = self.share_noise and image.patient
+        return sample_generator(self.seed, f"patient {image.patient}" if shared else image.name, sample)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, with the sampler as text such as ``ddim(eta=0.5)``."""
@@ -120,7 +127,7 @@ class TranslateBatch:
         return translate_squares(
             module,
             squares,
-            [sample_generator(sampling.seed, task.source.name, task.sample) for task in tasks],
+            [sampling.generator(task.source, task.sample) for task in tasks],
             sampler=sampling.sampler,
             steps=sampling.steps,
             guidance_scale=sampling.guidance_scale,

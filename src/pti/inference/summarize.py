@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from pti.common.errors import DataError
-from pti.common.randomness import sample_generator
 from pti.data import tif
 from pti.data.input_images import InputImage
 from pti.inference.pictures import draw_translation, save_picture
@@ -69,7 +68,7 @@ class SummarizeImage:
         metrics = translation_metrics(image.pixels, samples, pixel_mm, self.data_range, target)
         metrics |= height_interval(metrics, self.corrections)
         for task, row in zip(tasks, metrics["samples"], strict=True):
-            generator = sample_generator(self.sampling.seed, source.name, task.sample)
+            generator = self.sampling.generator(source, task.sample)
             row.update(sample=task.sample, seed=generator.initial_seed(), file=task.file)
         mean, *spread, picture = self.files(source)
         for file in (mean, *spread):

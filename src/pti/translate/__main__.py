@@ -60,7 +60,8 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         skip=output_dir,
         with_targets=True,
     )
-    sampling = Sampling(cfg.samples, instantiate(cfg.sampler), cfg.steps, cfg.guidance_scale, cfg.seed)
+    sampler = instantiate(cfg.sampler)
+    sampling = Sampling(cfg.samples, sampler, cfg.steps, cfg.guidance_scale, cfg.seed, cfg.share_noise)
     calibration = None
     if cfg.calibration is not None:
         samples = 1 if translator.module.deterministic else cfg.samples
