@@ -271,6 +271,8 @@ def test_validation_logs_image_bone_and_latent_figures():
         "kl_per_element",
         "bone_dice",
         "bone_height_error_mm",
+        "texture_amplitude",
+        "texture_correlation",
         "active_units",
         "l1_vs_constant",
         "variation",
