@@ -82,7 +82,7 @@ def module_of(config: Any) -> Any:
     module = instantiate(plain["model"])
     if weights is not None:
         load_first_stage_weights(module, weights)
-    if module.latent_space is not None:
+    if getattr(module, "latent_space", None) is not None:
         module.latent_space.scaling.scale.fill_(0.5)
         module.latent_space.scaling.shift.fill_(0.1)
     return module

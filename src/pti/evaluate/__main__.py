@@ -101,11 +101,11 @@ def of_checkpoints(cfg: DictConfig, settings: "EvaluationSettings", output_dir: 
 
     paths = [resolve(name) for name in listed(cfg.ckpt)]
     overrides: Any = OmegaConf.to_container(cfg.data)
-    translators, data = open_checkpoints(paths, overrides)
+    predictors, data = open_checkpoints(paths, overrides)
     sampling = Sampling(cfg.samples, instantiate(cfg.sampler), cfg.steps, cfg.guidance_scale, cfg.seed)
     devices = choose_devices(cfg.accelerator, cfg.devices)
     predictions = CheckpointPredictions(
-        translators, data, cfg.split, sampling, output_dir, devices, cfg.batch_size, cfg.num_samples
+        predictors, data, cfg.split, sampling, output_dir, devices, cfg.batch_size, cfg.num_samples
     )
     return evaluate_checkpoints(predictions, settings)
 

@@ -107,7 +107,13 @@ def calibration_plot(scores: Scores, measure: str, intervals: Sequence[IntervalC
     with drawing(8.6, 3.5, f"Calibration of the {label_of(measure)}") as canvas:
         coverage, ranks = canvas.figure.subplots(1, 2)
         coverage.plot([0, 1], [0, 1], color=TEXT, linewidth=1, linestyle="--")
-        coverage.plot(nominal, actual, color=PREDICTED, linewidth=2, label="samples")
+        coverage.plot(
+            nominal,
+            actual,
+            color=PREDICTED,
+            linewidth=2,
+            label="predicted" if scores.quantiles else "samples",
+        )
         corrected = [(row.level, row.corrected_coverage.value) for row in intervals if row.corrected_coverage]
         if corrected:
             levels, values = zip(*corrected, strict=True)

@@ -79,10 +79,10 @@ def measure_image(image: MeasuredImage, pixel_mm: float) -> dict[str, Any]:
     """Measure the bone in one image.
 
     Returns:
-        The columns of `pti.metrics.morphometry.Morphometry.as_dict`, all NaN but the pixel size for an image without
-        bone, none for a file that can't be used; before them ``name``, ``role`` (in a pair) and ``patient``;
-        after them ``pixel_mm_from`` (``file`` or ``setting``), ``note`` (on an image that isn't measured) and
-        ``file``.
+        ``name``, ``role`` (in a pair) and ``patient``; the columns of
+        `pti.metrics.morphometry.Morphometry.as_dict`, all NaN but the pixel size without bone, none of them
+        for a file that can't be used; ``pixel_mm_from`` (``file`` or ``setting``); ``note`` on an image that
+        isn't measured; ``file``.
     """
     row: dict[str, Any] = {"name": image.name} | ({"role": image.role} if image.role else {})
     row["patient"] = image.patient
