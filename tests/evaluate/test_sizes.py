@@ -45,7 +45,7 @@ def test_sizes_alone_have_errors_crps_and_coverage_and_their_calibration(tmp_pat
     assert {f"height {level}% interval holds" for level in (50, 80, 90)} <= set(figures)
     assert "samples" not in figures
     assert "dice" not in means["sizes"]
-    assert list(means)[0] == "sizes"
+    assert next(iter(means)) == "sizes"
     assert "linear regression on the condition" in means
     calibration = json.loads((tmp_path / "out" / "calibration.json").read_text())
     assert calibration["samples"] == QUANTILES
@@ -59,7 +59,7 @@ def test_sizes_alone_have_errors_crps_and_coverage_and_their_calibration(tmp_pat
 def test_sizes_stand_beside_images_on_the_same_slices(tmp_path, checkpoints, first):
     listed = f"[{checkpoints[first]},{checkpoints[1 - first]}]"
     _, figures, means = evaluate(tmp_path, f"ckpt={listed}", "distributions=false")
-    assert list(means)[0] == ("sizes", "ldm")[first]
+    assert next(iter(means)) == ("sizes", "ldm")[first]
     assert means["sizes"]["height_abs_error_mm"] < means["ldm"]["height_abs_error_mm"]
     assert "dice" in means["ldm"]
     assert f"height_abs_error_mm of {('ldm', 'sizes')[first]}" in figures
