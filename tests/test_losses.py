@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -10,6 +11,7 @@ from torch.distributions import Normal, kl_divergence
 
 from pti import losses
 from pti.common.conf_dir import CONF_DIR
+from pti.metrics.calibration import crps_normal
 
 ADVERSARIAL = sorted(path.stem for path in (CONF_DIR / "model/adversarial").glob("*.yaml"))
 TERMS = sorted(path.stem for path in (CONF_DIR / "model/extra_losses").glob("*.yaml"))
@@ -106,3 +108,18 @@ def test_losses_are_computed_in_float32():
 def test_a_term_that_asks_for_something_unknown_is_refused():
     with pytest.raises(ValueError, match="unknown arguments of a loss: picture"):
         losses.Term(1.0, lambda picture: picture)
+
+
+def test_the_crps_of_a_normal_distribution_is_that_of_the_metrics_and_skips_unknown_values():
+    generator = torch.Generator().manual_seed(0)
+    mean, spread, value = torch.randn(3, 20, generator=generator, dtype=torch.float64)
+    std = spread.exp()
+    expected = crps_normal(mean.numpy(), std.numpy(), value.numpy())
+    assert np.allclose(losses.gaussian_crps(mean, std, value), expected)
+    value[0] = torch.nan
+    mean.requires_grad_()
+    scores = losses.gaussian_crps(mean, std, value)
+    scores.nansum().backward()
+    assert scores[0].isnan()
+    assert gradient(mean)[0] == 0
+    assert gradient(mean).isfinite().all()

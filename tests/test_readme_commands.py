@@ -81,6 +81,7 @@ PROMISED = [
     "translate/*/mean/*.tif",
     "evaluate/*/report.html",
     "reconstruct/*/metrics.csv",
+    "measure/*/measures.csv",
     "analyze/*/projection.html",
 ]
 

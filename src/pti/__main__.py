@@ -15,6 +15,7 @@ VERBS = {
     "reconstruct": "reconstruct images with a trained VAE",
     "translate": "generate edente images from dente images",
     "evaluate": "compare a checkpoint's predictions, or any images, with the true images; write a report",
+    "measure": "measure the bone in a folder of images: height, widths and area, as a table and a picture",
     "analyze": "draw and measure a VAE's latent space: pictures, tables, one page",
     "explore": "explore a VAE's latent space in the browser",
     "benchmark": "measure the speed of this machine, compared with baseline implementations",

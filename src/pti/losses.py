@@ -6,6 +6,7 @@ Images and reconstructions are (B, 1, H, W), normalised; logits have any shape.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,18 @@ def kl_per_image(mean: Tensor, std: Tensor) -> Tensor:
     """Return the KL of each image, (B,), summed over its latents, in nats."""
     variance = at_least_float32(std).square()
     return 0.5 * (at_least_float32(mean).square() + variance - variance.log() - 1).flatten(1).sum(1)
+
+
+def gaussian_crps(mean: Tensor, std: Tensor, value: Tensor) -> Tensor:
+    """Return the CRPS of N(mean, std²) at each value (Gneiting and Raftery 2007, equation 21).
+
+    All have one shape; NaN values give NaN without a gradient.
+    """
+    known = value.isfinite()
+    z = torch.where(known, value - mean, 0.0) / std
+    density = torch.exp(-0.5 * z.square()) / math.sqrt(2 * math.pi)
+    score = std * (z * torch.erf(z / math.sqrt(2)) + 2 * density - 1 / math.sqrt(math.pi))
+    return torch.where(known, score, torch.nan)
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ ACCEPTED = {
     "data/latent_cache.py: model.cache_latents=false": "train experiment=ldm_demo",
     "data/loader.py: data.num_workers=0": "train",
     "latent_study/projection.py: split=all": "analyze",
+    "measure/images.py: workers=1": "measure",
     "modules/optimization.py: model.gradient_clip_val=null": "train",
     "modules/optimization.py: trainer.precision=bf16-mixed": "train",
     "networks/perceptual.py: model/perceptual=lite0": "train",

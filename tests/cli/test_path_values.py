@@ -36,6 +36,10 @@ PATH_KEYS = {
     },
     "explore": STUDY,
     "make_phantom": {"output_dir"},
+    "measure": {
+        *("output_dir", "input_dir", "data.root"),
+        *("data.layout.condition_folder", "data.layout.target_folder"),
+    },
     "reconstruct": {"ckpt", "input_dir", *INFERENCE},
     "train": {
         *("ckpt_path", "autoencoder_ckpt", "logger.tensorboard.save_dir"),

@@ -82,7 +82,7 @@ def module_of(config: Any) -> Any:
     module = instantiate(plain["model"])
     if weights is not None:
         load_first_stage_weights(module, weights)
-    if module.latent_space is not None:
+    if getattr(module, "latent_space", None) is not None:
         module.latent_space.scaling.scale.fill_(0.5)
         module.latent_space.scaling.shift.fill_(0.1)
     return module
@@ -109,7 +109,7 @@ def one_step(module: Translation, batch: dict[str, Any]) -> float:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "optimizing", lambda network, batch_idx: nullcontext(torch.Tensor.backward))
         patch.setattr(module, "log", lambda *given, **named: None)
-        loss = module.training_step(batch, 0)["loss"]
+        loss = module.training_step(module.on_before_batch_transfer(batch, 0), 0)["loss"]
     with torch.no_grad():
         for parameter in module.network.parameters():
             if parameter.grad is not None:

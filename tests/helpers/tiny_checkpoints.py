@@ -64,6 +64,13 @@ TRANSLATOR = {
     "sampling_steps": 3,
     "optimizer": OPTIMIZER,
 }
+SIZES = {
+    "_target_": "pti.modules.sizes.PixelSizes",
+    "network": {"_target_": "pti.networks.size_network.SizeNetwork", "channels": [4], "grid": 4},
+    "normalization": {"_target_": "pti.data.normalization.RangeNormalization"},
+    "measures": ["height", "width_half", "area"],
+    "optimizer": OPTIMIZER,
+}
 
 
 def save(path: Path, module: torch.nn.Module, model: dict, data: Path, **more: Any) -> Path:
@@ -91,3 +98,14 @@ def save_translator(path: Path, data: Path) -> Path:
     with torch.no_grad():
         module.latent_space.first_stage.autoencoder.decoder.blocks[-1].conv.bias.fill_(0.5)
     return save(path, module, TRANSLATOR, data)
+
+
+def save_sizes(path: Path, data: Path) -> Path:
+    """Write a model that predicts a height of about 20 mm for images of 64 pixels of 0.6 mm."""
+    torch.manual_seed(0)
+    module = build(SIZES, "the test")
+    module.normalization.fit([tif.read(image.path).pixels for image in find_images(data / "dente")])
+    module.shift.copy_(torch.tensor([20.0, 11.0, 200 / 38.4]) / 38.4)
+    module.scale.copy_(torch.tensor([1.5, 1.0, 20 / 38.4]) / 38.4)
+    module.fitted.fill_(True)
+    return save(path, module, SIZES, data)

@@ -2,8 +2,11 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import ndtri
 
 from pti.metrics.calibration import (
+    LEVELS,
+    QUANTILES,
     central_interval,
     conformal_correction,
     crps,
@@ -170,3 +173,14 @@ def test_coverage_is_reported_with_and_without_correction():
     assert corrected.corrected_coverage.value == pytest.approx(0.9, abs=0.03)
     assert corrected.coverage.low < corrected.coverage.value < corrected.coverage.high
     assert corrected.corrected_width == pytest.approx(corrected.width + 2 * correction)
+
+
+def test_quantiles_have_the_crps_of_their_distribution_and_exact_intervals():
+    truth = np.random.default_rng(0).normal(size=4000)
+    levels = np.arange(1, QUANTILES + 1) / (QUANTILES + 1)
+    quantiles = np.tile(ndtri(levels), (len(truth), 1))
+    exact = crps_normal(np.zeros(4000), np.ones(4000), truth)
+    assert crps(quantiles, truth, random=False).mean() == pytest.approx(exact.mean(), rel=0.003)
+    for level in LEVELS:
+        low, high = central_interval(quantiles, level)
+        assert (low[0], high[0]) == pytest.approx((ndtri((1 - level) / 2), ndtri((1 + level) / 2)))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
-from pti.metrics.morphometry import bone_mask, dice, hausdorff95, iou, measure
+from pti.metrics.morphometry import bone_mask, dice, hausdorff95, iou, measure, width_ends
 
 
 def rectangle(top=20, bottom=100, left=30, right=70, shape=(128, 128)):
@@ -199,3 +199,19 @@ def test_hausdorff_agrees_with_distance_maps():
         expected = max(np.percentile(back[borders[0]], 95), np.percentile(there[borders[1]], 95))
         assert hausdorff95(a, b) == pytest.approx(expected)
         assert hausdorff95(a, b) == hausdorff95(b, a)
+
+
+def test_the_ends_of_a_width_are_on_the_outline_as_far_apart_as_it_is_wide():
+    mask = disc(40)
+    size, ends = measure(mask, 0.5), width_ends(mask, 0.5)
+    assert {"width_half", "width_at_22mm"} <= set(ends)
+    for name, (row, left, right) in ends.items():
+        assert right - left == pytest.approx(getattr(size, name))
+        assert (left + right) / 2 == pytest.approx(64.5)
+        assert abs(np.hypot(row - 64.5, right - 64.5) - 40.5) < 1
+    missing = {name for name in vars(size) if name.startswith("width")} - set(ends)
+    assert all(math.isnan(getattr(measure(mask, 1.5), name)) for name in missing)
+
+
+def test_no_bone_has_no_widths_to_draw():
+    assert width_ends(np.zeros((8, 8), bool), 0.15) == {}

@@ -110,12 +110,12 @@ def of_checkpoints(cfg: DictConfig, settings: "EvaluationSettings", output_dir: 
 
     paths = [resolve(name) for name in listed(cfg.ckpt)]
     overrides: Any = OmegaConf.to_container(cfg.data)
-    translators, data = open_checkpoints(paths, overrides)
+    predictors, data = open_checkpoints(paths, overrides)
     sampler = instantiate(cfg.sampler)
     sampling = Sampling(cfg.samples, sampler, cfg.steps, cfg.guidance_scale, cfg.seed, cfg.share_noise)
     devices = choose_devices(cfg.accelerator, cfg.devices)
     predictions = CheckpointPredictions(
-        translators, data, cfg.split, sampling, output_dir, devices, cfg.batch_size, cfg.num_samples
+        predictors, data, cfg.split, sampling, output_dir, devices, cfg.batch_size, cfg.num_samples
     )
     return evaluate_checkpoints(predictions, settings)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from pti.data.layouts import Pair
 from pti.evaluate.image_baselines import ImageBaseline, lookup_of_others, lookup_of_training, unchanged
-from pti.evaluate.scores import Case, Measurements
+from pti.evaluate.scores import Case, Measurements, Scores
 from pti.inference.bone_sizes import bone_sizes
 from pti.metrics.size_baselines import (
     SizeBaseline,
@@ -86,5 +86,7 @@ def with_size_baselines(measurements: Measurements, fitted: FittedBaselines | No
         else:
             sizes = baseline(fitted.sizes, conditions)
         predicted = {measure: values[:, None] for measure, values in sizes.items()}
-        methods[name] = replace(scores, method=name, metrics={}, predicted=predicted, diversity=None)
+        methods[name] = Scores(
+            name, scores.names, scores.patients, scores.pixel_mm, {}, predicted, scores.true
+        )
     return replace(measurements, methods=methods)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pti.common.errors import DataError
@@ -17,9 +18,12 @@ from pti.evaluate.scores import Case, Scores, measure_cases
 from pti.inference.features import FeatureExtractor
 from pti.inference.held_out import pairs_of_split
 from pti.inference.inputs import Inputs, find_inputs
+from pti.inference.loaded import LoadedPredictor, LoadedTranslator, open_predictor, predicts_sizes
 from pti.inference.reconstructions import fixed_data_range
 from pti.inference.sampling import Sampling
-from pti.inference.translator import LoadedTranslator, open_translator, translate_images
+from pti.inference.size_prediction import predict_sizes
+from pti.inference.translator import translate_images
+from pti.metrics.calibration import QUANTILES
 from pti.modules.protocols import autoencoder_of
 from pti.runs.locate import checkpoint_names
 
@@ -31,7 +35,7 @@ class CheckpointPredictions:
     """Translates a split of a data set with checkpoints.
 
     Attributes:
-        translators: Method -> checkpoint; the report is about the first.
+        predictors: Method -> checkpoint; the report is about the first.
         data: The data set, as ``data`` of a checkpoint's configuration.
         split: The split to evaluate.
         sampling: Settings of the samples.
@@ -41,7 +45,7 @@ class CheckpointPredictions:
         num_samples: Translate only the first slices by name; None = all.
     """
 
-    translators: dict[str, LoadedTranslator]
+    predictors: dict[str, LoadedPredictor]
     data: dict[str, Any]
     split: str
     sampling: Sampling
@@ -53,12 +57,19 @@ class CheckpointPredictions:
     @property
     def main(self) -> str:
         """The first method."""
-        return next(iter(self.translators))
+        return next(iter(self.predictors))
 
     @property
-    def first(self) -> LoadedTranslator:
+    def first(self) -> LoadedPredictor:
         """The checkpoint of the first method."""
-        return self.translators[self.main]
+        return self.predictors[self.main]
+
+    @property
+    def samples(self) -> int:
+        """Samples, or quantiles, of each slice by the first method."""
+        if predicts_sizes(self.first):
+            return QUANTILES
+        return 1 if self.first.module.deterministic else self.sampling.samples
 
     @property
     def root(self) -> Path:
@@ -66,23 +77,31 @@ class CheckpointPredictions:
         return Path(self.data["root"]).absolute()
 
     def cases(self, split: str, methods: Sequence[str]) -> tuple[list[Case], list[str]]:
-        """Translate a split with some of the methods; return its slices, and notes for the reader."""
+        """Apply some of the methods to a split; return its slices, and notes for the reader."""
         inputs = find_inputs(self.data, split, str(self.first.path), with_targets=True)
         images = [image for image in inputs.images if image.name in inputs.targets][: self.num_samples]
         if not images:
             raise DataError(f"{inputs.origin}: found no dente image with an edente image to compare with.")
         targets = [InputImage(image.name, inputs.targets[image.name], image.patient) for image in images]
         survey_targets(targets)
-        inputs, folders, warnings = replace(inputs, images=images), {}, []
+        inputs, folders, warnings, sizes = replace(inputs, images=images), {}, [], {}
         for method in methods:
-            folders[method] = self.output_dir / TRANSLATIONS / method.replace("/", "_") / split
-            warnings += self._translate(method, inputs, folders[method])
+            predictor = self.predictors[method]
+            if predicts_sizes(predictor):
+                print(f"{method}: sizes of {len(images)} slices")
+                sizes[method] = predict_sizes(predictor, images, self.batch_size, self.devices[0]).quantiles
+            else:
+                folders[method] = self.output_dir / TRANSLATIONS / method.replace("/", "_") / split
+                warnings += self._translate(method, predictor, inputs, folders[method])
         matched = match(targets, folders, {image.name: image.path for image in images}, inputs.origin)
-        return matched.cases, [*matched.notes, *dict.fromkeys(text.rstrip(".") for text in warnings)]
+        cases = _with_sizes(matched.cases, images, sizes)
+        return cases, [*matched.notes, *dict.fromkeys(text.rstrip(".") for text in warnings)]
 
-    def _translate(self, method: str, inputs: Inputs, folder: Path) -> Sequence[str]:
+    def _translate(
+        self, method: str, translator: LoadedTranslator, inputs: Inputs, folder: Path
+    ) -> Sequence[str]:
         """Translate the images; return warnings about them."""
-        translator, sampling = self.translators[method], self.sampling
+        sampling = self.sampling
         if translator.module.deterministic:
             sampling = Sampling(seed=sampling.seed)
         samples = f"{sampling.samples} sample{'s' if sampling.samples > 1 else ''}"
@@ -94,8 +113,9 @@ class CheckpointPredictions:
 
     def resolved_sampling(self) -> dict[str, Any]:
         """Return the sampling of the first checkpoint, with its own values for unset ones."""
-        module = self.first.module
-        return {} if module.deterministic else self.sampling.resolved(module).as_dict()
+        if predicts_sizes(self.first) or self.first.module.deterministic:
+            return {}
+        return self.sampling.resolved(self.first.module).as_dict()
 
     def data_range(self, cases: Sequence[Case]) -> float:
         """Return the data range of the first checkpoint's training set, raw units."""
@@ -104,9 +124,9 @@ class CheckpointPredictions:
 
     def training_pairs(self, method: str) -> list[Pair]:
         """Return the training pairs of a checkpoint; empty if they aren't on this machine."""
-        translator = self.translators[method]
+        predictor = self.predictors[method]
         try:
-            return pairs_of_split(translator.data, "train", str(translator.path))
+            return pairs_of_split(predictor.data, "train", str(predictor.path))
         except DataError:
             return []
 
@@ -124,18 +144,35 @@ class CheckpointPredictions:
         return measure_cases(cases, data_range, self.first.pixel_mm).methods[self.main]
 
     def feature_extractor(self) -> FeatureExtractor | None:
-        """Return a feature extractor with the first checkpoint's autoencoder; None if it has none."""
+        """Return a feature extractor with the first checkpoint's autoencoder; None without images of it."""
         module: Any = self.first.module
         autoencoder = autoencoder_of(module)
-        if autoencoder is None:
+        if autoencoder is None or predicts_sizes(self.first):
             return None
         size = self.first.data["image_size"]
         return FeatureExtractor(autoencoder, size, self.first.pixel_mm, self.batch_size, self.devices[0])
 
 
+def _with_sizes(
+    cases: Sequence[Case], images: Sequence[InputImage], sizes: Mapping[str, Mapping[str, np.ndarray]]
+) -> list[Case]:
+    """Add predicted sizes, method -> measure -> (N, K) of the images, to the slices."""
+    index = {image.name: number for number, image in enumerate(images)}
+    return [
+        replace(
+            case,
+            sizes={
+                method: {measure: values[index[case.name]] for measure, values in columns.items()}
+                for method, columns in sizes.items()
+            },
+        )
+        for case in cases
+    ]
+
+
 def open_checkpoints(
     paths: Sequence[Path], data_overrides: Mapping[str, Any]
-) -> tuple[dict[str, LoadedTranslator], dict[str, Any]]:
+) -> tuple[dict[str, LoadedPredictor], dict[str, Any]]:
     """Open checkpoints.
 
     Args:
@@ -149,6 +186,6 @@ def open_checkpoints(
         CheckpointError: A file can't be used.
         UsageError: A checkpoint isn't one of a second stage.
     """
-    translators = dict(zip(checkpoint_names(paths), map(open_translator, paths), strict=True))
-    trained = next(iter(translators.values())).data
-    return translators, trained | {key: value for key, value in data_overrides.items() if value is not None}
+    predictors = dict(zip(checkpoint_names(paths), map(open_predictor, paths), strict=True))
+    trained = next(iter(predictors.values())).data
+    return predictors, trained | {key: value for key, value in data_overrides.items() if value is not None}

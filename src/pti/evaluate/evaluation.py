@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,6 +111,7 @@ def evaluate_predictions(given: EvaluationInput) -> Evaluation:
         notes.append("changed and unchanged regions are left out: they need the conditions")
     measurements = with_size_baselines(measurements, given.fitted)
     scores = measurements.methods[given.main]
+    measurements = replace(measurements, methods={given.main: scores} | dict(measurements.methods))
     heights = read_height_distribution(given.data_root / "truth.csv", scores.names)
     budget = ()
     if heights is not None or given.autoencoder:

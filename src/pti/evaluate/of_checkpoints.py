@@ -31,12 +31,12 @@ def evaluate_checkpoints(
     ``calibration.json`` beside it.
     """
     main = predictions.main
-    cases, notes = predictions.cases(predictions.split, list(predictions.translators))
+    cases, notes = predictions.cases(predictions.split, list(predictions.predictors))
     data_range = settings.data_range or predictions.data_range(cases)
     pixel_mm = settings.pixel_mm or predictions.first.pixel_mm
     size = predictions.first.data["image_size"]
     settings = replace(settings, data_range=data_range, pixel_mm=pixel_mm, region_size=size)
-    for method in predictions.translators:
+    for method in predictions.predictors:
         if count := predictions.patients_seen_in_training(method, cases):
             notes.append(f"{method} was trained on {count} of the patients: its results are too optimistic")
     corrections, origin = _corrections(predictions, settings, data_range, notes)
@@ -54,7 +54,7 @@ def evaluate_checkpoints(
             notes=notes,
         )
     )
-    if settings.distributions:
+    if settings.distributions and main in cases[0].predictions:
         targets = [InputImage(pair.name, pair.files["target"], pair.patient) for pair in pairs]
         training = TrainingImages.of_images([] if predictions.split == "train" else targets)
         evaluation = with_set_comparison(evaluation, predictions.devices[0], training, extractor, encoded)
@@ -69,8 +69,7 @@ def _corrections(
     """Read or fit the corrections of the intervals; return them, and text that says where they come from."""
     first = predictions.first
     if settings.calibration is not None:
-        samples = 1 if first.module.deterministic else predictions.sampling.samples
-        corrections, origin = read_calibration(settings.calibration, samples, first.sha256)
+        corrections, origin = read_calibration(settings.calibration, predictions.samples, first.sha256)
         notes += missing_calibration(corrections, origin)
         return corrections, origin
     if predictions.split == "val":
@@ -100,8 +99,8 @@ def _provenance(predictions: CheckpointPredictions) -> dict[str, str]:
     sampling = predictions.resolved_sampling().items()
     provenance = {"data": f"{predictions.split} split of {predictions.root}"}
     provenance |= {
-        f"checkpoint, {method}": f"{translator.path}, SHA-256 {translator.sha256[:16]}…"
-        for method, translator in predictions.translators.items()
+        f"checkpoint, {method}": f"{predictor.path}, SHA-256 {predictor.sha256[:16]}…"
+        for method, predictor in predictions.predictors.items()
     }
     return provenance | {
         "sampling": ", ".join(f"{key} {value}" for key, value in sampling if value is not None)

@@ -135,7 +135,7 @@ def _tiles(evaluation: Evaluation, own: Mapping[str, Mean]) -> list[tuple[str, s
     ]
     if "dice" in own:
         tiles.append((number(own["dice"].value, 3), "Dice of the bone"))
-    if scores.samples > 1:
+    if scores.samples > 1 and not scores.quantiles:
         tiles.append((str(scores.samples), "samples per slice"))
     for row in evaluation.intervals.get("height", ()):
         if row.level == 0.9:

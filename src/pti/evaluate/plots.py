@@ -107,7 +107,8 @@ def calibration_plot(scores: Scores, measure: str, intervals: Sequence[IntervalC
     with drawing(8.6, 3.5, f"Calibration of the {label_of(measure)}") as canvas:
         coverage, ranks = canvas.figure.subplots(1, 2)
         coverage.plot([0, 1], [0, 1], color=TEXT, linewidth=1, linestyle="--")
-        coverage.plot(nominal, actual, color=PREDICTED, linewidth=2, label="samples")
+        label = "quantiles" if scores.quantiles else "samples"
+        coverage.plot(nominal, actual, color=PREDICTED, linewidth=2, label=label)
         corrected = [(row.level, row.corrected_coverage.value) for row in intervals if row.corrected_coverage]
         if corrected:
             levels, values = zip(*corrected, strict=True)
@@ -119,7 +120,7 @@ def calibration_plot(scores: Scores, measure: str, intervals: Sequence[IntervalC
         ranks.bar(range(len(counts)), counts, color=PREDICTED, width=0.86)
         ranks.axhline(counts.sum() / len(counts), color=TEXT, linewidth=1, linestyle="--")
         title = "Rank of the true value (flat = calibrated)"
-        ranks.set(xlabel="samples below the true value", ylabel="slices", title=title)
+        ranks.set(xlabel=f"{label} below the true value", ylabel="slices", title=title)
         ranks.grid(visible=False, axis="x")
     return canvas.svg
 

@@ -49,7 +49,7 @@ def summary_values(evaluation: Evaluation) -> dict[str, Any]:
     values: dict[str, Any] = {
         "slices": len(scores.names),
         "patients": len(set(scores.patients)),
-        "samples": scores.samples,
+        **({} if scores.quantiles else {"samples": scores.samples}),
     }
     names = _HEADLINES + (_HEADLINES_OF_SAMPLES if scores.samples > 1 else ()) + _HEADLINES_OF_REGIONS
     values |= {name: own[name].value for name in names if name in own}

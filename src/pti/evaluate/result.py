@@ -81,5 +81,5 @@ class Evaluation:
         return differences(self.measurements, self.main, COMPARED, self.seed) + [
             Difference(self.main, row.method, row.metric, own[row.features].kid_minus(row))
             for row in self.distances
-            if row.method != self.main
+            if row.method != self.main and row.features in own
         ]

@@ -27,6 +27,7 @@ class Case:
         target: File of the true image.
         condition: File of the image that the predictions were made from; None = unknown.
         predictions: Method -> files of its samples; one file for a method with one prediction per slice.
+        sizes: Method that predicts sizes without images -> measure -> (K,) quantiles i / (K + 1), mm.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Case:
     target: Path
     condition: Path | None = None
     predictions: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    sizes: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Scores:
         true: Measure -> (N,) mm; NaN if the true bone doesn't have the measure.
         diversity: (N,) mean absolute difference between two samples within the true bone, raw units; None for
             a single sample.
+        quantiles: The K values of each measure are quantiles of its distribution instead of samples.
     """
 
     method: str
@@ -60,6 +63,7 @@ class Scores:
     predicted: Mapping[str, np.ndarray]
     true: Mapping[str, np.ndarray]
     diversity: np.ndarray | None = None
+    quantiles: bool = False
 
     @property
     def samples(self) -> int:
@@ -156,7 +160,7 @@ def measure_cases(
     baselines = dict(image_baselines or {})
     measure = _MeasureCase(data_range, pixel_mm, baselines, region_size)
     images = sum(map(len, cases[0].predictions.values())) + len(baselines)  # of each case
-    min_parallel = -(-MIN_PARALLEL_JOBS // images)
+    min_parallel = -(-MIN_PARALLEL_JOBS // max(1, images))
     slices = list(map_in_processes(measure, cases, "Measuring", min_parallel=min_parallel))
     pixels, true = (
         np.array([result.pixel_mm for result in slices]),
@@ -164,6 +168,10 @@ def measure_cases(
     )
     names, patients = [case.name for case in cases], [case.patient for case in cases]
     methods = {}
+    for method in cases[0].sizes:
+        columns = _stacked(case.sizes[method] for case in cases)
+        lacking = dict.fromkeys(MEASURES, np.full_like(columns["height"], np.nan))
+        methods[method] = Scores(method, names, patients, pixels, {}, lacking | columns, true, quantiles=True)
     for method in slices[0].methods:
         metrics, predicted = (
             {
@@ -239,6 +247,11 @@ def _read_like(path: Path, shape: tuple[int, ...], other: Path) -> np.ndarray:
             f"as in {other}. Write predictions at the size of their targets."
         )
     return pixels
+
+
+def _stacked(rows: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    rows = list(rows)
+    return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
 
 def _columns(rows: Iterable[Mapping[str, float]]) -> dict[str, np.ndarray]:

@@ -8,9 +8,26 @@ import numpy as np
 
 from pti.common.progress import track
 from pti.data import tif
-from pti.metrics.bone_agreement import find_bone
+from pti.metrics.bone_agreement import Bone, find_bone
 
 _READERS = 4
+
+
+def read_bone(file: Path, pixel_mm: float) -> tuple[Bone, bool]:
+    """Read a raw image and measure the bone in it.
+
+    Args:
+        file: A TIF file.
+        pixel_mm: Edge of a pixel in mm, if the file states none.
+
+    Returns:
+        The bone, and whether the file states the size of its pixels.
+
+    Raises:
+        TifError: The file can't be used.
+    """
+    image = tif.read(file)
+    return find_bone(image.pixels, image.pixel_mm or pixel_mm), image.pixel_mm is not None
 
 
 def bone_sizes(files: Sequence[Path], pixel_mm: float) -> dict[str, np.ndarray]:
@@ -28,8 +45,7 @@ def bone_sizes(files: Sequence[Path], pixel_mm: float) -> dict[str, np.ndarray]:
     """
 
     def lengths(file: Path) -> dict[str, float]:
-        image = tif.read(file)
-        return find_bone(image.pixels, image.pixel_mm or pixel_mm).lengths
+        return read_bone(file, pixel_mm)[0].lengths
 
     with ThreadPoolExecutor(_READERS) as readers:
         rows = list(track(readers.map(lengths, files), "Measuring", total=len(files)))

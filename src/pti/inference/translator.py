@@ -11,59 +11,24 @@ from typing import Any
 
 import torch
 
-from pti.common.errors import UsageError
-from pti.common.path_settings import setting
 from pti.common.progress import track
 from pti.common.terminal import print_notes
 from pti.data.input_images import InputImage
 from pti.inference.calibration_file import HeightCalibration
 from pti.inference.devices import Load, batched, run_batches
 from pti.inference.inputs import Inputs
+from pti.inference.loaded import LoadedTranslator
 from pti.inference.reconstructions import fixed_data_range, training_bounds
 from pti.inference.sampling import Sampling, TranslateBatch
 from pti.inference.summarize import FOLDERS, SummarizeImage
 from pti.inference.survey import print_warnings, survey
-from pti.modules.protocols import Translator
-from pti.runs.checkpoint import Checkpoint, load, open_checkpoint
+from pti.runs.checkpoint import load
 from pti.runs.manifest import Manifest
 from pti.runs.summary import hash_config
 
 TABLES = SAMPLE_TABLE, IMAGE_TABLE = ("manifest.csv", "images.csv")
 
 _SUMMARY_THREADS = 4  # images summarized at a time, while the next ones are sampled
-
-
-@dataclass(frozen=True)
-class LoadedTranslator:
-    """A checkpoint of the second stage, loaded.
-
-    Attributes:
-        checkpoint: The file with its configuration, without the weights.
-        module: The trained module, in evaluation mode, on the CPU.
-    """
-
-    checkpoint: Checkpoint
-    module: Translator
-
-    @property
-    def path(self) -> Path:
-        """The checkpoint file."""
-        return self.checkpoint.path
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the checkpoint file."""
-        return self.checkpoint.sha256
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The ``data`` section of the training's configuration."""
-        return self.checkpoint.config["data"]
-
-    @property
-    def pixel_mm(self) -> float:
-        """Edge of a pixel in mm, for files without a resolution."""
-        return self.data["pixel_mm"]
 
 
 @dataclass(frozen=True)
@@ -87,26 +52,6 @@ class Translations:
     data_fingerprint: str
     calibration: str | None = None
     warnings: Sequence[str] = ()
-
-
-def open_translator(name: str | Path) -> LoadedTranslator:
-    """Load a checkpoint of the second stage.
-
-    Args:
-        name: Path of the checkpoint, or a name that `pti.runs.locate.resolve` understands.
-
-    Raises:
-        CheckpointError: The file can't be used.
-        UsageError: The checkpoint does not exist, or is not one of a second stage.
-    """
-    opened = open_checkpoint(name)
-    module = opened.load_module()
-    if not isinstance(module, Translator):
-        raise UsageError(
-            f"{setting('ckpt', opened.path)}: found a checkpoint of {type(module).__name__}, expected one "
-            "of a second stage, such as best:ldm_demo or best:regression."
-        )
-    return LoadedTranslator(replace(opened, content={"config": opened.config}), module)
 
 
 def translate_images(

@@ -11,6 +11,12 @@ from pti.metrics.bootstrap import Mean, bootstrap_mean
 
 LEVELS = (0.5, 0.8, 0.9)
 
+QUANTILES = 39
+"""Number K of quantiles i / (K + 1) that stand for a known distribution.
+
+The ends of the intervals of all :data:`LEVELS` are among them. The mean CRPS of these quantiles exceeds
+that of the normal distribution that they stand for by 0.1 % (20,000 draws)."""
+
 INTERVAL = ("interval_level", "height_low_mm", "height_high_mm")
 """Names of the fields of a height's :class:`ValidInterval` among the metrics of an image."""
 
@@ -51,15 +57,17 @@ class ValidInterval:
     high: float
 
 
-def crps(samples: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def crps(samples: np.ndarray, truth: np.ndarray, random: bool = True) -> np.ndarray:
     """Compute the continuous ranked probability score of each slice, in the unit of the values.
 
     mean |x_i - y| - ½ mean over i ≠ j of |x_i - x_j|: the fair estimator (Ferro 2014), whose expectation does
-    not depend on the number of samples. For one sample it is the absolute error.
+    not depend on the number of samples. For one sample it is the absolute error. Quantiles of a distribution
+    are no random samples: with i = j in the second mean, too, their score converges to the distribution's.
 
     Args:
         samples: (N, K).
         truth: (N,); NaN gives NaN.
+        random: The K values are random samples; False = quantiles.
 
     Returns:
         (N,).
@@ -68,7 +76,7 @@ def crps(samples: np.ndarray, truth: np.ndarray) -> np.ndarray:
     distance = np.abs(samples - truth[:, None]).mean(axis=1)
     if count == 1:
         return distance
-    return distance - pair_sums(samples, axis=1) / (count * (count - 1))
+    return distance - pair_sums(samples, axis=1) / (count * (count - 1 if random else count))
 
 
 def pair_sums(values: np.ndarray, axis: int) -> np.ndarray:

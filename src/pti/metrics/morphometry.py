@@ -127,24 +127,61 @@ def measure(mask: np.ndarray, pixel_mm: float) -> Morphometry:
     crest, base = int(rows[0]), int(rows[-1])
     part = mask[crest : base + 1]
     height = base + 1 - crest
-    widths = np.where(
-        part.any(axis=1), mask.shape[1] - part.argmax(axis=1) - part[:, ::-1].argmax(axis=1), 0
-    )[::-1]
-    centres = np.arange(height) + 0.5
-
-    def width(above_base: float) -> float:
-        return float(np.interp(above_base, centres, widths)) if above_base < height else np.nan
-
+    left, right = _row_ends(part)
+    widths = {name: _between_rows(right - left, at) for name, at in _width_heights(height, pixel_mm).items()}
     return Morphometry(
         pixel_mm,
         float(height),
-        *(width(fraction * height) for fraction in FRACTIONS.values()),
-        *(width(millimetres / pixel_mm) for millimetres in HEIGHTS_MM),
+        **widths,
         area=float(part.sum()),
         base_row=float(base),
         crest_row=float(crest),
         crest_column=float(np.flatnonzero(part[0]).mean()),
     )
+
+
+def width_ends(mask: np.ndarray, pixel_mm: float) -> dict[str, tuple[float, float, float]]:
+    """Return where :func:`measure` measures the widths of a bone, to draw them.
+
+    Args:
+        mask: (H, W) bool, as for :func:`measure`.
+        pixel_mm: Edge of a pixel, mm.
+
+    Returns:
+        Name of each width that isn't NaN -> (row, left, right): lengths from the upper left corner of the
+        image, in pixels; right − left is the width.
+    """
+    rows = np.flatnonzero(mask.any(axis=1))
+    if rows.size == 0:
+        return {}
+    crest, base = int(rows[0]), int(rows[-1])
+    ends, height = _row_ends(mask[crest : base + 1]), base + 1 - crest
+    return {
+        name: (base + 1 - at, _between_rows(ends[0], at), _between_rows(ends[1], at))
+        for name, at in _width_heights(height, pixel_mm).items()
+        if at < height
+    }
+
+
+def _width_heights(height: int, pixel_mm: float) -> dict[str, float]:
+    """Return the heights above the base at which a bone's widths are measured, by name, in pixels."""
+    heights = {f"width_{name}": fraction * height for name, fraction in FRACTIONS.items()}
+    return heights | {f"width_at_{length}mm": length / pixel_mm for length in HEIGHTS_MM}
+
+
+def _row_ends(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the left edge of each row's first pixel and the right edge of its last; both 0 without any."""
+    any_pixel = part.any(axis=1)
+    left, right = part.argmax(axis=1), part.shape[1] - part[:, ::-1].argmax(axis=1)
+    return np.where(any_pixel, left, 0), np.where(any_pixel, right, 0)
+
+
+def _between_rows(values: np.ndarray, above_base: float) -> float:
+    """Interpolate values of the rows' centres, from the crest down; NaN above the crest."""
+    height = len(values)
+    if above_base >= height:
+        return np.nan
+    return float(np.interp(above_base, np.arange(height) + 0.5, values[::-1]))
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:

@@ -75,6 +75,31 @@ class Translator(Protocol):
         ...
 
 
+@runtime_checkable
+class SizePredictor(Protocol):
+    """A trained model that predicts sizes of the edente bone from the dente image, without an image of it."""
+
+    measures: Sequence[str]
+    """Names of the predicted sizes, of `pti.metrics.bone_agreement.Bone.lengths`."""
+
+    @property
+    def normalization(self) -> Normalization:
+        """Normalisation of the dente images."""
+        ...
+
+    def predict_sizes(self, raw: Tensor, pixel_mm: Tensor) -> Tensor:
+        """Predict the distribution of each size.
+
+        Args:
+            raw: raw dente images (B, 1, S, S), background exactly 0, of the size that was trained on.
+            pixel_mm: (B,), edge of a pixel, mm.
+
+        Returns:
+            (B, M, K) quantiles i / (K + 1) of each of ``measures``, mm (area: mm²).
+        """
+        ...
+
+
 def autoencoder_of(module: nn.Module) -> Autoencoder | None:
     """Return the autoencoder in a module: the module itself, or the frozen one of a stage-2 module."""
     candidate = getattr(getattr(module, "latent_space", None), "first_stage", module)

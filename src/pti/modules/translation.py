@@ -25,6 +25,7 @@ from pti.modules.latent_space.preparation import prepare_latents
 from pti.modules.manual_optimization import ManualOptimization
 from pti.modules.optimization import OptimizerFactory
 from pti.modules.raw_agreement import BONE
+from pti.modules.tif_data import TifDataModule
 from pti.modules.validation_metrics import ValidationMetrics
 
 
@@ -199,11 +200,8 @@ class Translation(ManualOptimization):
     @override
     def setup(self, stage: str) -> None:
         """Refuse data without pairs and unsuitable image sizes; compile."""
-        if stage == "fit" and self.datamodule.sources != "pairs":
-            raise UsageError(
-                f"data.sources={self.datamodule.sources}: a translation is trained on pairs. Set "
-                "data.sources=pairs."
-            )
+        if stage == "fit":
+            require_pairs(self.datamodule)
         if stage == "fit" and self.latent_space is not None:
             self.latent_space.check_image_size(self.datamodule.image_size, self.network)
         self.compile_in_place([self.network])
@@ -213,6 +211,18 @@ class Translation(ManualOptimization):
         """Encode the training set and measure the latents, where that is not done yet."""
         if self.latent_space is not None:
             prepare_latents(self.latent_space, self.datamodule, self.trainer)
+
+
+def require_pairs(data: TifDataModule) -> None:
+    """Refuse a data module that serves single images.
+
+    Raises:
+        UsageError: it does.
+    """
+    if data.sources != "pairs":
+        raise UsageError(
+            f"data.sources={data.sources}: a second stage is trained on pairs. Set data.sources=pairs."
+        )
 
 
 def _validation_set(trainer: Any) -> TifDataset:

@@ -28,10 +28,12 @@ _NAMES = {
     "pti.modules.latent_diffusion": "LatentDiffusion",
     "pti.modules.optimization": "LrSchedule",
     "pti.modules.regression": "LatentRegression Regression",
+    "pti.modules.sizes": "LatentSizes PixelSizes",
     "pti.networks.conditional_unet": "ConditionalUNet",
     "pti.networks.detail_transfer": "DetailTransfer",
     "pti.networks.frozen_autoencoder": "FrozenAutoencoder",
     "pti.networks.local_autoencoder": "LocalAutoencoderKL",
+    "pti.networks.size_network": "SizeNetwork",
     "torch.optim": "Adam AdamW NAdam RAdam RMSprop SGD",
 }
 

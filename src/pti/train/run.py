@@ -44,6 +44,7 @@ _HIDDEN_WARNINGS = (  # Lightning's remarks on deliberate choices
     ".*smaller than the logging interval.*",
     ".*in eval mode at the start of training.*",
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*You have overridden `on_before_batch_transfer`.*",
     ".*isinstance\\(treespec, LeafSpec\\).*",
     ".*It is recommended to use `self.log.*sync_dist.*",  # the modules combine the metrics of the ranks
 )

@@ -1,7 +1,8 @@
-"""``python -m pti.translate``: sample edente images from dente images, and show how certain the model is."""
+"""``python -m pti.translate``: edente images, or sizes, of dente images, and how certain the model is."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,6 +18,12 @@ from pti.cli.preflight import (
 from pti.common.errors import UsageError
 from pti.common.path_settings import setting
 from pti.common.terminal import print_notes
+
+if TYPE_CHECKING:
+    import torch
+
+    from pti.inference.inputs import Inputs
+    from pti.inference.loaded import LoadedSizePredictor, LoadedTranslator
 
 
 def preflight(cfg: DictConfig) -> None:
@@ -37,21 +44,15 @@ def preflight(cfg: DictConfig) -> None:
 @command("translate", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> None:
     """Find the images, translate those that aren't done yet, and summarize."""
-    from hydra.utils import instantiate
-
-    from pti.inference.bone_sizes import mean_height_loss_mm
-    from pti.inference.calibration_file import read_height_calibration
     from pti.inference.devices import choose_devices
     from pti.inference.inputs import find_inputs
-    from pti.inference.sampling import Sampling
-    from pti.inference.translator import open_translator, translate_images
-    from pti.translate.tables import finish
+    from pti.inference.loaded import open_predictor, predicts_sizes
 
     devices = choose_devices(cfg.accelerator, cfg.devices)
-    translator = open_translator(str(cfg.ckpt))
+    predictor = open_predictor(str(cfg.ckpt))
     overrides: Any = OmegaConf.to_container(cfg.data)
     inputs = find_inputs(
-        translator.data,
+        predictor.data,
         cfg.split,
         str(cfg.ckpt),
         input_dir=cfg.input_dir,
@@ -60,6 +61,28 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         skip=output_dir,
         with_targets=True,
     )
+    if predicts_sizes(predictor):
+        write_sizes(cfg, predictor, inputs, output_dir, devices[0])
+    else:
+        write_images(cfg, predictor, inputs, output_dir, devices)
+
+
+def write_images(
+    cfg: DictConfig,
+    translator: "LoadedTranslator",
+    inputs: "Inputs",
+    output_dir: Path,
+    devices: Sequence["torch.device"],
+) -> None:
+    """Sample images, and summarize them."""
+    from hydra.utils import instantiate
+
+    from pti.inference.bone_sizes import mean_height_loss_mm
+    from pti.inference.calibration_file import read_height_calibration
+    from pti.inference.sampling import Sampling
+    from pti.inference.translator import translate_images
+    from pti.translate.tables import finish
+
     sampler = instantiate(cfg.sampler)
     sampling = Sampling(cfg.samples, sampler, cfg.steps, cfg.guidance_scale, cfg.seed, cfg.share_noise)
     calibration = None
@@ -73,6 +96,33 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     known = any("target_height_mm" in row for row in translations.rows)
     loss = mean_height_loss_mm(inputs.training, translator.pixel_mm) if known and inputs.training else None
     finish(output_dir, translations, translator.checkpoint, loss)
+
+
+def write_sizes(
+    cfg: DictConfig,
+    predictor: "LoadedSizePredictor",
+    inputs: "Inputs",
+    output_dir: Path,
+    device: "torch.device",
+) -> None:
+    """Predict sizes, of a model that makes no images."""
+    from pti.inference.calibration_file import missing_calibration, read_calibration
+    from pti.metrics.calibration import QUANTILES
+    from pti.translate.sizes import translate_sizes
+
+    given = [key for key in ("sampler", "steps", "guidance_scale") if cfg[key] is not None]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)}: {setting('ckpt', predictor.path)} predicts sizes, without a sampler. Omit "
+            f"{' and '.join(given)}, or choose the checkpoint of a diffusion model."
+        )
+    corrections, origin = {}, None
+    if cfg.calibration is not None:
+        path = Path(str(cfg.calibration))
+        corrections, origin = read_calibration(path, QUANTILES, predictor.sha256)
+        for note in missing_calibration(corrections, origin):
+            print(f"Note: {note}.")
+    translate_sizes(predictor, inputs, output_dir, cfg.batch_size, device, corrections, origin)
 
 
 if __name__ == "__main__":
