@@ -138,6 +138,12 @@ def test_help_lists_groups_and_keys(run):
     assert "model: large, small" in done.stdout
 
 
+def test_help_is_the_text_that_hydra_prints(run):
+    own, hydra = run("--help", "model=large"), run("-m", "--help", "model=large")
+    assert own.stdout == hydra.stdout
+    assert "heads: 8" in own.stdout
+
+
 def test_an_output_folder_that_cannot_be_created_is_one_message(run, tmp_path):
     (tmp_path / "file").write_text("no folder")
     done = run(f"output_dir={tmp_path}/file/out")

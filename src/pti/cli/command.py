@@ -14,6 +14,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from pti.cli.help import help_text
 from pti.cli.multirun import finish_sweep, locked_sweep, run_job, sweep_overrides
 from pti.cli.options import arguments_for_hydra
 from pti.cli.overrides import check_command_line
@@ -63,6 +64,9 @@ def command(name: str, preflight: Preflight | None = None) -> Callable[[Task], C
 def _run(name: str, task: Task, preflight: Preflight | None) -> int:
     require_working_directory()
     line = check_command_line(name, sys.argv[1:], preflight)
+    if (text := help_text(name, sys.argv[1:])) is not None:
+        print(text)
+        return 0
     if not line.jobs:
         return _run_hydra(name, task, line.extra)
     with locked_sweep(name, line.jobs, "output_dir" in line.overridden) as sweep:
