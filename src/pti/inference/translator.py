@@ -17,6 +17,7 @@ from pti.common.progress import track
 from pti.data.input_images import InputImage
 from pti.inference.calibration_file import HeightCalibration
 from pti.inference.devices import Load, batched, run_batches
+from pti.inference.gate import Gate
 from pti.inference.inputs import Inputs
 from pti.inference.reconstructions import fixed_data_range, training_bounds
 from pti.inference.sampling import Sampling, TranslateBatch
@@ -37,7 +38,7 @@ class LoadedTranslator:
     """A checkpoint of the second stage, loaded.
 
     Attributes:
-        checkpoint: The file with its configuration, without the weights.
+        checkpoint: The file with its configuration and its reference for trust, without the weights.
         module: The trained module, in evaluation mode, on the CPU.
     """
 
@@ -105,7 +106,8 @@ def open_translator(name: str | Path) -> LoadedTranslator:
             f"{setting('ckpt', opened.path)}: found a checkpoint of {type(module).__name__}, expected one "
             "of a second stage, such as best:ldm_demo or best:regression."
         )
-    return LoadedTranslator(replace(opened, content={"config": opened.config}), module)
+    kept = {key: opened.content[key] for key in ("config", "trust") if key in opened.content}
+    return LoadedTranslator(replace(opened, content=kept), module)
 
 
 def translate_images(
@@ -116,6 +118,7 @@ def translate_images(
     batch_size: int,
     devices: Sequence[torch.device],
     calibration: HeightCalibration | None = None,
+    gate: Gate | None = None,
 ) -> Translations:
     """Translate images into a folder; resume an earlier run with the same settings.
 
@@ -130,10 +133,11 @@ def translate_images(
         batch_size: Samples at a time on each device.
         devices: From `choose_devices`.
         calibration: Calibration of the height intervals; None = no intervals.
+        gate: Judges inputs and answers; None = they aren't judged.
 
     Raises:
         UsageError: The folder holds something else, or the module does not support a setting.
-        DataError: Some images can't be used; the message names all of them.
+        DataError: Some images can't be used, or the gate refuses them; the message names all of them.
     """
     module = translator.module
     if module.deterministic and sampling.samples > 1:
@@ -145,10 +149,11 @@ def translate_images(
         warnings = surveyed.warnings(training_bounds(module.normalization))
         print_warnings(warnings)
         data_range, meaning = fixed_data_range(module.normalization, surveyed.tissue_range)
+        judge = None if gate is None else gate.open(module, inputs.images, devices[0])
         translate = TranslateBatch(output_dir, translator.data["image_size"], sampling)
         corrections = None if calibration is None else calibration.corrections
         summarize = SummarizeImage(
-            output_dir, sampling, translator.pixel_mm, data_range, inputs.targets, corrections
+            output_dir, sampling, translator.pixel_mm, data_range, inputs.targets, corrections, judge
         )
         build = (lambda: module) if len(devices) == 1 else partial(load, translator.path)
         translate_all(build, translate, summarize, inputs.images, manifest, batch_size, devices)

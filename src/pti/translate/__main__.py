@@ -41,6 +41,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     from pti.inference.bone_sizes import mean_height_loss_mm
     from pti.inference.calibration_file import read_height_calibration
     from pti.inference.devices import choose_devices
+    from pti.inference.gate import open_gate
     from pti.inference.inputs import find_inputs
     from pti.inference.sampling import Sampling
     from pti.inference.translator import open_translator, translate_images
@@ -66,8 +67,9 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         calibration = read_height_calibration(Path(str(cfg.calibration)), samples, translator.sha256)
         for note in calibration.notes:
             print(f"Note: {note}.")
+    gate = open_gate(translator.checkpoint, cfg.strict, cfg.batch_size)
     translations = translate_images(
-        translator, inputs, output_dir, sampling, cfg.batch_size, devices, calibration
+        translator, inputs, output_dir, sampling, cfg.batch_size, devices, calibration, gate
     )
     known = any("target_height_mm" in row for row in translations.rows)
     loss = mean_height_loss_mm(inputs.training, translator.pixel_mm) if known and inputs.training else None
