@@ -90,14 +90,14 @@ def save(path: Path, module: torch.nn.Module, model: dict, data: Path, **more: A
     return path
 
 
-def save_translator(path: Path, data: Path) -> Path:
-    """Write a second stage with random weights, whose outputs are mostly tissue; ``data``: root of pairs."""
+def save_translator(path: Path, data: Path, **more: Any) -> Path:
+    """Write a second stage with random weights, whose outputs are mostly tissue; arguments as `save`."""
     torch.manual_seed(0)
     module = build(TRANSLATOR, "the test")
     module.normalization.fit([tif.read(image.path).pixels for image in find_images(data / "edente")])
     with torch.no_grad():
         module.latent_space.first_stage.autoencoder.decoder.blocks[-1].conv.bias.fill_(0.5)
-    return save(path, module, TRANSLATOR, data)
+    return save(path, module, TRANSLATOR, data, **more)
 
 
 def save_sizes(path: Path, data: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-DARK, LIGHT, MUTED = (17, 19, 23), (236, 238, 242), (150, 156, 166)
+DARK, LIGHT, MUTED, AMBER = (17, 19, 23), (236, 238, 242), (150, 156, 166), (255, 176, 32)
 _PANEL, _GAP = 320, 8  # pixels
 # Dark in the middle, so that agreement looks like the background of the images beside it.
 _DIVERGING = ((120, 205, 255), (30, 110, 215), DARK, (215, 75, 25), (255, 200, 110))
@@ -74,6 +74,7 @@ def titled_row(
     caption: str,
     color_bar: tuple[int, str, str] | None = None,
     colors: Callable[[np.ndarray], np.ndarray] = lambda place: diverging(2 * place - 1, 1),
+    warning: str = "",
 ) -> Image.Image:
     """Draw panels side by side under their titles, above a caption and a colour bar.
 
@@ -84,13 +85,15 @@ def titled_row(
         color_bar: Index of the panel to put the colour bar under, and the labels of its lowest and highest
             colour; None = no colour bar.
         colors: Maps (H, W) positions on the bar, 0 to 1, to (H, W, 3) uint8 colours.
+        warning: Last line, in amber, with a frame around the picture; empty = none.
     """
     height, width = panels[0][1].shape[:2]
     zoom = max(1, round(_PANEL / max(height, width)))
     height, width = height * zoom, width * zoom
     size = max(13, min(width // 18, 28))
     font, column = _font(size), max(width, 9 * size)
-    lines = caption.splitlines()
+    lines = [(text, MUTED if number else LIGHT) for number, text in enumerate(caption.splitlines())]
+    lines += [(warning, AMBER)] if warning else []
     top, bottom, step = 2 * size, size * (1 + len(lines) * 3 // 2), column + _GAP
     picture = Image.new("RGB", (step * len(panels) + _GAP, top + height + bottom), DARK)
     draw = ImageDraw.Draw(picture)
@@ -101,9 +104,11 @@ def titled_row(
         picture.paste(shown, (left, top))
     line = top + height + size // 2
     left = picture.width if color_bar is None else _GAP + color_bar[0] * step
-    for number, text in enumerate(lines):
+    for number, (text, color) in enumerate(lines):
         shown = _shortened(text, left - 2 * _GAP, font)
-        draw.text((_GAP, line + number * size * 3 // 2), shown, MUTED if number else LIGHT, font)
+        draw.text((_GAP, line + number * size * 3 // 2), shown, color, font)
+    if warning:
+        draw.rectangle((0, 0, picture.width - 1, picture.height - 1), outline=AMBER, width=_GAP // 2)
     if color_bar is not None:
         _draw_color_bar(picture, (left, line, left + column, line + size), colors, *color_bar[1:])
     return picture

@@ -19,7 +19,7 @@ class LoadedModel(Generic[Module]):
     """A checkpoint, loaded.
 
     Attributes:
-        checkpoint: The file with its configuration, without the weights.
+        checkpoint: The file with its configuration and its reference for trust, without the weights.
         module: The trained module, in evaluation mode, on the CPU.
     """
 
@@ -63,7 +63,9 @@ def open_predictor(name: str | Path) -> LoadedPredictor:
         UsageError: The checkpoint does not exist, or is of another model.
     """
     opened = open_checkpoint(name)
-    module, checkpoint = opened.load_module(), replace(opened, content={"config": opened.config})
+    module = opened.load_module()
+    kept = {key: opened.content[key] for key in ("config", "trust") if key in opened.content}
+    checkpoint = replace(opened, content=kept)
     if isinstance(module, Translator):
         return LoadedModel(checkpoint, module)
     if isinstance(module, SizePredictor):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from pti.drawing.height_text import height_text
 from pti.drawing.panels import diverging, grey, sequential, tissue_window, titled_row
+from pti.inference.trust import REASON
 from pti.metrics.calibration import INTERVAL
 from pti.metrics.translation import mean_image, spread_image
 
@@ -35,7 +36,8 @@ def draw_translation(
         name: Name of the image.
         condition: (H, W) raw image; the grey window of all panels comes from its tissue.
         samples: (H, W) raw images.
-        metrics: From `translation_metrics` and `height_interval` of `pti.metrics.translation`.
+        metrics: From `translation_metrics` and `height_interval` of `pti.metrics.translation`; with the
+            verdict of `pti.inference.gate.Judge`, an image that is unlike the training's is marked.
         data_range: Data range of the set, raw units.
         target: (H, W) raw image; None = no target panel.
     """
@@ -55,7 +57,8 @@ def draw_translation(
         image = "mean: " if len(samples) > 1 else ""
         text += f"; target {metrics['target_height_mm']:.1f} mm"
         text += f"; {image}PSNR {metrics['psnr']:.1f} dB, SSIM {metrics['ssim']:.3f}"
-    return titled_row(panels, f"{name}\n{text}", color_bar, lambda place: sequential(place, 1))
+    warning = f"unlike the training: {metrics[REASON]}" if metrics.get(REASON) else ""
+    return titled_row(panels, f"{name}\n{text}", color_bar, lambda place: sequential(place, 1), warning)
 
 
 def predicted_height(metrics: Mapping[str, Any]) -> str:

@@ -10,8 +10,10 @@ import numpy as np
 from pti.common.errors import DataError
 from pti.data import tif
 from pti.data.input_images import InputImage
+from pti.inference.gate import Judge
 from pti.inference.pictures import draw_translation, save_picture
 from pti.inference.sampling import SAMPLES, SampleTask, Sampling
+from pti.inference.trust import TRUST
 from pti.metrics.calibration import INTERVAL
 from pti.metrics.translation import height_interval, mean_image, spread_image, translation_metrics
 from pti.runs.manifest import Manifest
@@ -33,6 +35,7 @@ class SummarizeImage:
         data_range: Data range of the set, raw units.
         targets: Name -> file of the target, where it is known.
         corrections: Corrections of the height intervals, level -> mm; None = no intervals.
+        judge: Judges input and answer; None = they aren't judged.
     """
 
     output_dir: Path
@@ -41,6 +44,7 @@ class SummarizeImage:
     data_range: float
     targets: Mapping[str, Path]
     corrections: Mapping[float, float] | None = None
+    judge: Judge | None = None
 
     def files(self, source: InputImage) -> list[Path]:
         """List the files of an image; a single sample has no standard deviation."""
@@ -57,8 +61,8 @@ class SummarizeImage:
         """Write the files of an image and measure it.
 
         Returns:
-            The values of `translation_metrics` and `height_interval`, the patient, the resolution, and the
-            number, seed and file of each sample.
+            The values of `translation_metrics` and `height_interval`, the verdict of ``judge``, the patient,
+            the resolution, and the number, seed and file of each sample.
         """
         image = tif.read(source.path)
         tasks = self.tasks(source)
@@ -67,6 +71,8 @@ class SummarizeImage:
         pixel_mm = image.pixel_mm or self.pixel_mm
         metrics = translation_metrics(image.pixels, samples, pixel_mm, self.data_range, target)
         metrics |= height_interval(metrics, self.corrections)
+        if self.judge is not None:
+            metrics |= self.judge(source.name, image.pixels, samples, metrics["bone_height_mm"] > 0)
         for task, row in zip(tasks, metrics["samples"], strict=True):
             generator = self.sampling.generator(source, task.sample)
             row.update(sample=task.sample, seed=generator.initial_seed(), file=task.file)
@@ -89,10 +95,12 @@ class SummarizeImage:
         return {"name": source.name, **manifest.rows[self._row_name(source)]["figures"]}
 
     def is_done(self, manifest: Manifest, source: InputImage) -> bool:
-        """Test whether an earlier run summarized the image with the same calibration."""
+        """Test whether an earlier run summarized and judged the image with the same calibration."""
         if not manifest.is_done(self._row_name(source), source.path):
             return False
         metrics = self.recorded(manifest, source)
+        if self.judge is not None and TRUST not in metrics:
+            return False
         interval = {key: metrics[key] for key in INTERVAL if key in metrics}
         return interval == height_interval(metrics, self.corrections)
 

@@ -16,6 +16,7 @@ from pti.common.terminal import print_notes
 from pti.data.input_images import InputImage
 from pti.inference.calibration_file import HeightCalibration
 from pti.inference.devices import Load, batched, run_batches
+from pti.inference.gate import Gate
 from pti.inference.inputs import Inputs
 from pti.inference.loaded import LoadedTranslator
 from pti.inference.reconstructions import fixed_data_range, training_bounds
@@ -62,6 +63,7 @@ def translate_images(
     batch_size: int,
     devices: Sequence[torch.device],
     calibration: HeightCalibration | None = None,
+    gate: Gate | None = None,
 ) -> Translations:
     """Translate images into a folder; resume an earlier run with the same settings.
 
@@ -76,10 +78,11 @@ def translate_images(
         batch_size: Samples at a time on each device.
         devices: From `choose_devices`.
         calibration: Calibration of the height intervals; None = no intervals.
+        gate: Judges inputs and answers; None = they aren't judged.
 
     Raises:
         UsageError: The folder holds something else, or the module does not support a setting.
-        DataError: Some images can't be used; the message names all of them.
+        DataError: Some images can't be used, or the gate refuses them; the message names all of them.
     """
     module = translator.module
     if module.deterministic and sampling.samples > 1:
@@ -92,10 +95,11 @@ def translate_images(
         print_warnings(warnings)
         print_notes(surveyed.pixel_size_notes(translator.pixel_mm, "the checkpoint's data.pixel_mm"))
         data_range, meaning = fixed_data_range(module.normalization, surveyed.tissue_range)
+        judge = None if gate is None else gate.open(module, inputs.images, devices[0])
         translate = TranslateBatch(output_dir, translator.data["image_size"], sampling)
         corrections = None if calibration is None else calibration.corrections
         summarize = SummarizeImage(
-            output_dir, sampling, translator.pixel_mm, data_range, inputs.targets, corrections
+            output_dir, sampling, translator.pixel_mm, data_range, inputs.targets, corrections, judge
         )
         build = (lambda: module) if len(devices) == 1 else partial(load, translator.path)
         translate_all(build, translate, summarize, inputs.images, manifest, batch_size, devices)

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from pti.common.conf_dir import CONF_DIR
-from pti.modules.protocols import Autoencoder
+from pti.modules.protocols import Autoencoder, Translator
 from pti.modules.tif_data import TifDataModule
 from pti.runs.checkpoint import Checkpoint
 from pti.runs.first_stage import embed_first_stage_config, load_first_stage_weights
@@ -37,6 +37,7 @@ from pti.train.console import last_metrics, list_artefacts, print_plan, print_re
 from pti.train.devices import count_devices, started_by_launcher, started_from_outside
 from pti.train.failures import to_user_error
 from pti.train.resume import Start, find_start, open_resumed
+from pti.train.trust import store_trust
 
 _DDP_STRATEGY = CONF_DIR / "trainer" / "strategy" / "ddp.yaml"
 _HIDDEN_WARNINGS = (  # Lightning's remarks on deliberate choices
@@ -145,6 +146,9 @@ class Training:
             del resumed, first_stage  # free their memory
             ckpt_path = None if self.start is None else str(self.start.checkpoint)
             trainer.fit(module, datamodule, ckpt_path=ckpt_path, weights_only=True)
+            if self.leading and isinstance(module, Translator) and self.config.trust_images:
+                device, folder = trainer.strategy.root_device, self.output_dir / "checkpoints"
+                store_trust(folder, device, self.config.trust_images, self.signals)
 
     def conclude(self, status: str) -> None:
         """Write ``summary.json`` and print a table on rank 0, provided that training could be built."""

@@ -79,6 +79,7 @@ def write_images(
 
     from pti.inference.bone_sizes import mean_height_loss_mm
     from pti.inference.calibration_file import read_height_calibration
+    from pti.inference.gate import open_gate
     from pti.inference.sampling import Sampling
     from pti.inference.translator import translate_images
     from pti.translate.tables import finish
@@ -90,8 +91,9 @@ def write_images(
         samples = 1 if translator.module.deterministic else cfg.samples
         calibration = read_height_calibration(Path(str(cfg.calibration)), samples, translator.sha256)
         print_notes(calibration.notes)
+    gate = open_gate(translator.checkpoint, cfg.strict, cfg.batch_size)
     translations = translate_images(
-        translator, inputs, output_dir, sampling, cfg.batch_size, devices, calibration
+        translator, inputs, output_dir, sampling, cfg.batch_size, devices, calibration, gate
     )
     known = any("target_height_mm" in row for row in translations.rows)
     loss = mean_height_loss_mm(inputs.training, translator.pixel_mm) if known and inputs.training else None
@@ -111,10 +113,11 @@ def write_sizes(
     from pti.translate.sizes import translate_sizes
 
     given = [key for key in ("sampler", "steps", "guidance_scale") if cfg[key] is not None]
+    given += [key for key in ("share_noise", "strict") if cfg[key]]
     if given:
         raise UsageError(
-            f"{', '.join(given)}: {setting('ckpt', predictor.path)} predicts sizes, without a sampler. Omit "
-            f"{' and '.join(given)}, or choose the checkpoint of a diffusion model."
+            f"{', '.join(given)}: {setting('ckpt', predictor.path)} predicts sizes, without images to sample. "
+            f"Omit {' and '.join(given)}, or choose the checkpoint of a diffusion model."
         )
     corrections, origin = {}, None
     if cfg.calibration is not None:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from pti.common.tables import write_csv
+from pti.data.layouts import abbreviate
 from pti.inference.pictures import predicted_height
 from pti.inference.tables import Rows, count_images, extreme, mean
 from pti.inference.translator import IMAGE_TABLE, SAMPLE_TABLE, Translations
+from pti.inference.trust import REASON, TRUST
 from pti.metrics.calibration import INTERVAL
 from pti.metrics.translation import TARGET_METRICS
 from pti.runs.checkpoint import Checkpoint
@@ -36,9 +38,10 @@ def finish(
     rows = [_with_offset_error(row, mean_loss_mm) for row in translations.rows]
     known = [row for row in rows if "target_height_mm" in row]
     interval = INTERVAL if translations.calibration is not None else ()
-    columns = (*_SAMPLE_COLUMNS, *interval, *(_SAMPLE_TARGET_COLUMNS if known else ()))
-    write_csv(output_dir / SAMPLE_TABLE, columns, _sample_rows(rows, interval))
-    columns = (*_IMAGE_COLUMNS, *interval, *(_IMAGE_TARGET_COLUMNS if known else ()))
+    judged = (TRUST, REASON) if any(TRUST in row for row in rows) else ()
+    columns = (*_SAMPLE_COLUMNS, *interval, *judged, *(_SAMPLE_TARGET_COLUMNS if known else ()))
+    write_csv(output_dir / SAMPLE_TABLE, columns, _sample_rows(rows, (*interval, *judged)))
+    columns = (*_IMAGE_COLUMNS, *interval, *judged, *(_IMAGE_TARGET_COLUMNS if known else ()))
     write_csv(output_dir / IMAGE_TABLE, columns, rows)
     metrics: dict[str, Any] = dict(count_images(rows))
     metrics |= {
@@ -49,6 +52,9 @@ def finish(
         metrics["height_spread_mm"] = mean(rows, "height_spread_mm")
     if translations.calibration is not None:
         metrics |= {"calibration": translations.calibration, **_interval_metrics(rows)}
+    unlike = [row["name"] for row in rows if row.get(REASON)]
+    if judged:
+        metrics["images_unlike_training"] = len(unlike)
     artefacts: dict[str, Path] = {
         "samples": output_dir / "samples",
         "pictures": output_dir / "pictures",
@@ -71,10 +77,14 @@ def finish(
         warnings=translations.warnings,
     )
     for row in rows[:_MAX_LINES]:
-        print(f"{row['name']}: height {predicted_height(row)}")
+        mark = f"; unlike the training: {row[REASON]}" if row.get(REASON) else ""
+        print(f"{row['name']}: height {predicted_height(row)}{mark}")
     if len(rows) > _MAX_LINES:
         print(f"… and {len(rows) - _MAX_LINES} more in {IMAGE_TABLE}")
     print_summary("Translation (means over the images)", metrics, artefacts)
+    if judged:
+        which = f": {abbreviate(unlike)}. {IMAGE_TABLE} says why" if unlike else ""
+        print(f"{len(unlike)} of {len(rows)} images are unlike the training{which}.")
 
 
 def _with_offset_error(row: dict[str, Any], mean_loss_mm: float | None) -> dict[str, Any]:
@@ -119,9 +129,9 @@ def _interval_metrics(rows: Rows) -> dict[str, Any]:
     return metrics | ({"height_interval_holds": sum(contained) / len(contained)} if contained else {})
 
 
-def _sample_rows(rows: Rows, interval: Sequence[str]) -> list[Mapping[str, Any]]:
+def _sample_rows(rows: Rows, shared: Sequence[str]) -> list[Mapping[str, Any]]:
     return [
-        {key: row[key] for key in ("name", "patient", *interval) if key in row}
+        {key: row[key] for key in ("name", "patient", *shared) if key in row}
         | {**sample, "is_median": int(sample["sample"] == row["median_sample"])}
         for row in rows
         for sample in row["samples"]
