@@ -75,7 +75,7 @@ def test_a_calibration_widens_the_intervals_at_the_highest_level_that_it_correct
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (("steps=3",), "without a sampler"),
+        (("steps=3",), "it samples no images"),
         (("sampler=ddim", "guidance_scale=2"), "Omit sampler and guidance_scale"),
     ],
 )

@@ -116,7 +116,7 @@ def write_sizes(
     given += [key for key in ("share_noise", "strict") if cfg[key]]
     if given:
         raise UsageError(
-            f"{', '.join(given)}: {setting('ckpt', predictor.path)} predicts sizes, without images to sample. "
+            f"{', '.join(given)}: {setting('ckpt', predictor.path)} predicts sizes, it samples no images. "
             f"Omit {' and '.join(given)}, or choose the checkpoint of a diffusion model."
         )
     corrections, origin = {}, None
