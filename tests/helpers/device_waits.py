@@ -172,7 +172,7 @@ def trainer_of(settings: Mapping[str, Any], **more: Any) -> lightning.Trainer:
     return lightning.Trainer(
         **{
             "max_epochs": 1,
-            "limit_train_batches": 2,
+            "limit_train_batches": 1,
             "limit_val_batches": 1,
             "num_sanity_val_steps": 0,
             "enable_checkpointing": False,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -19,13 +19,15 @@ from helpers.device_waits import Waited, allowed, cheap_weights, may_wait, meta_
 from helpers.training_setup import configuration
 from pti.common.conf_dir import CONF_DIR
 from pti.common.randomness import sample_generator
+from pti.diffusion.samplers import gaussian_noise, sample
 from pti.modules.adversarial_vae import AdversarialVAE
 from pti.modules.latent_diffusion import LatentDiffusion
-from pti.modules.protocols import Translator
 from pti.train.callbacks import CollapseCheck, MetricsCsv, TrainingProgress
 
 EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
-SAMPLERS = sorted(path.stem for path in (CONF_DIR / "sampler").glob("*.yaml"))
+PATHS, SAMPLERS = (
+    sorted(path.stem for path in (CONF_DIR / "model" / group).glob("*.yaml")) for group in ("path", "sampler")
+)
 
 LIGHTNING = "lightning.pytorch"
 CONNECTOR = f"{LIGHTNING}.trainer.connectors.logger_connector"
@@ -57,8 +59,14 @@ WAITS = {
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_no_step_waits_for_the_device(experiment: str, root: Path, tmp_path: Path) -> None:
     with meta_device() as settings, cheap_weights(), allowed(WAITS, may_wait), no_waiting():
-        module = fit(experiment, root, tmp_path, settings)
-        translate(module, torch.device("meta"))
+        fit(experiment, root, tmp_path, settings)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("path", PATHS)
+def test_no_sampler_waits_for_the_device(path: str, sampler: str) -> None:
+    with no_waiting():
+        draw(path, sampler, torch.device("meta"))
 
 
 @pytest.mark.parametrize("hook", ["training_step", "validation_loss", "translate"])
@@ -106,12 +114,21 @@ def test_no_step_waits_for_a_gpu(experiment: str, root: Path, tmp_path: Path) ->
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     with allowed(WAITS, silenced), reported_by_torch():
-        module = fit(experiment, root, tmp_path, {"accelerator": "gpu", "devices": 1})
-        translate(module, torch.device("cuda"))
+        fit(experiment, root, tmp_path, {"accelerator": "gpu", "devices": 1})
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("path", PATHS)
+def test_no_sampler_waits_for_a_gpu(path: str, sampler: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    with reported_by_torch():
+        draw(path, sampler, torch.device("cuda"))
 
 
 def fit(experiment: str, root: Path, folder: Path, settings: dict[str, Any]) -> Any:
-    """Train an experiment's networks, at their full size, for two batches and a validation."""
+    """Train an experiment's networks for a batch and a validation."""
     module, data = build(experiment, root, folder)
     callbacks = [MetricsCsv(), CollapseCheck(), TrainingProgress()]
     trainer = trainer_of(settings, callbacks=callbacks, logger=False, default_root_dir=folder)
@@ -119,32 +136,31 @@ def fit(experiment: str, root: Path, folder: Path, settings: dict[str, Any]) -> 
     return module
 
 
-def translate(module: Any, device: torch.device) -> None:
-    """Sample two images with every sampler, if the module translates."""
-    if not isinstance(module, Translator):
-        return
-    with may_wait(), silenced():
-        cast(Any, module).to(device)
-    size = 16 * getattr(module.network, "downsampling", 1)
-    with torch.inference_mode():
-        raw = torch.ones(2, 1, size, size, device=device)
-        for name in [None] if module.deterministic else SAMPLERS:
-            sampler = name and instantiate(OmegaConf.load(CONF_DIR / "model" / "sampler" / f"{name}.yaml"))
-            generators = [sample_generator(0, image, 0) for image in "ab"]
-            module.translate(raw, generators, sampler=sampler, steps=name and 2)
+def draw(path: str, sampler: str, device: torch.device) -> None:
+    """Sample latents along a path."""
+    source = torch.zeros(2, 4, 8, 8, device=device)
+    generators = [sample_generator(0, name, 0) for name in "ab"]
+    sample(
+        instantiate(OmegaConf.load(CONF_DIR / "model" / "path" / f"{path}.yaml")),
+        lambda x, timesteps: x * timesteps.view(-1, 1, 1, 1),
+        instantiate(OmegaConf.load(CONF_DIR / "model" / "sampler" / f"{sampler}.yaml")),
+        4,
+        gaussian_noise(source, generators),
+        generators,
+        source=source,
+    )
 
 
 def build(experiment: str, root: Path, folder: Path) -> tuple[Any, Any]:
     """The module with new weights, and tiny data of the experiment's image size."""
     small = ["data.batch_size=2", "data.num_workers=0", "data.cache=false", "data.fractions=[0.5,0.5,0]"]
     config: Any = configuration(root, folder, *small, base=[f"experiment={experiment}"])
-    if "sampling_steps" in config.model:
-        config.model.sampling_steps = 2
+    shorten(config.model)
     if "first_stage" in config.model:
         stage_1 = configuration(root, folder, base=[f"experiment={config.autoencoder_ckpt.split(':')[1]}"])
         config.model.first_stage = {
             "_target_": "pti.networks.frozen_autoencoder.FrozenAutoencoder",
-            "autoencoder": stage_1.model.autoencoder,
+            "autoencoder": shorten(stage_1.model).autoencoder,
             "normalization": stage_1.model.normalization,
         }
         config.model.pop("normalization", None)
@@ -152,6 +168,18 @@ def build(experiment: str, root: Path, folder: Path) -> tuple[Any, Any]:
     if isinstance(module, AdversarialVAE):
         module.disc_start = 0
     return module, instantiate(config.data)
+
+
+def shorten(model: Any) -> Any:
+    """Leave out what repeats the same operations: levels, residual blocks, sampling steps."""
+    for settings in (model.get("network"), model.get("autoencoder")):
+        if settings and "channels" in settings:
+            settings.num_res_blocks = 1
+            settings.channels = settings.channels[:2]
+            settings.attention_levels = settings.attention_levels[-2:]
+    if "sampling_steps" in model:
+        model.sampling_steps = 2
+    return model
 
 
 @contextlib.contextmanager
@@ -166,10 +194,7 @@ def reported_by_torch() -> Iterator[None]:
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Let torch wait for a GPU, if there is one."""
-    if not torch.cuda.is_available():
-        yield
-        return
+    """Let torch wait for a GPU."""
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("default")
     try:

@@ -130,6 +130,7 @@ sys.path.insert(0, {folder!r})
 from helpers.tiny_vae import Data, fit, tiny_vae
 from pti.networks.posterior import Posterior
 from pti.networks.perceptual import Lite0Perceptual
+from pti.train.strategy import Replicas
 Posterior.sample = lambda self, generator=None: self.mean
 devices = int(sys.argv[1])
 SGD = functools.partial(torch.optim.SGD, lr=0.05)
@@ -139,7 +140,7 @@ module = tiny_vae(
     scale_lr_by_devices=len(sys.argv) > 3, perceptual=Lite0Perceptual(),
 )
 data = Data(count=24, batch_size=8 // devices, val_count=5)
-strategy = "ddp_find_unused_parameters_true" if devices > 1 else "auto"
+strategy = Replicas() if devices > 1 else "auto"
 trainer = fit(module, data, devices=devices, strategy=strategy, precision="64-true", max_epochs=2)
 rates = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
 result = {{"weights": list(module.state_dict().items()), "global_step": trainer.global_step, "rates": rates}}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pti.losses import AdversarialLoss
+from pti.losses import AdversarialLoss, at_least_float32
 from pti.modules.adversarial_vae import AdversarialVAE
 
 WON = 0.01
@@ -31,7 +31,7 @@ def adversarial_gradient(module: AdversarialVAE, raw: Tensor) -> float:
         raw = raw.clone()
         with torch.no_grad():
             image = module.normalization.normalize(raw, module.normalization.statistics(raw))
-            fake = module.inference_autoencoder.reconstruct(image).float()
+            fake = at_least_float32(module.inference_autoencoder.reconstruct(image))
         with torch.enable_grad():
             fake.requires_grad_()
             loss = module.adv_weight * module.adversarial.generator(module.discriminator(fake)[-1])
