@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from helpers.oracles import EXAMPLES, Gaussian, exact_denoiser
-from helpers.papers import SAMPLERS, STOCHASTIC
+from helpers.papers import ITERATIVE, SAMPLERS, STOCHASTIC
 from pti.diffusion import samplers
 from pti.diffusion.paths import Cosine, RectifiedFlow, ScaledLinear
 
@@ -59,7 +59,7 @@ def test_noise() -> None:
     assert torch.equal(half, full.bfloat16())
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", ITERATIVE)
 def test_progress_and_evaluations(sampler: str) -> None:
     calls, seen = [], []
 
@@ -90,6 +90,33 @@ def test_deterministic_samplers_draw_nothing() -> None:
         noise = torch.zeros(2, 1, 2, 2)
         samplers.sample(RectifiedFlow(), _bent, SAMPLERS[name], 3, noise, generator)
         assert torch.equal(generator.get_state(), torch.Generator().manual_seed(0).get_state())
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_first_step_is_one_evaluation_at_the_start(name: str) -> None:
+    """It is Euler's result with a single step, whatever the number of steps."""
+    calls, seen = [], []
+
+    def network(x: Tensor, timesteps: Tensor) -> Tensor:
+        calls.append(timesteps)
+        return _bent(x, timesteps)
+
+    noise, source = (torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(i)) for i in range(2))
+    draw = partial(samplers.sample, EXAMPLES[name], source=source)
+    expected = draw(network, samplers.euler, 1, noise, torch.Generator())
+    calls.clear()
+    result = draw(
+        network,
+        samplers.first_step,
+        20,
+        noise,
+        torch.Generator(),
+        progress=lambda step, x, estimate: seen.append((step, x)),
+    )
+    assert len(calls) == 1
+    torch.testing.assert_close(result, expected)
+    assert [step for step, _ in seen] == [1]
+    assert torch.equal(seen[0][1], result)
 
 
 def test_sampling_can_start_on_the_way() -> None:

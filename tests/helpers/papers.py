@@ -78,6 +78,12 @@ def multistep(mean: Mean, shares: np.ndarray, w: np.ndarray, draw: Draw) -> np.n
     return w
 
 
+def regression(mean: Mean, shares: np.ndarray, w: np.ndarray, draw: Draw) -> np.ndarray:
+    """Rassmann et al. (2025), regression sampling: the first estimate."""
+    del draw
+    return mean(w, shares[0])
+
+
 PAPERS: dict[str, Callable[..., np.ndarray]] = {
     "ddpm": ancestral,
     "ddim": partial(implicit, eta=0.0),
@@ -85,6 +91,7 @@ PAPERS: dict[str, Callable[..., np.ndarray]] = {
     "euler": partial(flow_ode, order=1),
     "heun": partial(flow_ode, order=2),
     "dpm_solver": multistep,
+    "first_step": regression,
 }
 SAMPLERS: dict[str, samplers.Sampler] = {
     name: function
@@ -93,3 +100,5 @@ SAMPLERS: dict[str, samplers.Sampler] = {
 }
 SAMPLERS["ddim_half"] = partial(samplers.ddim, eta=0.5)
 STOCHASTIC = ("ddpm", "ddim_half")
+ITERATIVE = sorted(SAMPLERS.keys() - {"first_step"})
+"""Samplers whose steps approach the distribution."""

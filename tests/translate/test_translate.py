@@ -204,7 +204,7 @@ def test_a_run_that_a_signal_ended_resumes_to_the_same_bytes(tmp_path, result, c
         (["ckpt={checkpoint}", "input_dir={data}"], "input_dir={data}/dente"),
         (["ckpt={checkpoint}", "input_dir=.", "data.root=."], "one or the other"),
         (["ckpt={checkpoint}", "split=middle"], "expected one of train, val, test"),
-        (["sampler=dpm"], "Did you mean ddpm? Available: ddim, ddpm, dpm_solver, euler, heun"),
+        (["sampler=dpm"], "Did you mean ddpm? Available: ddim, ddpm, dpm_solver, euler, first_step, heun"),
         (["sampler=ddim", "sampler.eta=much"], "sampler.eta='much': expected a number"),
         (["ckpt={checkpoint}", "samples=0"], "expected 1 or more"),
         (["ckpt={checkpoint}", "steps=0"], "expected 1 or more"),

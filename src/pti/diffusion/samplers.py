@@ -4,7 +4,7 @@
 schedule's first time; the result is x at t = 0. ``generator`` is one ``torch.Generator`` for the whole batch,
 or a sequence of B, one for each sample, whose noise then does not depend on the rest of the batch.
 ``progress(step, x, estimate)`` is called after each step, counted from 1, with the x after the step and the
-estimate before it. Each step evaluates the network once, Heun's twice.
+estimate before it. Each step evaluates the network once, Heun's twice; `first_step` takes a single step.
 
 In the formulas, a and s hold at the start of a step (time t), a_r and s_r at its end (time r); b·source is
 added throughout.
@@ -105,6 +105,25 @@ def euler(
     on every path the step ends at a_r·x0 + s_r·noise: `ddim` with η = 0.
     """
     return ddim(denoise, start, schedule, generator, progress, eta=0.0)
+
+
+def first_step(
+    denoise: Denoise,
+    start: Tensor,
+    schedule: SamplingSchedule,
+    generator: Generator,
+    progress: Progress = None,
+) -> Tensor:
+    """Return the first estimate of x0, the mean given the condition, by one evaluation whatever ``steps`` is.
+
+    The start of a path holds (almost) nothing of x0, and a network that minimises the squared error predicts
+    a mean there: "regression sampling" of Rassmann et al. (2025, arXiv 2505.02048). Samples of one condition
+    hardly differ.
+    """
+    del generator
+    estimate = denoise(start, schedule.times[0])
+    _report(progress, 0, estimate.x0, estimate)
+    return estimate.x0
 
 
 def heun(

@@ -33,7 +33,7 @@ from pti.metrics.appearance import (
     layout_features,
 )
 from pti.metrics.novelty import Distance, Mahalanobis, Neighbours, NoveltyLimit
-from pti.modules.protocols import autoencoder_of
+from pti.modules.protocols import Autoencoder, autoencoder_of
 from pti.runs.constructors import CheckpointError
 
 IMAGE_FEATURES = {"intensity": intensity_features, "layout": layout_features, "edges": edge_features}
@@ -129,44 +129,48 @@ def fit_distances(features: Mapping[str, np.ndarray]) -> dict[str, Distance]:
 
 def input_features(
     module: nn.Module, squares: np.ndarray
-) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
-    """Compute the features and the direct scores of inputs.
+) -> tuple[list[dict[str, np.ndarray]], Tensor | None]:
+    """Compute the features of inputs.
 
     Args:
         module: The trained second stage.
         squares: (B, S, S) float32 raw images of the size that it works on.
 
     Returns:
-        For each image name -> features; and ``reconstruction`` and ``detail`` where there is an autoencoder.
+        For each image name -> features; and the latents (B, C, h, w), None without an autoencoder.
     """
-    features: list[dict[str, Any]] = [
-        {name: of(square) for name, of in IMAGE_FEATURES.items()} for square in squares
-    ]
+    features = [{name: of(square) for name, of in IMAGE_FEATURES.items()} for square in squares]
     autoencoder = autoencoder_of(module)
     if autoencoder is None:
-        return features, [{} for _ in squares]
-    normalization = autoencoder.normalization
-    raw = torch.from_numpy(squares)[:, None].to(next(normalization.buffers()).device)
-    statistics, latents = normalization.statistics(raw), autoencoder.encode(raw).mean
+        return features, None
+    latents = autoencoder.encode(_raw(autoencoder, squares)).mean
     for own, pooled in zip(features, _pooled(latents, GRID).flatten(1), strict=True):
         own[LATENTS] = pooled.double().cpu().numpy()
-    decoded = autoencoder.decode(latents, statistics)
-    images = [normalization.normalize(image, statistics) for image in (raw, decoded)]
-    error = (images[0] - images[1]).abs()
-    means, worst = error.mean((1, 2, 3)), _pooled(error, _BLOCKS).amax((1, 2, 3))
-    scores = torch.stack([means, worst], 1).double().cpu().numpy().tolist()
-    return features, [dict(zip(("reconstruction", "detail"), row, strict=True)) for row in scores]
+    return features, latents
 
 
 def input_scores(
     distances: Mapping[str, Distance], module: nn.Module, squares: np.ndarray
 ) -> list[dict[str, float]]:
     """Compute the scores of inputs (B, S, S); arguments as `input_features`."""
-    features, direct = input_features(module, squares)
-    return [
-        {name: distances[name].distance(value) for name, value in own.items()} | scores
-        for own, scores in zip(features, direct, strict=True)
-    ]
+    features, latents = input_features(module, squares)
+    scores = [{name: distances[name].distance(value) for name, value in own.items()} for own in features]
+    autoencoder = autoencoder_of(module)
+    if autoencoder is not None and latents is not None:
+        errors = _reconstruction_errors(autoencoder, squares, latents).tolist()
+        for own, (mean, worst) in zip(scores, errors, strict=True):
+            own |= {"reconstruction": mean, "detail": worst}
+    return scores
+
+
+def _reconstruction_errors(autoencoder: Autoencoder, squares: np.ndarray, latents: Tensor) -> Tensor:
+    """Return the mean absolute error of the normalised images, and that of the worst part, (B, 2)."""
+    raw, normalization = _raw(autoencoder, squares), autoencoder.normalization
+    statistics = normalization.statistics(raw)
+    images = (raw, autoencoder.decode(latents, statistics))
+    one, other = (normalization.normalize(image, statistics) for image in images)
+    error = (one - other).abs()
+    return torch.stack([error.mean((1, 2, 3)), _pooled(error, _BLOCKS).amax((1, 2, 3))], 1).double().cpu()
 
 
 def answer_scores(
@@ -182,6 +186,11 @@ def answer_scores(
     changes = [distances[CHANGE].distance(change_features(condition, answer)) for answer in answers]
     scores = {CHANGE: float(np.median(changes))}
     return scores | ({"disagreement": disagreement(condition, np.stack(answers))} if len(answers) > 1 else {})
+
+
+def _raw(autoencoder: Autoencoder, squares: np.ndarray) -> Tensor:
+    """Return (B, 1, S, S) on the device of the autoencoder."""
+    return torch.from_numpy(squares)[:, None].to(next(autoencoder.normalization.buffers()).device)
 
 
 def _pooled(images: Tensor, parts: int) -> Tensor:

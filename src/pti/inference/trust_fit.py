@@ -1,6 +1,6 @@
 """Fit the reference for trust: features of the training split, scores of the validation split."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,8 +48,15 @@ class TrustFit:
     batch_size: int = 16
     tick: Tick = lambda: None
 
-    def __call__(self, translator: LoadedTranslator) -> TrustReference:
+    def __call__(
+        self, translator: LoadedTranslator, distances: Mapping[str, Distance] | None = None
+    ) -> TrustReference:
         """Fit the reference of a checkpoint on the device of its module.
+
+        Args:
+            translator: The checkpoint.
+            distances: Those of another checkpoint of the same training, which has the same frozen
+                autoencoder; None = measure the training split.
 
         Raises:
             DataError: The data set of the training can't be used any more, or has too few patients.
@@ -61,7 +68,7 @@ class TrustFit:
         if (patients := len({pair.patient for pair in validation})) < MIN_PATIENTS or len(training) < 2:
             raise DataError(f"found {patients} validation patients, expected {MIN_PATIENTS} or more")
         with torch.inference_mode():
-            distances = self._distances(translator, training)
+            distances = distances or self._distances(translator, training)
             rows = self._scores(translator, distances, validation)
         scores = {name: np.array([row[name] for row in rows]) for name in rows[0]}
         return TrustReference(distances, NoveltyLimit.fit(scores, [pair.patient for pair in validation]))
@@ -78,7 +85,7 @@ class TrustFit:
         return fit_distances({name: np.stack([row[name] for row in features]) for name in features[0]})
 
     def _scores(
-        self, translator: LoadedTranslator, distances: dict[str, Distance], pairs: Sequence[Pair]
+        self, translator: LoadedTranslator, distances: Mapping[str, Distance], pairs: Sequence[Pair]
     ) -> list[dict[str, float]]:
         module: Any = translator.module
         rows: list[dict[str, float]] = []

@@ -22,7 +22,7 @@ _NAMES = {
     "pti.data.layouts": "csv_table paired_folders single_folder",
     "pti.data.normalization": "MaskedZScore RangeNormalization",
     "pti.diffusion.paths": "BrownianBridge Cosine RectifiedFlow ScaledLinear",
-    "pti.diffusion.samplers": "ddim ddpm dpm_solver euler heun",
+    "pti.diffusion.samplers": "ddim ddpm dpm_solver euler first_step heun",
     "pti.losses": "Term feature_matching focal_frequency gradient hinge l1 l2 lsgan",
     "pti.modules.adversarial_vae": "AdversarialVAE",
     "pti.modules.latent_diffusion": "LatentDiffusion",

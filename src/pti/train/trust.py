@@ -34,6 +34,7 @@ def store_trust(folder: Path, device: torch.device, images: int, signals: StopSi
         if signals.received:
             raise Interrupted(signals.received)
 
+    distances = None
     for path in (folder / name for name in NAMES):
         if not path.is_file():
             continue
@@ -43,8 +44,9 @@ def store_trust(folder: Path, device: torch.device, images: int, signals: StopSi
         module.to(device)
         fit = TrustFit(images, translator.data["batch_size"], stop_if_asked)
         try:
-            reference = fit(translator)
+            reference = fit(translator, distances)
         except DataError as error:
             print(f"Warning: no reference for trust is stored: {error}.", file=sys.stderr, flush=True)
             return
+        distances = reference.distances
         AtomicCheckpointIO().save_checkpoint(read(path) | {"trust": reference.as_plain()}, path)
