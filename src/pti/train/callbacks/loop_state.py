@@ -79,7 +79,7 @@ def continue_after(save_point: SavePoint | None, trainer: Trainer) -> None:
     After a checkpoint from the end of an epoch, begin a new one.
     """
     if save_point is SavePoint.VALIDATION_DUE:
-        validated = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
+        validated: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
         validated.ready = validated.started = validated.completed
     progress = trainer.fit_loop.epoch_progress.current
     if save_point is SavePoint.EPOCH_END and progress.ready == progress.completed:
