@@ -173,9 +173,9 @@ def build(experiment: str, root: Path, folder: Path) -> tuple[Any, Any]:
 def shorten(model: Any) -> Any:
     """Leave out what repeats the same operations: levels, residual blocks, sampling steps."""
     for settings in (model.get("network"), model.get("autoencoder")):
-        if settings and "channels" in settings:
+        if settings and "attention_levels" in settings:
             settings.num_res_blocks = 1
-            settings.channels = settings.channels[:2]
+            settings.channels = settings.channels[-2:]
             settings.attention_levels = settings.attention_levels[-2:]
     if "sampling_steps" in model:
         model.sampling_steps = 2
