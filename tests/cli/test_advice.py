@@ -117,6 +117,7 @@ def data(root: Path, tmp_path: Path) -> Attempt:
             "allow_links",
             "sources",
             "subset",
+            "fold",
         )
         require_sound(
             replace(finding, severity="error")

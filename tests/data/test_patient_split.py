@@ -4,7 +4,7 @@ import pytest
 
 from pti.common.errors import DataError, UsageError
 from pti.data.layouts import Pair
-from pti.data.patient_split import split_patients, splits_of
+from pti.data.patient_split import fold_of, fractions_of_root, split_patients, splits_of
 
 FRACTIONS = (0.8, 0.1, 0.1)
 
@@ -69,3 +69,38 @@ def test_splits_of_the_table_take_precedence() -> None:
         splits_of([_pair("a", "test"), _pair("a", "train")], 0, FRACTIONS)
     with pytest.raises(DataError, match="odd: no patient"):
         splits_of([_pair("", name="odd")], 0, FRACTIONS)
+
+
+FOLD_PATIENTS = [f"p{number}" for number in range(300)]
+
+
+def folds(count: int, patients: list[str] = FOLD_PATIENTS) -> list[dict[str, str]]:
+    shares = fractions_of_root(FRACTIONS, (), (0, count))
+    return [split_patients(patients, 0, shares, (fold, count)) for fold in range(count)]
+
+
+@pytest.mark.parametrize("count", [3, 5, 10])
+def test_every_patient_is_tested_in_one_fold_and_validated_in_the_one_before(count: int) -> None:
+    splits = folds(count)
+    for patient in FOLD_PATIENTS:
+        tested = [fold for fold in range(count) if splits[fold][patient] == "test"]
+        validated = [fold for fold in range(count) if splits[fold][patient] == "val"]
+        assert len(tested) == len(validated) == 1
+        assert (validated[0] + 1) % count == tested[0]
+    sizes = [list(fold.values()).count("test") for fold in splits]
+    assert all(abs(size - 300 / count) < 30 for size in sizes)
+
+
+def test_adding_patients_moves_no_other_patient_between_folds() -> None:
+    more = folds(5, [f"p{number}" for number in range(1000)])
+    assert all(few.items() <= many.items() for few, many in zip(folds(5), more, strict=True))
+
+
+def test_folds_are_numbers_in_range_and_have_no_separate_roots() -> None:
+    assert fold_of(None, 7) is None
+    assert fold_of(5, 4) == (4, 5)
+    for count, fold in ((2, 0), (5, 5), (5, -1)):
+        with pytest.raises(UsageError, match=r"data\.fold"):
+            fold_of(count, fold)
+    with pytest.raises(UsageError, match=r"Remove data\.test_root or data\.folds"):
+        fractions_of_root(FRACTIONS, ["test"], (0, 5))

@@ -53,6 +53,7 @@ def _source(data: DictConfig):
     from hydra.utils import instantiate
 
     from pti.data.checks.source import DataSource
+    from pti.data.patient_split import fold_of
 
     root = Path(data.root)
     if data.get("generate") is not None and not root.exists():
@@ -63,6 +64,7 @@ def _source(data: DictConfig):
         root=root,
         layout=instantiate(data.layout),
         fractions=tuple(data.fractions),
+        fold=fold_of(data.folds, data.fold),
         extra_roots={split: Path(folder) for split, folder in extra_roots.items() if folder},
         **{key: data[key] for key in _SOURCE_KEYS},
     )

@@ -13,8 +13,11 @@ from pti.data.layouts import SPLITS, Pair, abbreviate
 Fractions = tuple[float, float, float]
 """Shares of the patients for train, val and test."""
 
+Fold = tuple[int, int]
+"""Number k of a fold, from 0, and the number K of folds of a cross-validation."""
 
-def splits_of(pairs: Sequence[Pair], seed: int, fractions: Fractions) -> list[str]:
+
+def splits_of(pairs: Sequence[Pair], seed: int, fractions: Fractions, fold: Fold | None = None) -> list[str]:
     """Return the split of each pair: the one that the data set assigns, otherwise that of `split_patients`.
 
     Raises:
@@ -32,15 +35,21 @@ def splits_of(pairs: Sequence[Pair], seed: int, fractions: Fractions) -> list[st
             fix = "Give all images of a patient the same split."
             raise DataError(f"{pair.patient}: the table assigns this patient to the splits {both}. {fix}")
     others = {pair.patient for pair in pairs} - assigned.keys()
-    splits = assigned | (split_patients(others, seed, fractions) if others else {})
+    splits = assigned | (split_patients(others, seed, fractions, fold) if others else {})
     return [splits[pair.patient] for pair in pairs]
 
 
-def split_patients(patients: Iterable[str], seed: int, fractions: Fractions) -> dict[str, str]:
+def split_patients(
+    patients: Iterable[str], seed: int, fractions: Fractions, fold: Fold | None = None
+) -> dict[str, str]:
     """Assign each patient to ``train``, ``val`` or ``test``.
 
     A hash of (seed, patient) places each patient in [0, 1), and the fractions cut this interval in three.
     Adding or removing patients therefore never moves another patient.
+
+    Fold k of K moves all places by k / K, around the interval. With the shares of `fractions_of_root`, the
+    test splits of the K folds are then disjoint and contain every patient once, and the validation split of a
+    fold is the test split of the next one.
 
     There is one exception, for small sets: a split with a positive fraction that the hash leaves empty takes
     the patient placed nearest to its interval, from a split that has at least two. It gives this patient back
@@ -50,6 +59,7 @@ def split_patients(patients: Iterable[str], seed: int, fractions: Fractions) -> 
         patients: Identifiers; repeated ones count once.
         seed: Seed of the hash; another seed gives another split.
         fractions: Shares that add up to 1. A share of 0 leaves its split empty.
+        fold: Fold of a cross-validation; None = the first.
 
     Raises:
         UsageError: The fractions are not valid shares.
@@ -60,7 +70,8 @@ def split_patients(patients: Iterable[str], seed: int, fractions: Fractions) -> 
         raise UsageError(f"data.fractions={list(fractions)}: expected {expected}.")
     edges = (0.0, fractions[0], fractions[0] + fractions[1], 1.0)
     intervals = {split: edges[i : i + 2] for i, split in enumerate(SPLITS) if fractions[i] > 0}
-    places = {patient: _place(seed, patient) for patient in sorted(set(patients))}
+    turn = 0.0 if fold is None else fold[0] / fold[1]
+    places = {patient: (_place(seed, patient) + turn) % 1.0 for patient in sorted(set(patients))}
     if len(places) < len(intervals):
         raise DataError(
             f"too few patients ({len(places)}) for the splits {', '.join(intervals)}: each needs one. "
@@ -80,13 +91,41 @@ def split_patients(patients: Iterable[str], seed: int, fractions: Fractions) -> 
     return splits
 
 
-def fractions_of_root(fractions: Fractions, extra_roots: Collection[str]) -> Fractions:
-    """Return the fractions for a root from which some splits take no patients.
+def fold_of(folds: int | None, fold: int) -> Fold | None:
+    """Return the fold that the keys ``data.folds`` and ``data.fold`` choose; None without folds.
+
+    Raises:
+        UsageError: A number is out of range.
+    """
+    if folds is None:
+        return None
+    if folds < 3:
+        raise UsageError(f"data.folds={folds}: expected 3 or more, one for each of train, val and test.")
+    if not 0 <= fold < folds:
+        raise UsageError(f"data.fold={fold}: expected 0 to {folds - 1}, as data.folds={folds}.")
+    return fold, folds
+
+
+def fractions_of_root(
+    fractions: Fractions, extra_roots: Collection[str], fold: Fold | None = None
+) -> Fractions:
+    """Return the fractions for a root from which some splits may take no patients.
 
     Args:
         fractions: Shares of train, val and test.
         extra_roots: Splits with a separate root. Their shares go to the other splits, in proportion.
+        fold: Fold of a cross-validation with K folds: val and test get 1 / K each, train the rest.
+
+    Raises:
+        UsageError: There are folds and separate roots.
     """
+    if fold is not None:
+        if extra_roots:
+            keys = " and ".join(f"data.{split}_root" for split in extra_roots)
+            raise UsageError(
+                f"data.folds={fold[1]}: folds divide data.root alone. Remove {keys} or data.folds."
+            )
+        return 1 - 2 / fold[1], 1 / fold[1], 1 / fold[1]
     if not extra_roots:
         return fractions
     kept = [0.0 if split in extra_roots else share for split, share in zip(SPLITS, fractions, strict=True)]

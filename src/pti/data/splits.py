@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pti.common.errors import DataError
 from pti.data.layouts import Layout, Pair, abbreviate, require_inside
-from pti.data.patient_split import Fractions, fractions_of_root, splits_of
+from pti.data.patient_split import Fold, Fractions, fractions_of_root, splits_of
 
 Item = TypeVar("Item")
 
@@ -45,6 +45,7 @@ def open_folders(
     split_seed: int,
     extra_roots: Mapping[str, Path],
     allow_links: bool = False,
+    fold: Fold | None = None,
 ) -> list[Folder]:
     """List a data set and assign its pairs to splits, without opening an image.
 
@@ -56,16 +57,17 @@ def open_folders(
         split_seed: Seed of `pti.data.patient_split.split_patients`.
         extra_roots: ``val`` or ``test`` -> separate data set for this split.
         allow_links: Accept links that lead out of a root.
+        fold: Fold of a cross-validation, which replaces ``fractions``; None = none.
 
     Returns:
         The root's folder, followed by one for each extra root.
 
     Raises:
-        UsageError: The fractions are not valid shares.
+        UsageError: The fractions are not valid shares, or there are folds and separate roots.
         DataError: A folder is missing or empty, a file lies outside its root, a patient is in two splits, a
             name lacks a patient, or there are fewer patients than splits.
     """
-    shares = fractions_of_root(fractions, extra_roots)
+    shares = fractions_of_root(fractions, extra_roots, fold)
     folders: list[Folder] = []
     seen: dict[str, str] = {}
     for folder, own_split in [(root, None), *((extra, split) for split, extra in extra_roots.items())]:
@@ -74,7 +76,7 @@ def open_folders(
             fix = "Set data.root to the data set, or choose the data/layout that describes it."
             raise DataError(f"{folder}: no images found (.tif, .tiff). {fix}")
         require_inside(folder, pairs, allow_links)
-        folders.append(Folder(folder, pairs, splits_of(pairs, split_seed, shares)))
+        folders.append(Folder(folder, pairs, splits_of(pairs, split_seed, shares, fold)))
         splits = dict(zip((pair.patient for pair in pairs), folders[-1].splits, strict=True))
         if shared := sorted(name for name, split in splits.items() if seen.get(name, split) != split):
             raise DataError(

@@ -8,6 +8,7 @@ from pti.common.errors import DataError
 from pti.data.dataset import samples_of
 from pti.data.input_images import InputImage
 from pti.data.layouts import Pair
+from pti.data.patient_split import fold_of
 from pti.data.splits import Folder, open_folders
 from pti.runs.constructors import build
 
@@ -17,8 +18,8 @@ def images_of_split(data: Mapping[str, Any], split: str, source: str) -> list[In
 
     Args:
         data: ``data`` of a checkpoint's configuration: root, layout, fractions, split_seed, val_root,
-            test_root and sources (``target``, ``condition``, or ``both``, which prefixes the names with
-            ``dente/`` and ``edente/``).
+            test_root, folds, fold, and sources (``target``, ``condition``, or ``both``, which prefixes the
+            names with ``dente/`` and ``edente/``).
         split: ``train``, ``val`` or ``test``.
         source: Where the configuration comes from, for messages.
 
@@ -53,4 +54,4 @@ def _folders(data: Mapping[str, Any], source: str) -> list[Folder]:
     layout: Any = build(data["layout"], source)
     root = Path(data["root"]).absolute()
     settings = (tuple(data["fractions"]), data["split_seed"], extra_roots, data.get("allow_links", False))
-    return open_folders(root, layout, *settings)
+    return open_folders(root, layout, *settings, fold_of(data.get("folds"), data.get("fold", 0)))

@@ -79,5 +79,7 @@ def find_inputs(
 
 
 def _populated_splits(data: Mapping[str, Any]) -> list[str]:
+    if data.get("folds"):
+        return list(SPLITS)
     fractions = dict(zip(SPLITS, data["fractions"], strict=True))
     return [name for name in SPLITS if fractions[name] > 0 or data.get(f"{name}_root")]

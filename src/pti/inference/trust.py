@@ -14,6 +14,15 @@ disagreement              standard deviation of the samples
 ========================  ====================================================================================
 
 A model on pixels has no latents and no reconstruction, a single sample no disagreement.
+
+Measured with short trainings of `vae_demo` and `ldm_demo` (4 and 20 epochs) on the default phantom, 90
+validation patients, by inputs alone: 0.6 % of 700 unseen patients and none of the 90 test patients were
+flagged (none by their answers either), and all of 1606 foreign images: six other styles and eight random
+ones of the phantom, another phantom, MRI, and the test images upside down, inverted, cropped in five ways,
+or wrapped at 16 bits. Images with another factor, offset, noise, sharpness, zoom or background were all
+flagged, too. Mirrored images were flagged in 77 %; where only the brightest 1 % of the tissue had wrapped,
+88 % of the altered images (61 % where it wrapped to just above 0). Answers alone flag 90 % of the other
+phantom's images and all upside down or inverted ones, but no MRI.
 """
 
 from collections.abc import Mapping, Sequence

@@ -22,6 +22,7 @@ from pti.data.image_cache import FileImages, ImageCache
 from pti.data.latent_cache import LatentDataset
 from pti.data.layouts import Layout, abbreviate
 from pti.data.loader import BatchLoader, Plan, Position, auto_workers
+from pti.data.patient_split import fold_of
 from pti.data.splits import Folder, evenly_spaced, open_folders
 
 _LOG = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ class TifDataModule(lightning.LightningDataModule):
         allow_config_changes: Resume although seed, batch size, devices or data differ from the checkpoint.
         generate: Function that creates the data set, completely or not at all, if ``root`` does not exist.
         allow_links: Accept links that lead out of the data roots.
+        folds: Folds of a cross-validation, which replace ``fractions``; None = none.
+        fold: Number of the fold whose patients are the test split, from 0.
     """
 
     def __init__(
@@ -84,6 +87,8 @@ class TifDataModule(lightning.LightningDataModule):
         allow_config_changes: bool = False,
         generate: Callable[[Path], Any] | None = None,
         allow_links: bool = False,
+        folds: int | None = None,
+        fold: int = 0,
     ) -> None:
         super().__init__()
         if sources not in SOURCES:
@@ -97,6 +102,7 @@ class TifDataModule(lightning.LightningDataModule):
         roots = {"val": val_root, "test": test_root}
         self.extra_roots = {split: Path(extra) for split, extra in roots.items() if extra is not None}
         self.fractions, self.split_seed = fractions, split_seed
+        self.fold = fold_of(folds, fold)
         self.sources, self.image_size, self.batch_size = sources, image_size, batch_size
         self.augmentation, self.seed, self.subset, self.pixel_mm = augmentation, seed, subset, pixel_mm
         self.cache, self.cache_dir = cache, Path(cache_dir)
@@ -236,7 +242,7 @@ class TifDataModule(lightning.LightningDataModule):
     def _open(self) -> Iterator[tuple[Folder, FileImages]]:
         """Yield each data root with its images, from a cache that is built if necessary."""
         split = (self.fractions, self.split_seed, self.extra_roots)
-        for folder in open_folders(self.root, self.layout, *split, self.allow_links):
+        for folder in open_folders(self.root, self.layout, *split, self.allow_links, self.fold):
             if self.cache:
                 yield folder, ImageCache(folder.pairs, self.image_size, self.cache_dir, usable_cpus())
             else:

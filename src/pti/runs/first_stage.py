@@ -112,7 +112,7 @@ def _require_same_normalization(configured: Any, trained: Any, path: Path) -> No
 def _warn_about_other_split(data: dict[str, Any], trained: dict[str, Any], path: Path) -> None:
     differences = [
         f"data.{key}={data.get(key)}, there {trained.get(key)}"
-        for key in ("split_seed", "fractions", "val_root", "test_root")
+        for key in ("split_seed", "fractions", "val_root", "test_root", "folds", "fold")
         if data.get(key) != trained.get(key)
     ]
     if differences:

@@ -59,6 +59,7 @@ _FIRST_STYLE = {
 }
 
 ADDED: dict[str, dict[str, Any]] = {
+    "pti.modules.tif_data.TifDataModule": {"folds": None, "fold": 0},
     "pti.data.normalization.RangeNormalization": {"bright_limit": None},
     "pti.data.phantom.make_phantom": {"style": _FIRST_STYLE},
     "pti.networks.detail_transfer.DetailTransfer": {"by_region": False},

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from pti.cli.command import command
 from pti.cli.path_values import expand_paths
 from pti.cli.preflight import is_overridden
-from pti.runs.locate import resolve
+from pti.train.cross_validation import first_stage_of
 from pti.train.devices import (
     check_environment,
     cluster_overrides,
@@ -65,7 +65,7 @@ def preflight(config: DictConfig) -> list[str]:
 def _require_first_stage(config: DictConfig, checkpoint: str | None) -> None:
     """Refuse an autoencoder that doesn't exist; a resumed run has its own in the checkpoint."""
     if config.get("autoencoder_ckpt") is not None and checkpoint is None:
-        resolve(str(config.autoencoder_ckpt))
+        first_stage_of(config)
 
 
 def _end_if_finished(run_dir: Path, config: DictConfig) -> None:
@@ -98,7 +98,7 @@ def _train(config: DictConfig, output_dir: Path) -> int:
     OmegaConf.update(config, "output_dir", str(output_dir))
     if config.get("autoencoder_ckpt") is not None and config.get("ckpt_path") is None:
         # Resolved here, so that all processes use the same checkpoint.
-        config.autoencoder_ckpt = str(resolve(str(config.autoencoder_ckpt)))
+        config.autoencoder_ckpt = str(first_stage_of(config))
     devices = count_devices(config.trainer)
     if devices == 1 or started_from_outside():
         from pti.train.run import train

@@ -46,6 +46,7 @@ def require_sound_data(datamodule: TifDataModule, devices: int) -> None:
             sources=datamodule.sources,
             subset=datamodule.subset,
             allow_links=datamodule.allow_links,
+            fold=datamodule.fold,
         )
     )
     require_sound(findings)

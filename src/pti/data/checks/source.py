@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pti.data.layouts import Layout
-from pti.data.patient_split import Fractions
+from pti.data.patient_split import Fold, Fractions
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class DataSource:
         sources: images that make a sample, as in `samples_of`.
         subset: number of pairs of each split to train on; None = all.
         allow_links: accept links that lead out of the data root.
+        fold: fold of a cross-validation, which replaces ``fractions``; None = none.
     """
 
     root: Path
@@ -38,3 +39,4 @@ class DataSource:
     sources: str = "pairs"
     subset: int | None = None
     allow_links: bool = False
+    fold: Fold | None = None

@@ -158,9 +158,9 @@ def _split_patients(source: DataSource, pairs: list[Pair], findings: list[Findin
     findings += torn
     if torn or not pairs or any(finding.fault in _PREVENT_SPLIT for finding in findings):
         return {}
-    fractions = fractions_of_root(source.fractions, source.extra_roots)
+    fractions = fractions_of_root(source.fractions, source.extra_roots, source.fold)
     try:
-        split_of_pair = splits_of(pairs, source.split_seed, fractions)
+        split_of_pair = splits_of(pairs, source.split_seed, fractions, source.fold)
     except DataError as error:
         findings.append(message_finding(error, WHOLE_SET, "split"))
         return {}
