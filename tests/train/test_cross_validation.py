@@ -49,9 +49,9 @@ def test_both_stages_over_three_folds_test_every_patient_once(tmp_path):
     tested = []
     for fold in range(3):
         job = tmp_path / "ldm" / f"data.fold-{fold}"
-        config = OmegaConf.to_container(OmegaConf.load(job / "config.yaml"))
-        assert f"data.fold-{fold}" in config["autoencoder_ckpt"]
+        config = OmegaConf.load(job / "config.yaml")
+        assert f"data.fold-{fold}" in config.autoencoder_ckpt
         assert json.loads((job / "summary.json").read_text())["status"] == "finished"
-        images = find_inputs(config["data"], "test", "the test", with_targets=True).images
+        images = find_inputs(config.data, "test", "the test", with_targets=True).images
         tested += [image.patient for image in images]
     assert len(tested) == len(set(tested)) == 24
