@@ -17,6 +17,7 @@ from pti.data import tif
 from pti.metrics.bone_agreement import find_bone
 from pti.metrics.calibration import QUANTILES
 from pti.modules.protocols import SizePredictor, Translator
+from pti.modules.size_targets import relative_sizes
 from pti.runs.checkpoint import load
 from pti.train.callbacks.metrics_csv import read_metrics
 
@@ -45,10 +46,9 @@ def block(height: int, width: int) -> torch.Tensor:
     return image
 
 
-def test_a_bone_has_its_sizes_relative_to_the_image_whatever_a_pixel_measures(root, link):
-    module = pixel_sizes(root, link, "model.measures=[height,width_half,area]")
+def test_a_bone_has_its_sizes_relative_to_the_image_whatever_a_pixel_measures():
     images = torch.cat([block(12, 8), block(12, 8), block(0, 0)])
-    sizes = module.relative_sizes(images, torch.tensor([0.15, 0.6, 0.15]))
+    sizes = relative_sizes(images, torch.tensor([0.15, 0.6, 0.15]), ("height", "width_half", "area"))
     expected = torch.tensor([12 / SIZE, 8 / SIZE, 96 / SIZE**2])
     torch.testing.assert_close(sizes[:2], expected.expand(2, -1))
     assert sizes[2].isnan().all()
@@ -119,9 +119,8 @@ def test_cached_latents_come_with_the_sizes_of_their_own_view(tmp_path, root, li
     latents = torch.zeros(len(names), 4, SIZE // 2, SIZE // 2)
     sizes = module.sizes_of({"name": names, "condition_mean": latents})
     expected = images.__getitems__([(1, index) for index in range(len(names))])
-    torch.testing.assert_close(
-        sizes, module.relative_sizes(expected["target"], expected["pixel_mm"]), equal_nan=True
-    )
+    of_view = relative_sizes(expected["target"], expected["pixel_mm"], module.measures)
+    torch.testing.assert_close(sizes, of_view, equal_nan=True)
 
 
 def test_a_training_set_without_any_bone_is_refused(tmp_path, link):

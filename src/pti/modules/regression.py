@@ -14,6 +14,7 @@ from pti.data.normalization import Normalization
 from pti.diffusion.samplers import Progress, Sampler
 from pti.losses import at_least_float32
 from pti.modules.latent_space import LatentSpace
+from pti.modules.own_normalization import OwnNormalization
 from pti.modules.translation import Translation
 from pti.networks.conditional_unet import ConditionalUNet
 from pti.networks.detail_transfer import DetailTransfer
@@ -42,24 +43,18 @@ class Deterministic:
         return self.predict(raw)
 
 
-class Regression(Deterministic, Translation):
+class Regression(Deterministic, OwnNormalization, Translation):
     """A UNet that learns target − condition in pixels, by the mean absolute error of normalised images.
 
     Args:
         network: the UNet.
-        normalization: is fitted on the training images before the first step, unless it is fitted already;
-            the condition's statistics normalise condition and target.
+        normalization: of the images; the condition's statistics normalise condition and target.
         translation: of `Translation`.
     """
 
     def __init__(self, network: ConditionalUNet, normalization: Normalization, **translation: Any) -> None:
         super().__init__(network, **translation)
         self._normalization = normalization
-
-    @property
-    @override
-    def normalization(self) -> Normalization:
-        return self._normalization
 
     @override
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
@@ -83,13 +78,6 @@ class Regression(Deterministic, Translation):
         statistics = self.normalization.statistics(raw)
         condition = self.normalization.normalize(raw, statistics)
         return self.normalization.denormalize(_predict(self.inference_network, condition), statistics)
-
-    @override
-    def setup(self, stage: str) -> None:
-        """Fit the normalisation unless it is fitted."""
-        super().setup(stage)
-        if stage == "fit" and not self.normalization.fitted:
-            self.normalization.fit(self.datamodule.training_images())
 
     def _normalize(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Return condition and target, normalised by the condition's statistics."""

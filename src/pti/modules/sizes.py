@@ -17,23 +17,22 @@ from pti.common.transfer import to_device
 from pti.data.normalization import Normalization
 from pti.drawing.figures import Comparison
 from pti.losses import at_least_float32, gaussian_crps
-from pti.metrics.bone_agreement import LENGTHS, find_bone
 from pti.metrics.calibration import QUANTILES
 from pti.modules.examples import comparison
 from pti.modules.latent_space import LatentSpace
 from pti.modules.latent_space.preparation import prepare_latents
 from pti.modules.manual_optimization import ManualOptimization
 from pti.modules.optimization import OptimizerFactory
+from pti.modules.own_normalization import OwnNormalization
+from pti.modules.size_targets import MEASURES, power, relative_sizes
 from pti.modules.translation import require_pairs
 from pti.modules.validation_metrics import ValidationMetrics
 from pti.networks.frozen_autoencoder import FrozenAutoencoder
 from pti.networks.size_network import SizeNetwork
 
-MEASURES = (*LENGTHS, "area")
-
 _MIN_STD = 0.02
-"""Smallest predicted standard deviation, in standard deviations of the training set: 0.04 mm of height on the
-phantom, far below the size of a pixel. Without it, a training set learnt by heart has no finite loss."""
+"""Smallest predicted standard deviation, in standard deviations of the training set: 0.03 mm of height on the
+phantom, a fifth of a pixel. It bounds the gradient, which grows as the deviation falls."""
 
 
 class SizePrediction(ManualOptimization):
@@ -44,18 +43,6 @@ class SizePrediction(ManualOptimization):
     multiplied by the edge in mm. Each measure is standardised by its mean and standard deviation in the
     training set. Training minimises the mean CRPS over the measures that a bone has (minimum CRPS estimation,
     Gneiting et al. 2005); the distribution of a width at a fixed height is one of bones that are that high.
-
-    The loss was chosen on the default phantom (320 training patients; heights of 90 test patients: mean
-    absolute error and CRPS in mm, coverage of the uncorrected 90 % intervals), with linear maps of 16 × 16
-    means of the image (150 epochs) and of the latents of `vae_demo` (60 epochs, dropout 0.5):
-
-    ========================== ================== ==================
-    loss                       image              latents
-    ========================== ================== ==================
-    CRPS                       0.65, 0.46, 88 %   0.81, 0.58, 90 %
-    likelihood                 0.67, 0.48, 83 %   0.86, 0.60, 89 %
-    pinball loss, 19 quantiles 0.65, 0.46, 87 %   0.80, 0.70, 34 %
-    ========================== ================== ==================
 
     Args:
         network: the image, or its latents, to a vector; a last linear layer makes the distributions of it.
@@ -95,8 +82,8 @@ class SizePrediction(ManualOptimization):
         self.register_buffer("shift", torch.zeros(count))
         self.register_buffer("scale", torch.ones(count))
         self.register_buffer("fitted", torch.tensor(False))
-        powers = [2.0 if name == "area" else 1.0 for name in self.measures]
-        self.register_buffer("powers", torch.tensor(powers), persistent=False)
+        powers = torch.tensor([float(power(name)) for name in self.measures])
+        self.register_buffer("powers", powers, persistent=False)
 
     @property
     @abstractmethod
@@ -113,29 +100,12 @@ class SizePrediction(ManualOptimization):
 
     def sizes_of(self, batch: dict[str, Any]) -> Tensor:
         """Measure the targets of a batch that is still on the CPU; see `relative_sizes`."""
-        return self.relative_sizes(batch["target"], batch["pixel_mm"])
+        return relative_sizes(batch["target"], batch["pixel_mm"], self.measures)
 
     @override
     def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Add ``sizes`` (B, M), so that no step waits for images from the device."""
         return batch | {"sizes": self.sizes_of(batch)}
-
-    def relative_sizes(self, target: Tensor, pixel_mm: Tensor) -> Tensor:
-        """Measure the bones in raw edente images, on the CPU.
-
-        Args:
-            target: (B, 1, S, S), background 0.
-            pixel_mm: (B,), edge of a pixel, mm.
-
-        Returns:
-            (B, M) lengths relative to the edge of the image, area to its square; NaN without bone, and for a
-            width above the crest.
-        """
-        rows = []
-        for image, mm in zip(target.float().cpu().numpy()[:, 0], pixel_mm.tolist(), strict=True):
-            lengths, edge = find_bone(image, mm).lengths, mm * target.shape[-1]
-            rows.append([lengths[name] / edge ** (2 if name == "area" else 1) for name in self.measures])
-        return torch.tensor(rows, dtype=torch.float32)
 
     @override
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
@@ -181,7 +151,7 @@ class SizePrediction(ManualOptimization):
     @torch.no_grad()
     def example_pictures(self, batch: dict[str, Any]) -> dict[str, Comparison]:
         quantiles = self.predict_sizes(batch["condition"], batch["pixel_mm"])
-        sizes = self.relative_sizes(batch["target"], batch["pixel_mm"])
+        sizes = relative_sizes(batch["target"], batch["pixel_mm"], self.measures)
         height = self.measures.index("height")
         edge = batch["pixel_mm"].to(sizes) * batch["target"].shape[-1]
         values = zip(quantiles[:, height], sizes[:, height] * edge, batch["name"], strict=True)
@@ -209,7 +179,9 @@ class SizePrediction(ManualOptimization):
             return
         images = replace(self.datamodule.training_set(), augmentation=None)
         batches = [images[0, index] for index in range(len(images))]
-        sizes = torch.cat([self.relative_sizes(batch["target"], batch["pixel_mm"]) for batch in batches])
+        sizes = torch.cat(
+            [relative_sizes(batch["target"], batch["pixel_mm"], self.measures) for batch in batches]
+        )
         for column, values in enumerate(sizes.T):
             known = values[values.isfinite()]
             if len(known) > 1 and known.std() > 0:
@@ -230,12 +202,12 @@ class SizePrediction(ManualOptimization):
         return _distribution(network, self.inputs(raw))
 
 
-class PixelSizes(SizePrediction):
+class PixelSizes(OwnNormalization, SizePrediction):
     """Sizes from the dente image itself, end to end.
 
     Args:
         network: of 1 channel.
-        normalization: is fitted on the training images before the first step, unless it is fitted already.
+        normalization: of the dente images.
         prediction: of `SizePrediction`.
     """
 
@@ -243,21 +215,9 @@ class PixelSizes(SizePrediction):
         super().__init__(network, **prediction)
         self._normalization = normalization
 
-    @property
-    @override
-    def normalization(self) -> Normalization:
-        return self._normalization
-
     @override
     def inputs(self, raw: Tensor) -> Tensor:
         return self.normalization.normalize(raw, self.normalization.statistics(raw)).float()
-
-    @override
-    def setup(self, stage: str) -> None:
-        """Fit the normalisation unless it is fitted."""
-        super().setup(stage)
-        if stage == "fit" and not self.normalization.fitted:
-            self.normalization.fit(self.datamodule.training_images())
 
 
 class LatentSizes(SizePrediction):
@@ -316,7 +276,8 @@ class LatentSizes(SizePrediction):
             images = self.datamodule.training_set()
             index = next(index for index, sample in enumerate(images.samples) if sample.name == name)
             batch = images[view, index]
-            self._measured[view, name] = self.relative_sizes(batch["target"], batch["pixel_mm"])[0]
+            sizes = relative_sizes(batch["target"], batch["pixel_mm"], self.measures)
+            self._measured[view, name] = sizes[0]
         return self._measured[view, name]
 
     @override
