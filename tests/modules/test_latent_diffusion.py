@@ -59,7 +59,7 @@ def option(group: str, name: str) -> Any:
 
 
 PATHS = names("path")
-GROUPS = ("path", "sampler", "conditioning", "detail_transfer")
+GROUPS = ("path", "sampler", "conditioning", "detail_transfer", "texture")
 # As few modules as hold every file of these groups.
 COMBINED = [
     [f"model/{group}={found[index % len(found)]}" for group, found in ((g, names(g)) for g in GROUPS)]

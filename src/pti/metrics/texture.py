@@ -14,7 +14,8 @@ from scipy import ndimage
 BLUR = 3 / 256
 """Standard deviation of the Gaussian as a fraction of the longer edge: 1.5 pixels of 128."""
 
-_DEEP = 0.977  # fraction of the Gaussian's weight on tissue, two standard deviations from a straight edge
+DEEP = 0.977
+"""Fraction of the Gaussian's weight on tissue, two standard deviations from a straight edge."""
 
 
 class FineStructure(NamedTuple):
@@ -43,8 +44,8 @@ def fine_structure(image: np.ndarray) -> FineStructure:
         ndimage.gaussian_filter(values, BLUR * max(image.shape), mode="constant", output=np.float32)
         for values in (tissue, image)
     )
-    deep = (tissue > 0) & (weight > _DEEP)
-    return FineStructure(np.where(deep, image - coarse / np.maximum(weight, _DEEP), 0), deep)
+    deep = (tissue > 0) & (weight > DEEP)
+    return FineStructure(np.where(deep, image - coarse / np.maximum(weight, DEEP), 0), deep)
 
 
 def texture_agreement(true: np.ndarray, image: np.ndarray) -> TextureAgreement:

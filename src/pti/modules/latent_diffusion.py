@@ -14,7 +14,7 @@ from pti.common.randomness import sample_generator
 from pti.common.transfer import to_device
 from pti.diffusion.formulation import DiffusionPath, min_snr_weight
 from pti.diffusion.guidance import drop_condition, guided
-from pti.diffusion.samplers import Progress, Sampler, gaussian_noise, sample
+from pti.diffusion.samplers import Progress, Sampler, first_step, gaussian_noise, sample
 from pti.drawing.figures import Comparison
 from pti.losses import at_least_float32
 from pti.modules.examples import comparison
@@ -23,6 +23,7 @@ from pti.modules.translation import Translation
 from pti.networks.conditional_unet import ConditionalUNet
 from pti.networks.detail_transfer import DetailTransfer
 from pti.networks.frozen_autoencoder import FrozenAutoencoder
+from pti.networks.texture_synthesis import TextureSynthesis
 
 CHANGE_THRESHOLD = 0.5
 """Root mean square difference of condition and target, in standard deviations of the latents, above which a
@@ -53,6 +54,7 @@ class LatentDiffusion(Translation):
         cache_latents: ``cache`` of `LatentSpace`.
         latent_views: ``views`` of `LatentSpace`.
         detail_transfer: see `LatentSpace`.
+        texture: see `LatentSpace`.
         translation: of `Translation`.
     """
 
@@ -75,9 +77,12 @@ class LatentDiffusion(Translation):
         cache_latents: bool = True,
         latent_views: int = 8,
         detail_transfer: DetailTransfer | None = None,
+        texture: TextureSynthesis | None = None,
         **translation: Any,
     ) -> None:
-        space = LatentSpace(first_stage, detail_transfer, sample_posterior, cache_latents, latent_views)
+        space = LatentSpace(
+            first_stage, detail_transfer, sample_posterior, cache_latents, latent_views, texture
+        )
         super().__init__(network, latent_space=space, **translation)
         if not 0 <= condition_dropout < 1:
             raise UsageError(f"model.condition_dropout={condition_dropout}: expected 0 or more, and below 1.")
@@ -196,7 +201,8 @@ class LatentDiffusion(Translation):
             source=condition,
             progress=progress,
         )
-        return self.latent_space.decode(raw, latents)
+        is_mean = getattr(settings["sampler"], "func", settings["sampler"]) is first_step
+        return self.latent_space.decode(raw, latents, None if is_mean else generators)
 
     @override
     @torch.no_grad()

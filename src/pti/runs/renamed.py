@@ -62,6 +62,7 @@ ADDED: dict[str, dict[str, Any]] = {
     "pti.modules.tif_data.TifDataModule": {"folds": None, "fold": 0},
     "pti.data.normalization.RangeNormalization": {"bright_limit": None},
     "pti.data.phantom.make_phantom": {"style": _FIRST_STYLE},
+    "pti.modules.latent_diffusion.LatentDiffusion": {"texture": None},
     "pti.networks.detail_transfer.DetailTransfer": {"by_region": False},
 }
 """Present ``_target_`` -> argument that older checkpoints lack -> value that does what was done then."""

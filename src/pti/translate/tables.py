@@ -43,26 +43,13 @@ def finish(
     write_csv(output_dir / SAMPLE_TABLE, columns, _sample_rows(rows, (*interval, *judged)))
     columns = (*_IMAGE_COLUMNS, *interval, *judged, *(_IMAGE_TARGET_COLUMNS if known else ()))
     write_csv(output_dir / IMAGE_TABLE, columns, rows)
-    metrics: dict[str, Any] = dict(count_images(rows))
-    metrics |= {
-        key: value for key, value in translations.sampling.items() if value is not None and key != "seed"
-    }
-    metrics |= {key: mean(rows, key) for key in ("condition_height_mm", "bone_height_mm")}
-    if translations.sampling["samples"] > 1:
-        metrics["height_spread_mm"] = mean(rows, "height_spread_mm")
-    if translations.calibration is not None:
-        metrics |= {"calibration": translations.calibration, **_interval_metrics(rows)}
-    unlike = [row["name"] for row in rows if row.get(REASON)]
-    if judged:
-        metrics["images_unlike_training"] = len(unlike)
+    metrics = _metrics(rows, translations, mean_loss_mm)
     artefacts: dict[str, Path] = {
         "samples": output_dir / "samples",
         "pictures": output_dir / "pictures",
         "manifest": output_dir / SAMPLE_TABLE,
         "images": output_dir / IMAGE_TABLE,
     }
-    if known:
-        metrics |= _target_metrics(known, translations, mean_loss_mm)
     if (worst := extreme(known, "height_error_mm", max)) is not None:
         metrics["worst bone height"] = f"{worst['height_error_mm']:.3f} mm off, {worst['name']}"
         artefacts["worst bone height"] = output_dir / "pictures" / f"{worst['name']}.png"
@@ -76,15 +63,38 @@ def finish(
         seed=translations.sampling["seed"],
         warnings=translations.warnings,
     )
+    _print_heights(rows)
+    print_summary("Translation (means over the images)", metrics, artefacts)
+    if judged:
+        unlike = [row["name"] for row in rows if row.get(REASON)]
+        which = f": {abbreviate(unlike)}. {IMAGE_TABLE} says why" if unlike else ""
+        print(f"{len(unlike)} of {len(rows)} images are unlike the training{which}.")
+
+
+def _metrics(rows: Rows, translations: Translations, mean_loss_mm: float | None) -> dict[str, Any]:
+    """Return counts, settings and means, as the summary shows them."""
+    metrics: dict[str, Any] = dict(count_images(rows))
+    metrics |= {
+        key: value for key, value in translations.sampling.items() if value is not None and key != "seed"
+    }
+    metrics |= {key: mean(rows, key) for key in ("condition_height_mm", "bone_height_mm")}
+    if translations.sampling["samples"] > 1:
+        metrics["height_spread_mm"] = mean(rows, "height_spread_mm")
+    if translations.calibration is not None:
+        metrics |= {"calibration": translations.calibration, **_interval_metrics(rows)}
+    if any(TRUST in row for row in rows):
+        metrics["images_unlike_training"] = sum(bool(row.get(REASON)) for row in rows)
+    if known := [row for row in rows if "target_height_mm" in row]:
+        metrics |= _target_metrics(known, translations, mean_loss_mm)
+    return metrics
+
+
+def _print_heights(rows: Rows) -> None:
     for row in rows[:_MAX_LINES]:
         mark = f"; unlike the training: {row[REASON]}" if row.get(REASON) else ""
         print(f"{row['name']}: height {predicted_height(row)}{mark}")
     if len(rows) > _MAX_LINES:
         print(f"… and {len(rows) - _MAX_LINES} more in {IMAGE_TABLE}")
-    print_summary("Translation (means over the images)", metrics, artefacts)
-    if judged:
-        which = f": {abbreviate(unlike)}. {IMAGE_TABLE} says why" if unlike else ""
-        print(f"{len(unlike)} of {len(rows)} images are unlike the training{which}.")
 
 
 def _with_offset_error(row: dict[str, Any], mean_loss_mm: float | None) -> dict[str, Any]:

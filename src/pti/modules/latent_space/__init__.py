@@ -19,6 +19,7 @@ from pti.diffusion.samplers import Generator, gaussian_noise
 from pti.networks.detail_transfer import DetailTransfer
 from pti.networks.frozen_autoencoder import FrozenAutoencoder
 from pti.networks.latent_scaling import LatentScaling
+from pti.networks.texture_synthesis import TextureSynthesis
 
 
 class LatentSpace(nn.Module):
@@ -39,6 +40,7 @@ class LatentSpace(nn.Module):
         cache: encode the training set once, so that training never runs the encoder. Without it, every epoch
             is a new view; until the views of the cache repeat, both train on the same latents.
         views: augmented views of the training set in the cache; without augmentation there is one.
+        texture: adds, to samples, the fine structure that the autoencoder loses; None = it is missing.
     """
 
     def __init__(
@@ -48,11 +50,13 @@ class LatentSpace(nn.Module):
         sample_posterior: bool = True,
         cache: bool = True,
         views: int = 8,
+        texture: TextureSynthesis | None = None,
     ) -> None:
         super().__init__()
         self.first_stage = first_stage
         self.scaling = LatentScaling(first_stage.latent_channels)
         self.detail_transfer = detail_transfer
+        self.texture = texture
         self.sample_posterior = sample_posterior
         self.cache = cache
         self.views = views
@@ -116,17 +120,32 @@ class LatentSpace(nn.Module):
         target = self.first_stage.encode(batch["target"], statistics)
         return torch.stack([condition.mean, target.mean, target.std], dim=1)
 
-    def decode(self, raw: Tensor, scaled: Tensor) -> Tensor:
-        """Decode scaled latents (B, C, h, w), a translation of raw conditions (B, 1, H, W), to raw images."""
+    def decode(
+        self, raw: Tensor, scaled: Tensor, generators: Sequence[torch.Generator] | None = None
+    ) -> Tensor:
+        """Decode scaled latents (B, C, h, w), a translation of raw conditions (B, 1, H, W), to raw images.
+
+        Args:
+            raw: the conditions, background 0.
+            scaled: the latents.
+            generators: of the texture, one for each image; None = no texture, as in a mean.
+        """
         statistics = self.normalization.statistics(raw)
-        latents = self.scaling.denormalize(scaled)
-        if self.detail_transfer is None:
-            return self.first_stage.decode(latents, statistics)
-        translation = self.first_stage.decode_normalized(latents)
-        reconstruction = self.first_stage.decode_normalized(self.first_stage.encode(raw, statistics).mean)
-        condition = self.normalization.normalize(raw, statistics)
-        restored = self.detail_transfer(translation, condition, reconstruction)
-        return self.normalization.denormalize(restored, statistics)
+        translation = self.first_stage.decode_normalized(self.scaling.denormalize(scaled))
+        decoded, lost = translation, torch.ones_like(translation)
+        if self.detail_transfer is not None:
+            reconstruction = self.first_stage.decode_normalized(self.first_stage.encode(raw, statistics).mean)
+            condition = self.normalization.normalize(raw, statistics)
+            gate = self.detail_transfer.gate(translation, reconstruction)
+            decoded = translation + gate * (condition - reconstruction)
+            lost = (1 - gate.square()).sqrt()
+        own = self.normalization.denormalize(decoded, statistics)
+        if self.texture is None or generators is None:
+            return own
+        tissue = own != 0
+        texture = self.texture(translation, tissue, gaussian_noise(translation, generators))
+        textured = self.normalization.denormalize(decoded + lost * texture, statistics)
+        return torch.where(tissue & (textured != 0), textured, own)
 
     @torch.no_grad()
     @full_precision(deterministic=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -16,10 +18,14 @@ from pti.data.batches import evaluation_batches
 from pti.data.dataset import TifDataset
 from pti.data.latent_cache import Encode, LatentCache, LatentDataset, cache_key
 from pti.data.memory_maps import mark_used, remove_unused
+from pti.data.splits import evenly_spaced
 from pti.modules.latent_space import LatentSpace
 from pti.modules.tif_data import TifDataModule
 from pti.networks.latent_scaling import LatentScaling
 from pti.runs.lock import exclusive
+
+_TEXTURE_IMAGES = 64
+"""Images that the texture is measured on, at most: a few hundred thousand pixels."""
 
 
 def prepare_latents(space: LatentSpace, data: TifDataModule, trainer: Trainer) -> None:
@@ -43,10 +49,27 @@ def prepare_latents(space: LatentSpace, data: TifDataModule, trainer: Trainer) -
         size = data.image_size // space.first_stage.downsampling
         build_cache(files, encode, (space.first_stage.latent_channels, size, size), trainer)
         latents = data.latents = LatentDataset(files)
+    if space.texture is not None and not space.texture.fitted:
+        space.texture.fit(_reconstructed(space, replace(images, augmentation=None), trainer))
     if not space.scaling.fitted:
         fit_scaling(space.scaling, latents or images, encode, trainer, space.sample_posterior)
         scale = ", ".join(f"{value:.3g}" for value in space.scaling.scale.flatten())
         rank_zero_only(print)(f"standard deviation of the latents, by channel: {scale}")
+
+
+def _reconstructed(
+    space: LatentSpace, images: TifDataset, trainer: Trainer
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield some normalised targets and their reconstructions, (H, W), background 0; all ranks the same."""
+    device = trainer.strategy.root_device
+    for index in track(evenly_spaced(range(len(images)), _TEXTURE_IMAGES), "Measuring texture"):
+        raw = images[0, index]["target"][None].to(device)
+        statistics = space.normalization.statistics(raw)
+        decoded = space.first_stage.decode_normalized(space.first_stage.encode(raw, statistics).mean)
+        tissue = (raw != 0) & (space.normalization.denormalize(decoded, statistics) != 0)
+        pair = (space.normalization.normalize(raw, statistics), decoded)
+        own, reconstructed = (image.masked_fill(~tissue, 0).float().cpu().numpy()[0, 0] for image in pair)
+        yield own, reconstructed
 
 
 def _views_to_encode(views: int, epochs: int | None) -> int:
