@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from pti.cli.command import command
 from pti.cli.preflight import (
     POSITIVE,
     SPLITS,
+    listed,
     require_above_zero,
     require_file,
     require_folder,
@@ -35,6 +36,8 @@ _CHECKPOINT_KEYS = (
     "steps",
     "guidance_scale",
     "share_noise",
+    "mirror",
+    "ensemble",
     *_SHARED_KEYS,
 )
 _FOLDER_KEYS = ("target_dir", "condition_dir", "training_dir", *_SHARED_KEYS)
@@ -56,6 +59,8 @@ def preflight(cfg: DictConfig) -> None:
     else:
         for name in checkpoints:
             resolve(name)
+        if cfg.ensemble and len(checkpoints) < 2:
+            raise UsageError(f"ensemble=true: expected several checkpoints, found ckpt={checkpoints[0]}.")
         if cfg.data.root is not None:
             require_folder("data.root", cfg.data.root)
     require_one_of(cfg, {"split": SPLITS})
@@ -106,13 +111,18 @@ def of_checkpoints(cfg: DictConfig, settings: "EvaluationSettings", output_dir: 
     from pti.evaluate.checkpoint_predictions import CheckpointPredictions, open_checkpoints
     from pti.evaluate.of_checkpoints import evaluate_checkpoints
     from pti.inference.devices import choose_devices
+    from pti.inference.loaded import ensemble
     from pti.inference.sampling import Sampling
 
     paths = [resolve(name) for name in listed(cfg.ckpt)]
     overrides: Any = OmegaConf.to_container(cfg.data)
     predictors, data = open_checkpoints(paths, overrides)
+    if cfg.ensemble:
+        predictors = {f"ensemble of {len(paths)}": ensemble(list(predictors.values())), **predictors}
     sampler = instantiate(cfg.sampler)
-    sampling = Sampling(cfg.samples, sampler, cfg.steps, cfg.guidance_scale, cfg.seed, cfg.share_noise)
+    sampling = Sampling(
+        cfg.samples, sampler, cfg.steps, cfg.guidance_scale, cfg.seed, cfg.share_noise, cfg.mirror
+    )
     devices = choose_devices(cfg.accelerator, cfg.devices)
     predictions = CheckpointPredictions(
         predictors, data, cfg.split, sampling, output_dir, devices, cfg.batch_size, cfg.num_samples
@@ -128,13 +138,6 @@ def manifest_settings(cfg: DictConfig) -> dict[str, Any]:
     ]
     keys = _CHECKPOINT_KEYS if listed(cfg.ckpt) else _FOLDER_KEYS
     return {"command": "evaluate", "of": [str(path) for path in paths]} | {key: values[key] for key in keys}
-
-
-def listed(value: Any) -> list[str]:
-    """Return one value or a list of values as a list of texts; empty for None."""
-    if value is None:
-        return []
-    return [str(item) for item in value] if isinstance(value, (list, ListConfig)) else [str(value)]
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class CheckpointPredictions:
         """Samples, or quantiles, of each slice by the first method."""
         if predicts_sizes(self.first):
             return QUANTILES
-        return 1 if self.first.module.deterministic else self.sampling.samples
+        return self.sampling.resolved(*self.first.modules).samples
 
     @property
     def root(self) -> Path:
@@ -103,7 +103,7 @@ class CheckpointPredictions:
         """Translate the images; return warnings about them."""
         sampling = self.sampling
         if translator.module.deterministic:
-            sampling = Sampling(seed=sampling.seed)
+            sampling = Sampling(seed=sampling.seed, mirror=sampling.mirror).resolved(*translator.modules)
         samples = f"{sampling.samples} sample{'s' if sampling.samples > 1 else ''}"
         print(f"{method}: {len(inputs.images)} slices, {samples} each")
         translations = translate_images(
@@ -115,7 +115,7 @@ class CheckpointPredictions:
         """Return the sampling of the first checkpoint, with its own values for unset ones."""
         if predicts_sizes(self.first) or self.first.module.deterministic:
             return {}
-        return self.sampling.resolved(self.first.module).as_dict()
+        return self.sampling.resolved(*self.first.modules).as_dict()
 
     def data_range(self, cases: Sequence[Case]) -> float:
         """Return the data range of the first checkpoint's training set, raw units."""
@@ -124,15 +124,13 @@ class CheckpointPredictions:
 
     def training_pairs(self, method: str) -> list[Pair]:
         """Return the training pairs of a checkpoint; empty if they aren't on this machine."""
-        predictor = self.predictors[method]
-        try:
-            return pairs_of_split(predictor.data, "train", str(predictor.path))
-        except DataError:
-            return []
+        return _training_pairs(self.predictors[method])
 
     def patients_seen_in_training(self, method: str, cases: Sequence[Case]) -> int:
-        """Count the patients of the slices that are in the training split of a checkpoint, by their files."""
-        files = {file.resolve() for pair in self.training_pairs(method) for file in pair.files.values()}
+        """Count the patients of the slices that a method was trained on, by their files."""
+        predictor = self.predictors[method]
+        pairs = [pair for model in (predictor, *predictor.others) for pair in _training_pairs(model)]
+        files = {file.resolve() for pair in pairs for file in pair.files.values()}
         return len({case.patient for case in cases if case.target.resolve() in files})
 
     def validation_scores(self, data_range: float) -> Scores | None:
@@ -151,6 +149,13 @@ class CheckpointPredictions:
             return None
         size = self.first.data["image_size"]
         return FeatureExtractor(autoencoder, size, self.first.pixel_mm, self.batch_size, self.devices[0])
+
+
+def _training_pairs(predictor: LoadedPredictor) -> list[Pair]:
+    try:
+        return pairs_of_split(predictor.data, "train", str(predictor.path))
+    except DataError:
+        return []
 
 
 def _with_sizes(
