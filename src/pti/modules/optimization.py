@@ -46,8 +46,8 @@ class LrSchedule:
             )
         if self.decay == "multistep" and not self.final_factor > 0:
             raise UsageError(
-                f"model.lr_schedule.final_factor={self.final_factor}: expected a number above 0 with "
-                "model.lr_schedule.decay=multistep, such as 0.01."
+                f"model.lr_schedule.final_factor={self.final_factor}: expected a number above 0, such as "
+                "0.01, for the decay multistep."
             )
         inside = all(0 < milestone < 1 for milestone in self.milestones)
         if not self.milestones or not inside or list(self.milestones) != sorted(set(self.milestones)):
