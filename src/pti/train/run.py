@@ -29,6 +29,8 @@ from pti.train.callbacks import (
     AtomicCheckpointIO,
     Checkpointer,
     CollapseCheck,
+    Forecast,
+    Forecasted,
     Interrupted,
     Randomness,
     StopSignals,
@@ -68,6 +70,9 @@ def train(config: DictConfig, output_dir: Path) -> int:
         training = Training(config, output_dir, signals)
         try:
             training.run()
+        except Forecasted:
+            training.conclude("forecast")
+            return 0
         except Interrupted as stop:
             training.conclude("interrupted")
             return stop.exit_code
@@ -111,6 +116,7 @@ class Training:
         self.datamodule: TifDataModule | None = None
         self.checkpointer: Checkpointer | None = None
         self.start: Start | None = None
+        self.forecast: Forecast | None = None
         self.leading = int(getattr(rank_zero_only, "rank", 0) or 0) == 0
         self._began = time.monotonic()
 
@@ -163,6 +169,7 @@ class Training:
             "epochs": self.trainer.current_epoch,
             "steps": self.trainer.global_step,
             **{f"best/{name}": value for name, value in best.items()},
+            **({} if self.forecast is None else self.forecast.metrics),
             **last_metrics(self.output_dir),
             "seconds": round(time.monotonic() - self._began, 1),
         }
@@ -192,6 +199,8 @@ class Training:
         for check in others:
             if isinstance(check, CollapseCheck):
                 check.config, checkpointer.collapse = self.plain, check
+            if isinstance(check, Forecast):
+                self.forecast = check
         callbacks: list[Callback] = [Randomness(self.config.seed), *others, checkpointer]
         plugins: list[Any] = [AtomicCheckpointIO(None if resumed is None else resumed.content)]
         if started_by_launcher() or not started_from_outside():
