@@ -1,5 +1,6 @@
 """``python -m pti.evaluate``: measure a checkpoint, or any folder of images, against the true images."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from pti.cli.preflight import (
     require_one_of,
 )
 from pti.common.errors import UsageError
+from pti.common.path_settings import as_value, setting
 from pti.common.processes import prepare_workers
 from pti.common.terminal import print_notes
 from pti.runs.locate import resolve
@@ -100,7 +102,8 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
             checkpoint=outcome.checkpoint,
             seed=cfg.seed,
         )
-    print_summary(f"Evaluation of {evaluation.main}", values, artefacts)
+    following = next_command(cfg, output_dir)
+    print_summary(f"Evaluation of {evaluation.main}", values, artefacts, following)
     print_notes(evaluation.notes)
 
 
@@ -128,6 +131,21 @@ def of_checkpoints(cfg: DictConfig, settings: "EvaluationSettings", output_dir: 
         predictors, data, cfg.split, sampling, output_dir, devices, cfg.batch_size, cfg.num_samples
     )
     return evaluate_checkpoints(predictions, settings)
+
+
+def next_command(cfg: DictConfig, output_dir: Path) -> str | None:
+    """Return the command that uses the calibration; None if there is none."""
+    from pti.runs.summary import from_here
+
+    path = output_dir / "calibration.json"
+    if not listed(cfg.ckpt) or not path.is_file():
+        return None
+    paths = [from_here(resolve(name)) for name in listed(cfg.ckpt)]
+    ckpt = setting("ckpt", paths[0])
+    if cfg.ensemble:
+        ckpt = shlex.quote(f"ckpt=[{','.join(as_value(path) for path in paths)}]")
+    samples = f"samples={cfg.samples} {setting('calibration', from_here(path))}"
+    return f"python -m pti.translate {ckpt} input_dir=FOLDER {samples}"
 
 
 def manifest_settings(cfg: DictConfig) -> dict[str, Any]:

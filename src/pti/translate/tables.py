@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from pti.common.path_settings import setting
 from pti.common.tables import write_csv
 from pti.data.layouts import abbreviate
 from pti.inference.pictures import predicted_height
@@ -14,7 +15,7 @@ from pti.inference.trust import REASON, TRUST
 from pti.metrics.calibration import INTERVAL
 from pti.metrics.translation import TARGET_METRICS
 from pti.runs.checkpoint import Checkpoint
-from pti.runs.summary import print_summary, write_summary
+from pti.runs.summary import from_here, print_summary, write_summary
 
 _SAMPLE_COLUMNS = ("name", "patient", "sample", "seed", "file", "is_median", "bone_height_mm")
 _SAMPLE_TARGET_COLUMNS = ("height_error_mm", *TARGET_METRICS)
@@ -70,7 +71,11 @@ def finish(
         warnings=translations.warnings,
     )
     _print_heights(rows)
-    print_summary("Translation (means over the images)", metrics, artefacts)
+    following = None
+    if translations.calibration is None and models == 1 and isinstance(checkpoint, Checkpoint):
+        # Evaluation tells how far to trust the heights, and writes the calibration of their intervals.
+        following = f"python -m pti.evaluate {setting('ckpt', from_here(checkpoint.path))}"
+    print_summary("Translation (means over the images)", metrics, artefacts, following)
     if judged:
         unlike = [row["name"] for row in rows if row.get(REASON)]
         which = f": {abbreviate(unlike)}. {IMAGE_TABLE} says why" if unlike else ""
