@@ -20,6 +20,7 @@ from pti.drawing.figures import draw_curves
 from pti.modules.tif_data import TifDataModule
 from pti.runs.summary import from_here, print_summary
 from pti.train.callbacks.metrics_csv import read_metrics
+from pti.train.record import ENVIRONMENT, SPLIT
 from pti.train.resume import Start
 from pti.train.verdict import verdict
 
@@ -118,6 +119,8 @@ def list_artefacts(folder: Path) -> dict[str, Path]:
         "curves": folder / "images" / "curves.png",
         "tensorboard": folder / "tensorboard",
         "config": folder / "config.yaml",
+        "environment": folder / ENVIRONMENT,
+        "split": folder / SPLIT,
     }
     pictures = sorted((folder / "images").glob("epoch=*.png"))
     paths |= {"pictures": pictures[-1]} if pictures else {}

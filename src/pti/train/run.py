@@ -38,6 +38,7 @@ from pti.train.callbacks import (
 from pti.train.console import last_metrics, list_artefacts, print_plan, print_result, require_sound_data
 from pti.train.devices import count_devices, started_by_launcher, started_from_outside
 from pti.train.failures import to_user_error
+from pti.train.record import write_record
 from pti.train.resume import Start, find_start, open_resumed
 from pti.train.trust import store_trust
 
@@ -149,6 +150,7 @@ class Training:
                 (self.output_dir / "summary.json").unlink(missing_ok=True)
                 OmegaConf.save(self.config, self.output_dir / "config.yaml")
                 print_plan(trainer, module, datamodule, self.start)
+                write_record(self.output_dir, datamodule)
             del resumed, first_stage  # free their memory
             ckpt_path = None if self.start is None else str(self.start.checkpoint)
             trainer.fit(module, datamodule, ckpt_path=ckpt_path, weights_only=True)
