@@ -26,6 +26,7 @@ class Training:
             batches limits the training on any data set.
         validations: Number of validations; None = after every epoch.
         encoding_seconds: Duration of encoding the training set, once per epoch, at most 8 times.
+        trust_seconds: Duration of what follows the last epoch: the reference for trust.
     """
 
     epochs: int
@@ -33,12 +34,13 @@ class Training:
     batches: int
     validations: int | None = 4
     encoding_seconds: float = 0.0
+    trust_seconds: float = 0.0
 
     def seconds(self, minutes: float) -> float:
         """Return the duration of the training in a demo of this length."""
         epochs = self.epochs_in(minutes)
         encoding = self.encoding_seconds * min(8, max(1.0, epochs))
-        return _START_SECONDS + epochs * self.epoch_seconds + encoding
+        return _START_SECONDS + epochs * self.epoch_seconds + encoding + self.trust_seconds
 
     def epochs_in(self, minutes: float) -> float:
         """Return the number of epochs in a demo of this length; at least a small fraction of one."""
@@ -58,8 +60,8 @@ class Training:
 
 TRAININGS = {
     "vae_demo": Training(4, 60.0, 320, validations=None),
-    "ldm_demo": Training(36, 4.5, 40, encoding_seconds=6.0),
-    "regression_demo": Training(3, 25.0, 80),
+    "ldm_demo": Training(36, 4.5, 40, encoding_seconds=6.0, trust_seconds=28.0),
+    "regression_demo": Training(3, 25.0, 80, trust_seconds=15.0),
 }
 
 
