@@ -22,7 +22,7 @@ from pti.runs.locate import checkpoint_names
 CARD = "README.md"
 
 _SPLITS = ("train", "val", "test")
-_TAGS = ("pti", "medical", "dental", "safetensors")
+_TAGS = ("pti", "medical", "dental")
 
 
 class _Kind(NamedTuple):
@@ -72,22 +72,30 @@ _KINDS = {
 }
 
 
-def write_card(checkpoint: Checkpoint, module: nn.Module, output_dir: Path) -> None:
-    """Write ``README.md``: what the model is, its limits, data, validation and versions."""
+def write_card(checkpoint: Checkpoint, module: nn.Module, output_dir: Path, format: str) -> None:
+    """Write ``README.md``: what the model is, its limits, data, validation and versions.
+
+    Args:
+        checkpoint: The checkpoint.
+        module: Its module.
+        output_dir: The folder.
+        format: Format of the model in it, ``safetensors`` or ``onnx``.
+    """
     kind = _KINDS[type(module).__name__]
-    has_trust = checkpoint.content.get("trust") is not None
+    has_trust = format == "safetensors" and checkpoint.content.get("trust") is not None
     validated, metrics = _validation(checkpoint)
     text = render(
         "export/templates/model_card.md",
         name=checkpoint_names([checkpoint.path])[0],
-        tags=_TAGS,
+        format=format,
+        tags=(*_TAGS, format),
         **kind._asdict(),
         properties=_properties(checkpoint, module),
         trust=(
             "`translate` marks them (`trust`, `unlike_training`); for that, the folder holds features of the "
             "training images."
             if has_trust
-            else "Nothing in this folder can mark them: the checkpoint has no reference for trust."
+            else "Nothing in this folder can mark them: it has no reference for trust."
         ),
         data=_data_text(checkpoint),
         patients=_patients(checkpoint),
@@ -158,8 +166,8 @@ def _validation(checkpoint: Checkpoint) -> tuple[str, dict[str, str]]:
     }
     epoch, own = found.get("epoch"), checkpoint.content.get("epoch")
     when = f"after epoch {epoch + 1}" if isinstance(epoch, int) else "of its training"
-    is_own = epoch == own or own is None
-    other = "" if is_own else f" These weights are of the end of epoch {own + 1}, not of this validation."
+    differs = isinstance(own, int) and epoch != own
+    other = f" These weights are of epoch {own + 1}, not of this validation." if differs else ""
     return f"Best validation {when}, on the validation split.{other}", metrics
 
 
