@@ -60,7 +60,9 @@ def stage_2(tmp_path_factory, data) -> Path:
     module, config = averaged(TRANSLATOR, data)
     with torch.no_grad():
         module.latent_space.first_stage.autoencoder.decoder.blocks[-1].conv.bias.fill_(0.5)
-    path = save(folder / "best.ckpt", module, config, data, batch_size=8, cache_dir="/secret/cache")
+    path = save(
+        folder / "best.ckpt", module, config, data, batch_size=8, sources="pairs", cache_dir="/secret/cache"
+    )
     store_trust(folder, torch.device("cpu"), 5, StopSignals())
     more = {"callbacks": {"Checkpointer": {"best": BEST}}, "epoch": 3, "data_fingerprint": "0123456789abcdef"}
     torch.save(torch.load(path) | more | {"versions": {"pti": "0.1.0", "torch": "2.0"}}, path)

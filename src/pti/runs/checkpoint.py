@@ -56,7 +56,7 @@ class Checkpoint:
         return hash_model(self.path)
 
     def load_module(self, map_location: Any = "cpu") -> nn.Module:
-        """Build the trained module, load its weights and switch it to evaluation mode.
+        """Build the trained module, load its weights and switch it to evaluation mode, without gradients.
 
         Args:
             map_location: Device to put the module on.
@@ -75,7 +75,8 @@ class Checkpoint:
                 f"{self.path}: its weights don't fit the model that its configuration describes; written by "
                 f"pti {version}. {shortened(error)}"
             ) from error
-        return module.to(map_location).eval()
+        # Kernels round differently where weights require gradients; those of an average never do.
+        return module.to(map_location).eval().requires_grad_(False)
 
 
 def open_checkpoint(name: str | Path) -> Checkpoint:
