@@ -25,7 +25,6 @@ from pti.demo.chapters import Chapter
 NOT_RUN = {
     'python -m pip install --editable ".[dev]"': ".ci/run installs with it",
     'pip install "pti[explore]"': "contained in the former",
-    'pip install "pti[onnx]"': "contained in the former",
     "make demo": "python -m pti.demo, which is run here, in a new environment",
     "python -m pytest": ".ci/run runs it",
     "python -m pytest -m slow": "runs this test",

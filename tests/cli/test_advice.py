@@ -76,7 +76,6 @@ ACCEPTED = {
     "check/image_findings.py: model/normalization=masked_zscore": "train",
     "data/latent_cache.py: model.cache_latents=false": "train experiment=ldm_demo",
     "data/loader.py: data.num_workers=0": "train",
-    "export/onnx_graphs.py: format=safetensors": "export",
     "latent_study/projection.py: split=all": "analyze",
     "measure/images.py: workers=1": "measure",
     "modules/optimization.py: model.gradient_clip_val=null": "train",

@@ -160,16 +160,6 @@ class RangeNormalization(Normalization):
         raw = _never_zero((level.clamp(min=0) - below) / unit + low)
         return raw.masked_fill(image < _threshold(gap), 0.0)
 
-    def numbers(self) -> dict[str, float | bool]:
-        """Return what other programs need for the map, in the words of `_scale`, and the threshold."""
-        like = torch.zeros(1, 1, 1, 1)
-        low, unit, reach, bend, gap = self._scale(self.bounds.cpu()[None], like)
-        values = {"low": low, "unit": unit, "reach": reach, "bend": bend, "gap": gap}
-        values["threshold"] = _threshold(gap)
-        return {name: float(value) for name, value in values.items()} | {
-            "bright_limit": self.bright_limit is not None
-        }
-
     @staticmethod
     def _scale(statistics: Tensor, like: Tensor) -> tuple[Tensor, ...]:
         """Return low, image units per raw unit, reach, bend and gap.

@@ -22,7 +22,7 @@ from pti.runs.locate import checkpoint_names
 CARD = "README.md"
 
 _SPLITS = ("train", "val", "test")
-_TAGS = ("pti", "medical", "dental")
+_TAGS = ("pti", "medical", "dental", "safetensors")
 
 
 class _Kind(NamedTuple):
@@ -72,23 +72,15 @@ _KINDS = {
 }
 
 
-def write_card(checkpoint: Checkpoint, module: nn.Module, output_dir: Path, format: str) -> None:
-    """Write ``README.md``: what the model is, its limits, data, validation and versions.
-
-    Args:
-        checkpoint: The checkpoint.
-        module: Its module.
-        output_dir: The folder.
-        format: Format of the model in it, ``safetensors`` or ``onnx``.
-    """
+def write_card(checkpoint: Checkpoint, module: nn.Module, output_dir: Path) -> None:
+    """Write ``README.md``: what the model is, its limits, data, validation and versions."""
     kind = _KINDS[type(module).__name__]
-    has_trust = format == "safetensors" and checkpoint.content.get("trust") is not None
+    has_trust = checkpoint.content.get("trust") is not None
     validated, metrics = _validation(checkpoint)
     text = render(
         "export/templates/model_card.md",
         name=checkpoint_names([checkpoint.path])[0],
-        format=format,
-        tags=(*_TAGS, format),
+        tags=_TAGS,
         **kind._asdict(),
         properties=_properties(checkpoint, module),
         trust=(

@@ -55,20 +55,12 @@ class TextureSynthesis(nn.Module):
             tissue: their pixels that are not background, (B, 1, H, W) bool.
             noise: (B, 1, H, W), N(0, 1).
         """
-        depth, coarse, texture = self.parts(image, tissue, noise)
-        return depth * self._deviation(coarse) * texture
-
-    def parts(self, image: Tensor, tissue: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return depth in [0, 1], coarse intensities, and texture with unit variance, (B, 1, H, W) each.
-
-        Arguments as `forward`, whose result is depth times deviation at the coarse intensity times texture.
-        """
         mask, sigma = tissue.to(image.dtype), BLUR * max(image.shape[-2:])
         weight = _blur(mask, sigma)
         coarse = _blur(mask * image, sigma) / weight.clamp_min(1e-6)
         depth = ((weight - _SHALLOW) / (DEEP - _SHALLOW)).clamp(0, 1) * mask
         texture = conv2d(pad(noise, (REACH,) * 4, mode="reflect"), self.kernel.to(noise))
-        return depth, coarse, texture
+        return depth * self._deviation(coarse) * texture
 
     def _deviation(self, coarse: Tensor) -> Tensor:
         """Interpolate the standard deviation at intensities; constant outside the knots."""
