@@ -133,7 +133,12 @@ def test_training_is_independent_of_unit_type_and_padding_to_a_square(base, sets
     found = trained(sets / name, tmp_path)
     assert len(found) == len(losses) > 4
     for row, expected in zip(found, losses, strict=True):
-        assert row == pytest.approx(expected, rel=1e-3, abs=1e-5, nan_ok=True)
+        for key, value in expected.items():
+            # Texture is measured deep in tissue alone: in images this small, one pixel more of background
+            # excludes a considerable part of it.
+            absolute = 0.03 if "/texture_" in key else 1e-5
+            assert row.pop(key) == pytest.approx(value, rel=1e-3, abs=absolute, nan_ok=True), key
+        assert not row
     for results in ("reconstructed/reconstructions", "out/samples"):
         files = sorted((folder / results).rglob("*.tif"))
         assert files

@@ -90,9 +90,9 @@ def save(path: Path, module: torch.nn.Module, model: dict, data: Path, **more: A
     return path
 
 
-def save_translator(path: Path, data: Path, **more: Any) -> Path:
+def save_translator(path: Path, data: Path, seed: int = 0, **more: Any) -> Path:
     """Write a second stage with random weights, whose outputs are mostly tissue; arguments as `save`."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     module = build(TRANSLATOR, "the test")
     module.normalization.fit([tif.read(image.path).pixels for image in find_images(data / "edente")])
     with torch.no_grad():

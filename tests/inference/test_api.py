@@ -8,9 +8,15 @@ import pytest
 
 import pti
 from helpers import training_setup as setup
+from helpers.in_process import rows, run_command
+from helpers.tiny_checkpoints import save_sizes
 from pti.common.errors import UsageError
+from pti.data import tif
+from pti.data.phantom import make_phantom
+from pti.metrics.calibration import QUANTILES
 from pti.train.callbacks import StopSignals
 from pti.train.run import Training
+from pti.translate.__main__ import main
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +59,27 @@ def test_reconstruction_is_encoding_and_decoding(model):
     latents = model.encode(raw)
     assert latents.shape[:2] == (2, 4)
     np.testing.assert_allclose(model.decode(latents), model.reconstruct(raw), rtol=1e-5, atol=1e-3)
+
+
+def test_sizes_are_those_of_the_command(tmp_path):
+    root = tmp_path / "phantom"
+    make_phantom(root, patients=4, slices=1, image_size=64, seed=1)
+    path = save_sizes(tmp_path / "best.ckpt", root)
+    files = sorted((root / "dente").iterdir())
+    read = [tif.read(file) for file in files]
+    model = pti.load(path, device="cpu")
+    sizes = model.predict_sizes([image.pixels for image in read], pixel_mm=read[0].pixel_mm)
+    run_command(main, tmp_path, f"ckpt={path}", f"input_dir={root / 'dente'}", "output_dir=out")
+    expected = [float(row["height_mm"]) for row in rows(tmp_path / "out" / "sizes.csv")]
+    np.testing.assert_allclose(sizes["height"][:, QUANTILES // 2], expected, atol=1e-3)
+    assert (np.diff(sizes["area"], axis=1) > 0).all()
+    halved = model.predict_sizes(read[0].pixels, pixel_mm=(read[0].pixel_mm or 0) / 2)
+    np.testing.assert_allclose(halved["height"], sizes["height"][:1] / 2, rtol=1e-3)
+
+
+def test_a_vae_predicts_no_sizes(model):
+    with pytest.raises(UsageError, match="best:sizes"):
+        model.predict_sizes(images(1))
 
 
 def test_stage_1_does_not_translate(model):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 from helpers.tiny_translator import TinyTranslator
 from pti.common.errors import DataError, UsageError
@@ -36,6 +37,10 @@ def folder(tmp_path_factory) -> Path:
     return root
 
 
+def build() -> nn.ModuleList:
+    return nn.ModuleList([TinyTranslator()])
+
+
 @dataclass
 class Run:
     """One translation of images into a folder."""
@@ -45,7 +50,7 @@ class Run:
     sampling: Sampling = field(default_factory=lambda: Sampling(samples=3).resolved(TinyTranslator()))
     targets: dict[str, Path] = field(default_factory=dict)
     module: TinyTranslator = field(default_factory=TinyTranslator)
-    load: Callable[[], TinyTranslator] | None = None
+    load: Callable[[], nn.ModuleList] | None = None
     corrections: dict[float, float] | None = None
 
     @property
@@ -56,7 +61,7 @@ class Run:
         translate = TranslateBatch(self.output_dir, 32, self.sampling)
         settings = {"command": "translate", **self.sampling.as_dict()}
         with Manifest(self.output_dir, settings, FOLDERS) as manifest:
-            load = self.load or (lambda: self.module)
+            load = self.load or (lambda: nn.ModuleList([self.module]))
             chosen = choose_devices("cpu", devices)
             translate_all(load, translate, self.summarize, self.images, manifest, batch_size, chosen)
             return [self.summarize.recorded(manifest, image) for image in self.images]
@@ -133,7 +138,7 @@ def test_any_batch_size_and_order_give_the_same_images(tmp_path, result, batch_s
 @pytest.mark.slow
 def test_two_processes_give_the_same_images(tmp_path, result):
     run, rows = result
-    other = Run(tmp_path / "out", run.images, targets=run.targets, load=TinyTranslator)
+    other = Run(tmp_path / "out", run.images, targets=run.targets, load=build)
     assert other(2, devices=2) == rows
     assert other.files() == run.files()
 
@@ -256,6 +261,8 @@ def test_sampling_takes_missing_settings_from_the_module():
         "guidance_scale": 1.0,
         "seed": 0,
         "share_noise": False,
+        "mirror": False,
+        "models": 1,
     }
     assert Sampling(steps=9).resolved(module).steps == 9
 
@@ -269,6 +276,20 @@ def test_a_deterministic_module_gives_one_sample():
     module = TinyTranslator()
     module.deterministic = True
     assert Sampling(samples=4).resolved(module).as_dict() == {**Sampling().as_dict(), "samples": 1}
+    assert Sampling(samples=4, mirror=True).resolved(module, module, module).samples == 6
+
+
+def test_models_take_turns_with_their_own_settings_unless_they_agree():
+    one, other = TinyTranslator(), TinyTranslator()
+    assert Sampling(samples=5).resolved(one, other).steps == 5
+    other.own["steps"] = 7
+    resolved = Sampling(samples=5, mirror=True).resolved(one, other)
+    assert (resolved.steps, resolved.sampler, resolved.models) == (None, None, 2)
+    assert [resolved.model_of(sample) for sample in range(5)] == [0, 1, 0, 1, 0]
+    assert [resolved.is_mirrored(sample) for sample in range(5)] == [False, False, True, True, False]
+    assert not any(Sampling(samples=5).is_mirrored(sample) for sample in range(5))
+    with pytest.raises(UsageError, match="at least 2"):
+        Sampling(samples=1).resolved(one, other)
 
 
 def test_the_noise_of_a_sample_never_changes():

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,8 +33,30 @@ def test_schedule_rises_then_falls_to_its_end(decay):
 
 
 def test_schedule_refuses_an_unknown_decay():
-    with pytest.raises(UsageError, match="constant, cosine or linear"):
+    with pytest.raises(UsageError, match="constant, cosine, linear or multistep"):
         LrSchedule(decay="step")  # pyright: ignore[reportArgumentType]
+
+
+def test_multistep_falls_by_the_same_factor_at_each_milestone():
+    schedule = LrSchedule(warmup_steps=2, decay="multistep", final_factor=0.01, milestones=(0.5, 0.8))
+    factors = [schedule.factor(step, 10) for step in range(10)]
+    assert factors == pytest.approx([0.5, 1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01])
+    with pytest.raises(UsageError, match="max_epochs"):
+        schedule.factor(0, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"final_factor": 0.0}, "final_factor=0.0"),
+        ({"milestones": ()}, "milestones"),
+        ({"milestones": (0.8, 0.5)}, "ascending"),
+        ({"milestones": (0.5, 1.5)}, "between 0 and 1"),
+    ],
+)
+def test_milestones_that_mean_nothing_are_refused(settings, named):
+    with pytest.raises(UsageError, match=named):
+        LrSchedule(**{"decay": "multistep", "final_factor": 0.1, **settings})
 
 
 def test_windows_of_an_epoch():

@@ -40,7 +40,14 @@ def written(
     """Write tables and summary; return the summary's metrics and the rows of the images' table."""
     checkpoint = folder / "best.ckpt"
     checkpoint.write_text("weights")
-    settings = {"samples": samples, "sampler": None, "steps": None, "guidance_scale": None, "seed": 3}
+    settings = {
+        "models": 1,
+        "samples": samples,
+        "sampler": None,
+        "steps": None,
+        "guidance_scale": None,
+        "seed": 3,
+    }
     finish(folder, Translations(rows, settings, 1000.0, "a test", "abc", calibration), checkpoint, loss)
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["seed"], summary["data_fingerprint"]) == (3, "abc")

@@ -58,7 +58,8 @@ def require_checkpoint_and_images(config: DictConfig) -> None:
     """
     if config.ckpt is None:
         raise UsageError("ckpt is not set: expected a checkpoint's path, best, last, or best:EXPERIMENT.")
-    resolve(str(config.ckpt))
+    for name in listed(config.ckpt):
+        resolve(name)
     if config.input_dir is not None:
         require_folder("input_dir", config.input_dir)
         given = [f"data.{key}" for key, value in config.data.items() if value is not None]
@@ -66,6 +67,13 @@ def require_checkpoint_and_images(config: DictConfig) -> None:
             raise UsageError(f"input_dir and {', '.join(given)} are set: expected one or the other.")
     elif config.data.root is not None:
         require_folder("data.root", config.data.root)
+
+
+def listed(value: Any) -> list[str]:
+    """Return one value or a list of values as a list of texts; empty for None."""
+    if value is None:
+        return []
+    return [str(item) for item in value] if isinstance(value, (list, ListConfig)) else [str(value)]
 
 
 def require_one_of(config: DictConfig, choices: Mapping[str, Collection[str | None]]) -> None:

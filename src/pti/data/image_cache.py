@@ -79,6 +79,10 @@ class FileImages:
             raise IndexError(f"pair {index} has no {role} image")
         return self.row(self._rows[index][role])
 
+    def file(self, index: int, role: str) -> Path:
+        """Return the file of a pair's image."""
+        return self.files[self._rows[index][role]]
+
     def pixel_mm(self, index: int, default: float) -> float:
         """Return the edge of a pixel in mm after resizing.
 

@@ -1,14 +1,16 @@
 """``python -m pti.evaluate``: measure a checkpoint, or any folder of images, against the true images."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from pti.cli.command import command
 from pti.cli.preflight import (
     POSITIVE,
     SPLITS,
+    listed,
     require_above_zero,
     require_file,
     require_folder,
@@ -16,6 +18,7 @@ from pti.cli.preflight import (
     require_one_of,
 )
 from pti.common.errors import UsageError
+from pti.common.path_settings import as_value, setting
 from pti.common.processes import prepare_workers
 from pti.common.terminal import print_notes
 from pti.runs.locate import resolve
@@ -35,6 +38,8 @@ _CHECKPOINT_KEYS = (
     "steps",
     "guidance_scale",
     "share_noise",
+    "mirror",
+    "ensemble",
     *_SHARED_KEYS,
 )
 _FOLDER_KEYS = ("target_dir", "condition_dir", "training_dir", *_SHARED_KEYS)
@@ -56,6 +61,8 @@ def preflight(cfg: DictConfig) -> None:
     else:
         for name in checkpoints:
             resolve(name)
+        if cfg.ensemble and len(checkpoints) < 2:
+            raise UsageError(f"ensemble=true: expected several checkpoints, found ckpt={checkpoints[0]}.")
         if cfg.data.root is not None:
             require_folder("data.root", cfg.data.root)
     require_one_of(cfg, {"split": SPLITS})
@@ -95,7 +102,8 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
             checkpoint=outcome.checkpoint,
             seed=cfg.seed,
         )
-    print_summary(f"Evaluation of {evaluation.main}", values, artefacts)
+    following = next_command(cfg, output_dir)
+    print_summary(f"Evaluation of {evaluation.main}", values, artefacts, following)
     print_notes(evaluation.notes)
 
 
@@ -106,18 +114,38 @@ def of_checkpoints(cfg: DictConfig, settings: "EvaluationSettings", output_dir: 
     from pti.evaluate.checkpoint_predictions import CheckpointPredictions, open_checkpoints
     from pti.evaluate.of_checkpoints import evaluate_checkpoints
     from pti.inference.devices import choose_devices
+    from pti.inference.loaded import ensemble
     from pti.inference.sampling import Sampling
 
     paths = [resolve(name) for name in listed(cfg.ckpt)]
     overrides: Any = OmegaConf.to_container(cfg.data)
     predictors, data = open_checkpoints(paths, overrides)
+    if cfg.ensemble:
+        predictors = {f"ensemble of {len(paths)}": ensemble(list(predictors.values())), **predictors}
     sampler = instantiate(cfg.sampler)
-    sampling = Sampling(cfg.samples, sampler, cfg.steps, cfg.guidance_scale, cfg.seed, cfg.share_noise)
+    sampling = Sampling(
+        cfg.samples, sampler, cfg.steps, cfg.guidance_scale, cfg.seed, cfg.share_noise, cfg.mirror
+    )
     devices = choose_devices(cfg.accelerator, cfg.devices)
     predictions = CheckpointPredictions(
         predictors, data, cfg.split, sampling, output_dir, devices, cfg.batch_size, cfg.num_samples
     )
     return evaluate_checkpoints(predictions, settings)
+
+
+def next_command(cfg: DictConfig, output_dir: Path) -> str | None:
+    """Return the command that uses the calibration; None if there is none."""
+    from pti.runs.summary import from_here
+
+    path = output_dir / "calibration.json"
+    if not listed(cfg.ckpt) or not path.is_file():
+        return None
+    paths = [from_here(resolve(name)) for name in listed(cfg.ckpt)]
+    ckpt = setting("ckpt", paths[0])
+    if cfg.ensemble:
+        ckpt = shlex.quote(f"ckpt=[{','.join(as_value(path) for path in paths)}]")
+    samples = f"samples={cfg.samples} {setting('calibration', from_here(path))}"
+    return f"python -m pti.translate {ckpt} input_dir=FOLDER {samples}"
 
 
 def manifest_settings(cfg: DictConfig) -> dict[str, Any]:
@@ -128,13 +156,6 @@ def manifest_settings(cfg: DictConfig) -> dict[str, Any]:
     ]
     keys = _CHECKPOINT_KEYS if listed(cfg.ckpt) else _FOLDER_KEYS
     return {"command": "evaluate", "of": [str(path) for path in paths]} | {key: values[key] for key in keys}
-
-
-def listed(value: Any) -> list[str]:
-    """Return one value or a list of values as a list of texts; empty for None."""
-    if value is None:
-        return []
-    return [str(item) for item in value] if isinstance(value, (list, ListConfig)) else [str(value)]
 
 
 if __name__ == "__main__":

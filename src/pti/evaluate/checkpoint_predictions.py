@@ -70,7 +70,7 @@ class CheckpointPredictions:
         """Samples, or quantiles, of each slice by the first method."""
         if predicts_sizes(self.first):
             return QUANTILES
-        return 1 if self.first.module.deterministic else self.sampling.samples
+        return self.sampling.resolved(*self.first.modules).samples
 
     @property
     def root(self) -> Path:
@@ -104,7 +104,7 @@ class CheckpointPredictions:
         """Translate the images; return warnings about them."""
         sampling = self.sampling
         if translator.module.deterministic:
-            sampling = Sampling(seed=sampling.seed)
+            sampling = Sampling(seed=sampling.seed, mirror=sampling.mirror).resolved(*translator.modules)
         samples = f"{sampling.samples} sample{'s' if sampling.samples > 1 else ''}"
         print(f"{method}: {len(inputs.images)} slices, {samples} each")
         translations = translate_images(
@@ -116,7 +116,7 @@ class CheckpointPredictions:
         """Return the sampling of the first checkpoint, with its own values for unset ones."""
         if predicts_sizes(self.first) or self.first.module.deterministic:
             return {}
-        return self.sampling.resolved(self.first.module).as_dict()
+        return self.sampling.resolved(*self.first.modules).as_dict()
 
     def data_range(self, cases: Sequence[Case]) -> float:
         """Return the data range of the first checkpoint's training set, raw units."""
@@ -128,16 +128,15 @@ class CheckpointPredictions:
 
         An exported model doesn't know where they are: they are taken from the data set of the evaluation.
         """
-        predictor = self.predictors[method]
-        data = self.data if predictor.data["root"] == UNKNOWN_FOLDER else predictor.data
-        try:
-            return pairs_of_split(data, "train", str(predictor.path))
-        except (DataError, UsageError):
-            return []
+        return _training_pairs(self.predictors[method], self.data)
 
     def patients_seen_in_training(self, method: str, cases: Sequence[Case]) -> int:
-        """Count the patients of the slices that are in the training split of a checkpoint, by their files."""
-        files = {file.resolve() for pair in self.training_pairs(method) for file in pair.files.values()}
+        """Count the patients of the slices that a method was trained on, by their files."""
+        predictor = self.predictors[method]
+        pairs = [
+            pair for model in (predictor, *predictor.others) for pair in _training_pairs(model, self.data)
+        ]
+        files = {file.resolve() for pair in pairs for file in pair.files.values()}
         return len({case.patient for case in cases if case.target.resolve() in files})
 
     def validation_scores(self, data_range: float) -> Scores | None:
@@ -156,6 +155,14 @@ class CheckpointPredictions:
             return None
         size = self.first.data["image_size"]
         return FeatureExtractor(autoencoder, size, self.first.pixel_mm, self.batch_size, self.devices[0])
+
+
+def _training_pairs(predictor: LoadedPredictor, evaluated: Mapping[str, Any]) -> list[Pair]:
+    data = evaluated if predictor.data["root"] == UNKNOWN_FOLDER else predictor.data
+    try:
+        return pairs_of_split(data, "train", str(predictor.path))
+    except (DataError, UsageError):
+        return []
 
 
 def _with_sizes(

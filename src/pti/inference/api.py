@@ -16,7 +16,7 @@ from pti.data import resize
 from pti.data.normalization import RangeNormalization
 from pti.inference.devices import choose_devices
 from pti.inference.sampling import translate_squares
-from pti.modules.protocols import Autoencoder, Translator, autoencoder_of
+from pti.modules.protocols import Autoencoder, SizePredictor, Translator, autoencoder_of
 from pti.runs.checkpoint import open_checkpoint
 
 Images = np.ndarray | Sequence[np.ndarray]
@@ -170,6 +170,34 @@ class Model:
         return _shaped_like(
             [module.at_own_size(image, raws) for image, raws in zip(listed, by_image, strict=True)], images
         )
+
+    @torch.inference_mode()
+    def predict_sizes(self, images: Images, pixel_mm: float | None = None) -> dict[str, np.ndarray]:
+        """Predict the sizes of the edente bones of dente images, without an image in between.
+
+        Args:
+            images: Raw dente images.
+            pixel_mm: Edge of their pixels, mm; None = ``data.pixel_mm`` of the training.
+
+        Returns:
+            Measure, such as ``height`` -> (N, 39) quantiles 0.025, 0.05, … 0.975, mm (``area``: mm²).
+
+        Raises:
+            UsageError: The checkpoint is not one of ``experiment=sizes`` or ``sizes_latent``.
+            ValueError: An array has another shape, or values that are not finite.
+        """
+        module = self.module
+        if not isinstance(module, SizePredictor):
+            raise UsageError(
+                f"found {type(module).__name__}, expected one that predicts sizes, such as best:sizes."
+            )
+        listed, size = _image_list(images), self.image_size
+        mm = float(self.config["data"]["pixel_mm"]) if pixel_mm is None else pixel_mm
+        edges = [resize.pixel_mm_after((image.shape[0], image.shape[1]), size, mm) for image in listed]
+        quantiles = _to_numpy(
+            module.predict_sizes(self._squares(listed), torch.tensor(edges, device=self._device))
+        )
+        return {name: quantiles[:, index] for index, name in enumerate(module.measures)}
 
     @property
     def _device(self) -> torch.device:

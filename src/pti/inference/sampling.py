@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pti.common.errors import UsageError
 from pti.common.precision import full_precision
 from pti.common.randomness import sample_generator
 from pti.common.transfer import to_device
@@ -37,6 +38,8 @@ class Sampling:
         guidance_scale: 1 = no guidance.
         seed: Seed of the noise, see `pti.common.randomness.sample_generator`.
         share_noise: Use the same noise for all images of a patient, instead of other noise for each image.
+        mirror: Translate the mirrored image for every second sample of a model, and mirror the result.
+        models: Number of models that take turns.
     """
 
     samples: int = 1
@@ -45,15 +48,38 @@ class Sampling:
     guidance_scale: float | None = None
     seed: int = 0
     share_noise: bool = False
+    mirror: bool = False
+    models: int = 1
 
-    def resolved(self, module: Translator) -> Sampling:
-        """Fill in the module's own settings; a deterministic module gets one sample.
+    def resolved(self, *modules: Translator) -> Sampling:
+        """Fill in the modules' own settings, unless they differ.
+
+        Deterministic modules give one sample each, two with ``mirror``.
 
         Raises:
-            UsageError: The module does not support a setting.
+            UsageError: A module does not support a setting, or there are fewer samples than modules.
         """
-        settings = module.resolve_sampling(self.sampler, self.steps, self.guidance_scale)
-        return replace(self, samples=1 if module.deterministic else self.samples, **settings)
+        given = self.sampler, self.steps, self.guidance_scale
+        settings, *others = [module.resolve_sampling(*given) for module in modules]
+        for other in others:
+            if str(_plain(other)) != str(_plain(settings)):
+                settings = dict(zip(settings, given, strict=True))
+        samples = self.samples
+        if all(module.deterministic for module in modules):
+            samples = len(modules) * (1 + self.mirror)
+        if samples < len(modules):
+            raise UsageError(
+                f"samples={samples}: expected at least {len(modules)}, one from each checkpoint in ckpt."
+            )
+        return replace(self, samples=samples, models=len(modules), **settings)
+
+    def model_of(self, sample: int) -> int:
+        """Return the number of the model that a sample is from."""
+        return sample % self.models
+
+    def is_mirrored(self, sample: int) -> bool:
+        """Tell whether a sample is a translation of the mirrored image."""
+        return self.mirror and sample // self.models % 2 == 1
 
     def generator(self, image: InputImage, sample: int) -> torch.Generator:
         """Create the generator of one sample's noise."""
@@ -62,7 +88,7 @@ class Sampling:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, with the sampler as text such as ``ddim(eta=0.5)``."""
-        return {**vars(self), "sampler": None if self.sampler is None else _sampler_text(self.sampler)}
+        return _plain(vars(self))
 
 
 @dataclass(frozen=True)
@@ -100,7 +126,7 @@ class TranslateBatch:
     image_size: int
     sampling: Sampling
 
-    def __call__(self, module: Translator, tasks: Sequence[SampleTask]) -> list[SampleTask]:
+    def __call__(self, modules: Sequence[Translator], tasks: Sequence[SampleTask]) -> list[SampleTask]:
         """Return the tasks of the batch that were needed; their files are written."""
         sources = list(dict.fromkeys(task.source for task in tasks))
         with ThreadPoolExecutor(_IO_THREADS) as threads:
@@ -109,29 +135,48 @@ class TranslateBatch:
                 source: resize.pad_and_resize(image.pixels, self.image_size)
                 for source, image in zip(sources, images, strict=True)
             }
-            translations = self._translate(module, tasks, np.stack([squares[task.source] for task in tasks]))
+            inputs = np.stack([squares[task.source] for task in tasks])
+            translations = np.empty_like(inputs)
+            for number, module in enumerate(modules):
+                places = self._places(tasks, number)
+                translations[places] = self._translate(module, [tasks[at] for at in places], inputs[places])
             writes = []
             for source, image in zip(sources, images, strict=True):
-                places = [index for index, task in enumerate(tasks) if task.source == source]
-                raws = module.at_own_size(image.pixels, translations[places])
-                for index, raw in zip(places, raws, strict=True):
-                    if tasks[index].is_needed:
-                        writes.append(threads.submit(self._write, tasks[index], raw, image.pixel_mm))
+                for number, module in enumerate(modules):
+                    places = self._places(tasks, number, source)
+                    if not places:
+                        continue
+                    raws = module.at_own_size(image.pixels, translations[places])
+                    for index, raw in zip(places, raws, strict=True):
+                        if tasks[index].is_needed:
+                            writes.append(threads.submit(self._write, tasks[index], raw, image.pixel_mm))
             for write in writes:
                 write.result()
         return [task for task in tasks if task.is_needed]
 
+    def _places(self, tasks: Sequence[SampleTask], model: int, source: InputImage | None = None) -> list[int]:
+        """List the tasks of a model, all or of one image."""
+        return [
+            index
+            for index, task in enumerate(tasks)
+            if self.sampling.model_of(task.sample) == model and source in (None, task.source)
+        ]
+
     def _translate(self, module: Translator, tasks: Sequence[SampleTask], squares: np.ndarray) -> np.ndarray:
         """Translate (B, S, S) raw dente images to (B, S, S) raw edente images."""
+        if not tasks:
+            return squares
         sampling = self.sampling
-        return translate_squares(
+        mirrored = np.array([sampling.is_mirrored(task.sample) for task in tasks])[:, None, None]
+        translations = translate_squares(
             module,
-            squares,
+            np.where(mirrored, squares[..., ::-1], squares),
             [sampling.generator(task.source, task.sample) for task in tasks],
             sampler=sampling.sampler,
             steps=sampling.steps,
             guidance_scale=sampling.guidance_scale,
         )
+        return np.where(mirrored, translations[..., ::-1], translations)
 
     def _write(self, task: SampleTask, raw: np.ndarray, pixel_mm: float | None) -> None:
         path = self.output_dir / task.file
@@ -150,6 +195,12 @@ def translate_squares(
     with full_precision(deterministic=True):
         raw = to_device(torch.from_numpy(squares)[:, None], device_of(module))
         return module.translate(raw, generators, **settings).float().cpu().numpy()[:, 0]
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with the sampler as text."""
+    sampler = settings["sampler"]
+    return {**settings, "sampler": None if sampler is None else _sampler_text(sampler)}
 
 
 def _sampler_text(sampler: Sampler) -> str:

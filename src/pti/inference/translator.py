@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from pti.inference.reconstructions import fixed_data_range, training_bounds
 from pti.inference.sampling import Sampling, TranslateBatch
 from pti.inference.summarize import FOLDERS, SummarizeImage
 from pti.inference.survey import print_warnings, survey
-from pti.runs.checkpoint import load
 from pti.runs.manifest import Manifest
 from pti.runs.summary import hash_config
 
@@ -84,10 +82,11 @@ def translate_images(
         UsageError: The folder holds something else, or the module does not support a setting.
         DataError: Some images can't be used, or the gate refuses them; the message names all of them.
     """
-    module = translator.module
-    if module.deterministic and sampling.samples > 1:
-        print(f"{type(module).__name__} is deterministic: samples=1 instead of {sampling.samples} per image.")
-    sampling = sampling.resolved(module)
+    module, asked = translator.module, sampling.samples
+    sampling = sampling.resolved(*translator.modules)
+    if module.deterministic and sampling.samples != asked:
+        count = f"samples={sampling.samples} instead of {asked} per image"
+        print(f"{type(module).__name__} is deterministic: {count}.")
     settings = {"command": "translate", "checkpoint": translator.sha256, "images": inputs.origin}
     with Manifest(output_dir, settings | sampling.as_dict(), (*FOLDERS, *TABLES)) as manifest:
         surveyed = survey(inputs.images)
@@ -101,7 +100,7 @@ def translate_images(
         summarize = SummarizeImage(
             output_dir, sampling, translator.pixel_mm, data_range, inputs.targets, corrections, judge
         )
-        build = (lambda: module) if len(devices) == 1 else partial(load, translator.path)
+        build = translator.builder(in_this_process=len(devices) == 1)
         translate_all(build, translate, summarize, inputs.images, manifest, batch_size, devices)
         rows = [summarize.recorded(manifest, image) for image in inputs.images]
     states = {image.name: manifest.rows[summarize.tasks(image)[0].file]["input"] for image in inputs.images}
@@ -125,7 +124,7 @@ def translate_all(
     bytes as an uninterrupted one.
 
     Args:
-        load: Builds the module on the CPU; called once per device.
+        load: Builds the modules on the CPU; called once per device.
         translate: Samples a batch; picklable if there are several devices.
         summarize: Summarizes an image.
         images: The images to translate.

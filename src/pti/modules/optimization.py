@@ -28,17 +28,33 @@ class LrSchedule:
 
     Attributes:
         warmup_steps: steps over which the factor rises linearly.
-        decay: ``constant``, or fall along a ``cosine`` or a ``linear`` ramp.
+        decay: ``constant``; fall along a ``cosine`` or a ``linear`` ramp; or ``multistep``: fall by the same
+            factor at each milestone.
         final_factor: the factor at the last step, 0 to 1; no effect with ``constant``.
+        milestones: of ``multistep``, as fractions of the training, ascending.
     """
 
     warmup_steps: int = 0
-    decay: Literal["constant", "cosine", "linear"] = "constant"
+    decay: Literal["constant", "cosine", "linear", "multistep"] = "constant"
     final_factor: float = 0.0
+    milestones: Sequence[float] = (0.6, 0.85)
 
     def __post_init__(self) -> None:
-        if self.decay not in ("constant", "cosine", "linear"):
-            raise UsageError(f"model.lr_schedule.decay={self.decay}: expected constant, cosine or linear.")
+        if self.decay not in ("constant", "cosine", "linear", "multistep"):
+            raise UsageError(
+                f"model.lr_schedule.decay={self.decay}: expected constant, cosine, linear or multistep."
+            )
+        if self.decay == "multistep" and not self.final_factor > 0:
+            raise UsageError(
+                f"model.lr_schedule.final_factor={self.final_factor}: expected a number above 0, such as "
+                "0.01, for the decay multistep."
+            )
+        inside = all(0 < milestone < 1 for milestone in self.milestones)
+        if not self.milestones or not inside or list(self.milestones) != sorted(set(self.milestones)):
+            raise UsageError(
+                f"model.lr_schedule.milestones={list(self.milestones)}: expected ascending fractions of the "
+                "training between 0 and 1, such as [0.6,0.85]."
+            )
 
     def factor(self, step: int, total: float) -> float:
         """Return the factor, in (0, 1], of step 0 … total − 1.
@@ -55,6 +71,9 @@ class LrSchedule:
             return (step + 1) / self.warmup_steps
         if self.decay == "constant":
             return 1.0
+        if self.decay == "multistep":
+            passed = sum(step >= milestone * total for milestone in self.milestones)
+            return self.final_factor ** (passed / len(self.milestones))
         progress = min(1.0, (step - self.warmup_steps) / max(1.0, total - 1 - self.warmup_steps))
         remaining = 0.5 * (1 + math.cos(math.pi * progress)) if self.decay == "cosine" else 1 - progress
         return self.final_factor + (1 - self.final_factor) * remaining

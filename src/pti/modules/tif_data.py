@@ -198,6 +198,15 @@ class TifDataModule(lightning.LightningDataModule):
             counts[name] = {"patients": len(patients), "images": images}
         return counts
 
+    def split_rows(self) -> list[dict[str, str]]:
+        """List the samples of all splits: ``split``, ``patient``, ``name`` and the file of each role."""
+        return [
+            {"split": split, "patient": sample.patient, "name": sample.name}
+            | {role: str(dataset.images.file(sample.pair, role)) for role in sample.roles}
+            for split, dataset in self._splits.items()
+            for sample in dataset.samples
+        ]
+
     def rank_and_world_size(self) -> tuple[int, int]:
         """Return the rank of this process and the number of processes."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

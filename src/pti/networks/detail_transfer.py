@@ -48,16 +48,19 @@ class DetailTransfer(nn.Module):
         """Return the translation with the condition's detail; ``zoom`` multiplies ``sigma``."""
         return translation + self.gate(translation, reconstruction, zoom) * (condition - reconstruction)
 
-    def gate(self, translation: Tensor, reconstruction: Tensor, zoom: float = 1.0) -> Tensor:
-        """Return (B, 1, H, W) in [0, 1]: 1 where nothing has changed.
+    def gate(
+        self, translation: Tensor, reconstruction: Tensor, zoom: float = 1.0, slack: float = 1.0
+    ) -> Tensor:
+        """Return (B, 1, H, W) in [0, 1]: 1 where nothing has changed; ``slack`` multiplies ``tolerance``.
 
         By region, it is 0 inside, and rises from 0.5 at the edge of a region to 1 at 3 sigma from it.
         """
+        tolerance = slack * self.tolerance
         sigma, size = self.sigma * zoom, max(translation.shape[-2:])
         change = _blur((translation - reconstruction).square(), sigma)
         if not self.by_region:
-            return torch.exp(-change / self.tolerance**2)
-        changed = (change > self.tolerance**2).to(translation.dtype)
+            return torch.exp(-change / tolerance**2)
+        changed = (change > tolerance**2).to(translation.dtype)
         outside = 1 - _dilate(changed, round(DILATION * size))
         outside = _dilate(outside, round(EROSION * size))
         return outside * _blur(outside, sigma)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pti.common.path_settings import setting
 from pti.common.tables import write_csv
 from pti.inference.reconstructions import COMPARISONS, RAW
 from pti.inference.tables import count_images, extreme, mean
 from pti.runs.checkpoint import Checkpoint
 from pti.runs.manifest import Manifest
-from pti.runs.summary import hash_config, print_summary, write_summary
+from pti.runs.summary import from_here, hash_config, print_summary, write_summary
 
 METRICS = "metrics.csv"
 AVERAGED = ("mae", "psnr", "ssim", "bone_dice", "bone_height_error_mm")
@@ -66,4 +67,5 @@ def finish(
         checkpoint=checkpoint,
         warnings=warnings,
     )
-    print_summary("Reconstruction (means over the images)", metrics, artefacts)
+    following = f"python -m pti.analyze {setting('ckpt', from_here(checkpoint.path))}"
+    print_summary("Reconstruction (means over the images)", metrics, artefacts, following)

@@ -82,7 +82,10 @@ def print_summary(
     artefacts: Mapping[str, Path | str],
     next_command: str | None = None,
 ) -> None:
-    """Print the metrics and the paths of the outputs as a table, then the command to run next."""
+    """Print the metrics as a table, the paths of the outputs, and the command to run next.
+
+    Paths inside the working directory are relative, and each is on one line, however long: it can be copied.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -92,13 +95,19 @@ def print_summary(
     table.add_column("value", overflow="fold")
     for name, value in metrics.items():
         table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-    if metrics and artefacts:
-        table.add_section()
-    for name, path in artefacts.items():
-        table.add_row(name, str(path))
     console.print(table)
+    width = max(map(len, artefacts), default=0)
+    for name, path in artefacts.items():
+        shown = path if isinstance(path, str) else from_here(path)
+        console.print(f"  {name:<{width}}  {shown}", markup=False, highlight=False, soft_wrap=True)
     if next_command is not None:
         console.print(f"Next: {next_command}", style="bold", markup=False, highlight=False, soft_wrap=True)
+
+
+def from_here(path: Path) -> Path:
+    """Return a path relative to the working directory, if it is inside."""
+    path = path.absolute()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def package_versions() -> dict[str, str]:

@@ -18,8 +18,9 @@ from pti.data.checks.quick import quick_check, require_sound
 from pti.data.checks.source import DataSource
 from pti.drawing.figures import draw_curves
 from pti.modules.tif_data import TifDataModule
-from pti.runs.summary import print_summary
+from pti.runs.summary import from_here, print_summary
 from pti.train.callbacks.metrics_csv import read_metrics
+from pti.train.record import ENVIRONMENT, SPLIT
 from pti.train.resume import Start
 from pti.train.verdict import verdict
 
@@ -118,6 +119,8 @@ def list_artefacts(folder: Path) -> dict[str, Path]:
         "curves": folder / "images" / "curves.png",
         "tensorboard": folder / "tensorboard",
         "config": folder / "config.yaml",
+        "environment": folder / ENVIRONMENT,
+        "split": folder / SPLIT,
     }
     pictures = sorted((folder / "images").glob("epoch=*.png"))
     paths |= {"pictures": pictures[-1]} if pictures else {}
@@ -135,11 +138,7 @@ def print_result(
         artefacts: what was written, by name.
         reconstructs: whether `pti.reconstruct` accepts the model.
     """
-    here = Path.cwd()
-    paths = {
-        name: path.relative_to(here) if path.is_relative_to(here) else path
-        for name, path in artefacts.items()
-    }
+    paths = {name: from_here(path) for name, path in artefacts.items()}
     command = _next_command(status, paths, reconstructs)
     print_summary(f"train: {status}", _main_metrics(metrics), paths, command)
     validation = "best/val/"
@@ -169,6 +168,8 @@ def _next_command(status: str, artefacts: dict[str, Path], reconstructs: bool) -
         replaced = ("ckpt_path=", "output_dir=", "resume=", "hydra.")
         kept = [text for text in sys.argv[1:] if not text.startswith(replaced)]
         return shlex.join(["python", "-m", "pti.train", *kept, f"ckpt_path={as_value(last)}"])
-    if best is None or not reconstructs:
+    if best is None or status != "finished":
         return None
-    return f"python -m pti.reconstruct {setting('ckpt', best)} input_dir=FOLDER"
+    if reconstructs:
+        return f"python -m pti.reconstruct {setting('ckpt', best)} input_dir=FOLDER"
+    return f"python -m pti.evaluate {setting('ckpt', best)}"

@@ -23,6 +23,7 @@ MAY_DIFFER = (
     "data.allow_config_changes",
     "new_sweep",
     "stop_on_collapse",
+    "forecast",
     "trust_images",
     "callbacks",
     "logger",

@@ -29,6 +29,8 @@ from pti.train.callbacks import (
     AtomicCheckpointIO,
     Checkpointer,
     CollapseCheck,
+    Forecast,
+    Forecasted,
     Interrupted,
     Randomness,
     StopSignals,
@@ -36,6 +38,7 @@ from pti.train.callbacks import (
 from pti.train.console import last_metrics, list_artefacts, print_plan, print_result, require_sound_data
 from pti.train.devices import count_devices, started_by_launcher, started_from_outside
 from pti.train.failures import to_user_error
+from pti.train.record import write_record
 from pti.train.resume import Start, find_start, open_resumed
 from pti.train.trust import store_trust
 
@@ -68,6 +71,9 @@ def train(config: DictConfig, output_dir: Path) -> int:
         training = Training(config, output_dir, signals)
         try:
             training.run()
+        except Forecasted:
+            training.conclude("forecast")
+            return 0
         except Interrupted as stop:
             training.conclude("interrupted")
             return stop.exit_code
@@ -111,6 +117,7 @@ class Training:
         self.datamodule: TifDataModule | None = None
         self.checkpointer: Checkpointer | None = None
         self.start: Start | None = None
+        self.forecast: Forecast | None = None
         self.leading = int(getattr(rank_zero_only, "rank", 0) or 0) == 0
         self._began = time.monotonic()
 
@@ -143,6 +150,7 @@ class Training:
                 (self.output_dir / "summary.json").unlink(missing_ok=True)
                 OmegaConf.save(self.config, self.output_dir / "config.yaml")
                 print_plan(trainer, module, datamodule, self.start)
+                write_record(self.output_dir, datamodule)
             del resumed, first_stage  # free their memory
             ckpt_path = None if self.start is None else str(self.start.checkpoint)
             trainer.fit(module, datamodule, ckpt_path=ckpt_path, weights_only=True)
@@ -163,6 +171,7 @@ class Training:
             "epochs": self.trainer.current_epoch,
             "steps": self.trainer.global_step,
             **{f"best/{name}": value for name, value in best.items()},
+            **({} if self.forecast is None else self.forecast.metrics),
             **last_metrics(self.output_dir),
             "seconds": round(time.monotonic() - self._began, 1),
         }
@@ -192,6 +201,8 @@ class Training:
         for check in others:
             if isinstance(check, CollapseCheck):
                 check.config, checkpointer.collapse = self.plain, check
+            if isinstance(check, Forecast):
+                self.forecast = check
         callbacks: list[Callback] = [Randomness(self.config.seed), *others, checkpointer]
         plugins: list[Any] = [AtomicCheckpointIO(None if resumed is None else resumed.content)]
         if started_by_launcher() or not started_from_outside():

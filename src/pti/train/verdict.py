@@ -12,9 +12,10 @@ LIMITS: dict[str, tuple[str, float]] = {
 }
 """Metric of the validation -> how it is bounded, and the limit.
 
-Samples have no more texture than reconstructions: on the phantom, an autoencoder with an amplitude of 0.78
-gave healed bone one of 0.62, which looks smoother than true bone. Heights of samples err by 0.6 mm and more;
-an independent error of 0.3 mm increases that by a tenth.
+Samples have no more texture of their own than reconstructions: on the phantom, autoencoders with an amplitude
+of 0.72 to 0.78 gave healed bone one of 0.62, which looks smoother than true bone. Synthesized texture
+(`pti.networks.texture_synthesis`) makes that 0.91, but it is random: the correlation remains. Heights of
+samples err by 0.6 mm and more; an independent error of 0.3 mm increases that by a tenth.
 """
 
 
@@ -34,7 +35,7 @@ def verdict(metrics: Mapping[str, float]) -> str:
     return (
         f"Not good enough for stage 2, whose samples can't be better: {', '.join(shown)}. Train longer "
         "(trainer.max_epochs), or keep more in the latents: increase model.autoencoder.latent_channels, "
-        "decrease model.kl_weight."
+        "decrease model.kl_weight. Missing texture can be made up at random in stage 2 (model/texture)."
     )
 
 

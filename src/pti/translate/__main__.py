@@ -10,6 +10,7 @@ from pti.cli.command import command
 from pti.cli.preflight import (
     POSITIVE,
     SPLITS,
+    listed,
     require_checkpoint_and_images,
     require_file,
     require_in_range,
@@ -46,15 +47,18 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     """Find the images, translate those that aren't done yet, and summarize."""
     from pti.inference.devices import choose_devices
     from pti.inference.inputs import find_inputs
-    from pti.inference.loaded import open_predictor, predicts_sizes
+    from pti.inference.loaded import ensemble, open_predictor, predicts_sizes, require_same_split
 
     devices = choose_devices(cfg.accelerator, cfg.devices)
-    predictor = open_predictor(str(cfg.ckpt))
+    predictors = [open_predictor(name) for name in listed(cfg.ckpt)]
+    predictor = predictors[0] if len(predictors) == 1 else ensemble(predictors)
+    if not cfg.input_dir:
+        require_same_split(predictor)
     overrides: Any = OmegaConf.to_container(cfg.data)
     inputs = find_inputs(
         predictor.data,
         cfg.split,
-        str(cfg.ckpt),
+        ", ".join(listed(cfg.ckpt)),
         input_dir=cfg.input_dir,
         overrides=overrides,
         num_samples=cfg.num_samples,
@@ -85,10 +89,12 @@ def write_images(
     from pti.translate.tables import finish
 
     sampler = instantiate(cfg.sampler)
-    sampling = Sampling(cfg.samples, sampler, cfg.steps, cfg.guidance_scale, cfg.seed, cfg.share_noise)
+    sampling = Sampling(
+        cfg.samples, sampler, cfg.steps, cfg.guidance_scale, cfg.seed, cfg.share_noise, cfg.mirror
+    )
     calibration = None
     if cfg.calibration is not None:
-        samples = 1 if translator.module.deterministic else cfg.samples
+        samples = sampling.resolved(*translator.modules).samples
         calibration = read_height_calibration(Path(str(cfg.calibration)), samples, translator.sha256)
         print_notes(calibration.notes)
     gate = open_gate(translator.checkpoint, cfg.strict, cfg.batch_size)
@@ -113,7 +119,7 @@ def write_sizes(
     from pti.translate.sizes import translate_sizes
 
     given = [key for key in ("sampler", "steps", "guidance_scale") if cfg[key] is not None]
-    given += [key for key in ("share_noise", "strict") if cfg[key]]
+    given += [key for key in ("share_noise", "mirror", "strict") if cfg[key]]
     if given:
         raise UsageError(
             f"{', '.join(given)}: {setting('ckpt', predictor.path)} predicts sizes, it samples no images. "

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
+from pti.common.path_settings import setting
 from pti.common.tables import write_csv
 from pti.data.layouts import abbreviate
 from pti.inference.pictures import predicted_height
@@ -13,12 +15,13 @@ from pti.inference.trust import REASON, TRUST
 from pti.metrics.calibration import INTERVAL
 from pti.metrics.translation import TARGET_METRICS
 from pti.runs.checkpoint import Checkpoint
-from pti.runs.summary import print_summary, write_summary
+from pti.runs.summary import from_here, print_summary, write_summary
 
 _SAMPLE_COLUMNS = ("name", "patient", "sample", "seed", "file", "is_median", "bone_height_mm")
 _SAMPLE_TARGET_COLUMNS = ("height_error_mm", *TARGET_METRICS)
 _IMAGE_COLUMNS = ("name", "patient", "pixel_mm", "condition_height_mm", "median_sample", "bone_height_mm")
 _IMAGE_COLUMNS += ("height_spread_mm",)
+SPREAD_OF_MODELS = "height_spread_of_models_mm"
 _IMAGE_TARGET_COLUMNS = ("target_height_mm", "height_error_mm", "offset_height_error_mm", *TARGET_METRICS)
 
 _MAX_LINES = 20  # images listed in the terminal
@@ -35,13 +38,17 @@ def finish(
         checkpoint: The checkpoint that translated the images.
         mean_loss_mm: Mean height loss from condition to target in the training split; None = unknown.
     """
-    rows = [_with_offset_error(row, mean_loss_mm) for row in translations.rows]
+    models = translations.sampling["models"]
+    rows = [
+        _with_offset_error(row, mean_loss_mm) | _spread_of_models(row, models) for row in translations.rows
+    ]
     known = [row for row in rows if "target_height_mm" in row]
     interval = INTERVAL if translations.calibration is not None else ()
     judged = (TRUST, REASON) if any(TRUST in row for row in rows) else ()
     columns = (*_SAMPLE_COLUMNS, *interval, *judged, *(_SAMPLE_TARGET_COLUMNS if known else ()))
     write_csv(output_dir / SAMPLE_TABLE, columns, _sample_rows(rows, (*interval, *judged)))
-    columns = (*_IMAGE_COLUMNS, *interval, *judged, *(_IMAGE_TARGET_COLUMNS if known else ()))
+    spread = (SPREAD_OF_MODELS,) if models > 1 else ()
+    columns = (*_IMAGE_COLUMNS, *spread, *interval, *judged, *(_IMAGE_TARGET_COLUMNS if known else ()))
     write_csv(output_dir / IMAGE_TABLE, columns, rows)
     metrics = _metrics(rows, translations, mean_loss_mm)
     artefacts: dict[str, Path] = {
@@ -64,7 +71,11 @@ def finish(
         warnings=translations.warnings,
     )
     _print_heights(rows)
-    print_summary("Translation (means over the images)", metrics, artefacts)
+    following = None
+    if translations.calibration is None and models == 1 and isinstance(checkpoint, Checkpoint):
+        # Evaluation tells how far to trust the heights, and writes the calibration of their intervals.
+        following = f"python -m pti.evaluate {setting('ckpt', from_here(checkpoint.path))}"
+    print_summary("Translation (means over the images)", metrics, artefacts, following)
     if judged:
         unlike = [row["name"] for row in rows if row.get(REASON)]
         which = f": {abbreviate(unlike)}. {IMAGE_TABLE} says why" if unlike else ""
@@ -80,6 +91,8 @@ def _metrics(rows: Rows, translations: Translations, mean_loss_mm: float | None)
     metrics |= {key: mean(rows, key) for key in ("condition_height_mm", "bone_height_mm")}
     if translations.sampling["samples"] > 1:
         metrics["height_spread_mm"] = mean(rows, "height_spread_mm")
+    if translations.sampling["models"] > 1:
+        metrics["height_spread_of_models_mm"] = mean(rows, SPREAD_OF_MODELS)
     if translations.calibration is not None:
         metrics |= {"calibration": translations.calibration, **_interval_metrics(rows)}
     if any(TRUST in row for row in rows):
@@ -103,6 +116,14 @@ def _with_offset_error(row: dict[str, Any], mean_loss_mm: float | None) -> dict[
         return row
     predicted = row["condition_height_mm"] - mean_loss_mm
     return {**row, "offset_height_error_mm": abs(predicted - row["target_height_mm"])}
+
+
+def _spread_of_models(row: dict[str, Any], models: int) -> dict[str, float]:
+    """Return the standard deviation of the mean heights of an ensemble's models: what training left open."""
+    if models == 1:
+        return {}
+    heights = [sample["bone_height_mm"] for sample in row["samples"]]
+    return {SPREAD_OF_MODELS: stdev(fmean(heights[model::models]) for model in range(models))}
 
 
 def _target_metrics(rows: Rows, translations: Translations, mean_loss_mm: float | None) -> dict[str, Any]:

@@ -21,6 +21,14 @@ from pti.networks.frozen_autoencoder import FrozenAutoencoder
 from pti.networks.latent_scaling import LatentScaling
 from pti.networks.texture_synthesis import TextureSynthesis
 
+_SLACK = 2.0
+"""Texture is added where the change is larger than this many tolerances of the detail transfer.
+
+The gate of the transfer closes over unchanged tissue, too, where a decoded image is uncertain. Medians of
+two phantoms of different anatomy (40 and 36 test images) with 1, 2 and 3: amplitude in healed bone 1.12,
+1.11, 1.05 and 1.05, 0.98, 0.92; correlation in unchanged bone 0.944, 0.962, 0.967 and 0.841, 0.927, 0.946.
+"""
+
 
 class LatentSpace(nn.Module):
     """Pairs of raw images to scaled latents, and back.
@@ -138,7 +146,8 @@ class LatentSpace(nn.Module):
             condition = self.normalization.normalize(raw, statistics)
             gate = self.detail_transfer.gate(translation, reconstruction)
             decoded = translation + gate * (condition - reconstruction)
-            lost = (1 - gate.square()).sqrt()
+            kept = torch.maximum(gate, self.detail_transfer.gate(translation, reconstruction, slack=_SLACK))
+            lost = (1 - kept.square()).sqrt()
         own = self.normalization.denormalize(decoded, statistics)
         if self.texture is None or generators is None:
             return own

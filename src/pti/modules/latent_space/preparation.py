@@ -63,7 +63,7 @@ def _reconstructed(
     """Yield some normalised targets and their reconstructions, (H, W), background 0; all ranks the same."""
     device = trainer.strategy.root_device
     for index in track(evenly_spaced(range(len(images)), _TEXTURE_IMAGES), "Measuring texture"):
-        raw = images[0, index]["target"][None].to(device)
+        raw = images[0, index]["target"].to(device)
         statistics = space.normalization.statistics(raw)
         decoded = space.first_stage.decode_normalized(space.first_stage.encode(raw, statistics).mean)
         tissue = (raw != 0) & (space.normalization.denormalize(decoded, statistics) != 0)

@@ -159,12 +159,12 @@ class Clock:
         self.validation = elapsed if self.validation is None else (self.validation + elapsed) / 2
         self.pause()
 
-    def left(self, trainer: Trainer) -> float | None:
-        """Return the estimated seconds until training ends; None if nothing limits it."""
+    def left(self, trainer: Trainer, from_start: bool = False) -> float | None:
+        """Return the estimated seconds until training ends, or of all of it; None if nothing limits it."""
         total = total_batches(trainer)
         if total is None or not self._batches:
             return None
-        batches = max(0, total - batches_done(trainer))
+        batches = total if from_start else max(0, total - batches_done(trainer))
         return batches * self.batch + _validations_left(trainer, batches) * self._validation_seconds(trainer)
 
     def _validation_seconds(self, trainer: Trainer) -> float:

@@ -1,0 +1,27 @@
+"""Environment and split that a run leaves in its folder."""
+
+import csv
+import re
+from pathlib import Path
+
+import torch
+
+from helpers.training_setup import configuration
+from pti.train.run import train
+
+
+def test_a_run_records_its_environment_and_its_split(root, tmp_path):
+    assert train(configuration(root, tmp_path, "trainer.max_epochs=1", "data.sources=both"), tmp_path) == 0
+    environment = (tmp_path / "environment.txt").read_text()
+    assert environment.startswith("command: python -m pti.train")
+    assert re.search(r"^python: 3\.", environment, re.MULTILINE)
+    assert f"\ntorch=={torch.__version__}\n" in environment
+    with open(tmp_path / "split.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    files = [row[role] for row in rows for role in ("condition", "target") if row.get(role)]
+    assert sorted(Path(file) for file in files) == sorted(root.rglob("*.tif"))
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        splits.setdefault(row["patient"], set()).add(row["split"])
+    assert all(len(found) == 1 for found in splits.values())
+    assert set.union(*splits.values()) == {"train", "val", "test"}
