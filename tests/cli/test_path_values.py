@@ -35,6 +35,7 @@ PATH_KEYS = {
         *INFERENCE,
     },
     "explore": STUDY,
+    "export": {"ckpt", "output_dir"},
     "make_phantom": {"output_dir"},
     "measure": {
         *("output_dir", "input_dir", "data.root"),

@@ -139,6 +139,13 @@ MUTATIONS = [
         "if False:",
     ),
     Mutation(
+        "the weights of an exported model are not compared with their hash",
+        "runs/test_exported.py::test_a_changed_byte_of_the_weights_is_noticed",
+        "runs/exported.py",
+        "if hash_file(path) != sha256:",
+        "if False:",
+    ),
+    Mutation(
         "a killed loader process is a bare RuntimeError",
         "train/test_failures.py::test_the_death_of_a_loader_process_is_reported_through_wrappers",
         "train/failures.py",

@@ -29,9 +29,14 @@ def create_unused_folder(folder: Path) -> Path:
 
 def write_text_atomically(path: Path, text: str) -> None:
     """Write UTF-8 beside ``path`` and rename it into place, so that no reader sees a partial file."""
+    write_bytes_atomically(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes_atomically(path: Path, data: bytes) -> None:
+    """Write bytes beside ``path`` and rename them into place, so that no reader sees a partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+    temporary.write_bytes(data)
     os.replace(temporary, path)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pti.common.errors import DataError
+from pti.common.errors import DataError, UsageError
 from pti.data.input_images import InputImage
 from pti.data.layouts import Pair
 from pti.evaluate.evaluation import target_images
@@ -25,6 +25,7 @@ from pti.inference.size_prediction import predict_sizes
 from pti.inference.translator import translate_images
 from pti.metrics.calibration import QUANTILES
 from pti.modules.protocols import autoencoder_of
+from pti.runs.exported import UNKNOWN_FOLDER
 from pti.runs.locate import checkpoint_names
 
 TRANSLATIONS = "translations"
@@ -123,13 +124,18 @@ class CheckpointPredictions:
         return fixed_data_range(self.first.module.normalization, tissue)[0]
 
     def training_pairs(self, method: str) -> list[Pair]:
-        """Return the training pairs of a checkpoint; empty if they aren't on this machine."""
-        return _training_pairs(self.predictors[method])
+        """Return the training pairs of a checkpoint; empty if they aren't on this machine.
+
+        An exported model doesn't know where they are: they are taken from the data set of the evaluation.
+        """
+        return _training_pairs(self.predictors[method], self.data)
 
     def patients_seen_in_training(self, method: str, cases: Sequence[Case]) -> int:
         """Count the patients of the slices that a method was trained on, by their files."""
         predictor = self.predictors[method]
-        pairs = [pair for model in (predictor, *predictor.others) for pair in _training_pairs(model)]
+        pairs = [
+            pair for model in (predictor, *predictor.others) for pair in _training_pairs(model, self.data)
+        ]
         files = {file.resolve() for pair in pairs for file in pair.files.values()}
         return len({case.patient for case in cases if case.target.resolve() in files})
 
@@ -151,10 +157,11 @@ class CheckpointPredictions:
         return FeatureExtractor(autoencoder, size, self.first.pixel_mm, self.batch_size, self.devices[0])
 
 
-def _training_pairs(predictor: LoadedPredictor) -> list[Pair]:
+def _training_pairs(predictor: LoadedPredictor, evaluated: Mapping[str, Any]) -> list[Pair]:
+    data = evaluated if predictor.data["root"] == UNKNOWN_FOLDER else predictor.data
     try:
-        return pairs_of_split(predictor.data, "train", str(predictor.path))
-    except DataError:
+        return pairs_of_split(data, "train", str(predictor.path))
+    except (DataError, UsageError):
         return []
 
 

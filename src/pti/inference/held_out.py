@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pti.common.errors import DataError
+from pti.common.errors import DataError, UsageError
 from pti.data.dataset import samples_of
 from pti.data.input_images import InputImage
 from pti.data.layouts import Pair
 from pti.data.patient_split import fold_of
 from pti.data.splits import Folder, open_folders
 from pti.runs.constructors import build
+from pti.runs.exported import UNKNOWN_FOLDER
 
 
 def images_of_split(data: Mapping[str, Any], split: str, source: str) -> list[InputImage]:
@@ -24,6 +25,7 @@ def images_of_split(data: Mapping[str, Any], split: str, source: str) -> list[In
         source: Where the configuration comes from, for messages.
 
     Raises:
+        UsageError: An exported model doesn't know the folders of its training, and none is given.
         DataError: The data set can't be used, the split is empty or an image is missing.
     """
     images = [
@@ -43,6 +45,7 @@ def pairs_of_split(data: Mapping[str, Any], split: str, source: str) -> list[Pai
     """List the complete pairs of one split of a data set, sorted by name; arguments as `images_of_split`.
 
     Raises:
+        UsageError: An exported model doesn't know the folders of its training, and none is given.
         DataError: The data set can't be used.
     """
     pairs = [pair for folder in _folders(data, source) for _, pair in folder.numbered(split)]
@@ -50,6 +53,12 @@ def pairs_of_split(data: Mapping[str, Any], split: str, source: str) -> list[Pai
 
 
 def _folders(data: Mapping[str, Any], source: str) -> list[Folder]:
+    unknown = [f"data.{key}" for key in ("root", "val_root", "test_root") if data.get(key) == UNKNOWN_FOLDER]
+    if unknown:
+        raise UsageError(
+            f"{', '.join(unknown)}: {source} was exported without the folders of its training. Set "
+            f"{' '.join(f'{key}=FOLDER' for key in unknown)}, or input_dir to a folder of images."
+        )
     extra_roots = {name: Path(data[f"{name}_root"]) for name in ("val", "test") if data.get(f"{name}_root")}
     layout: Any = build(data["layout"], source)
     root = Path(data["root"]).absolute()

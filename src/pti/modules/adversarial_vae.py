@@ -43,7 +43,7 @@ class AdversarialVAE(ManualOptimization):
 
     Args:
         autoencoder: the generator.
-        discriminator: images (B, 1, H, W) -> hidden features, then logits.
+        discriminator: images (B, 1, H, W) -> hidden features, then logits; None = only for inference.
         normalization: raw images to normalised images.
         generator_optimizer: parameters -> optimizer of the autoencoder.
         discriminator_optimizer: parameters -> optimizer of the discriminator.
@@ -67,7 +67,7 @@ class AdversarialVAE(ManualOptimization):
     def __init__(
         self,
         autoencoder: AutoencoderKL,
-        discriminator: nn.Module,
+        discriminator: nn.Module | None,
         normalization: Normalization,
         generator_optimizer: OptimizerFactory,
         discriminator_optimizer: OptimizerFactory,
@@ -89,7 +89,7 @@ class AdversarialVAE(ManualOptimization):
         if disc_start_unit not in ("epochs", "batches"):
             raise UsageError(f"model.disc_start_unit={disc_start_unit}: expected epochs or batches.")
         self.autoencoder = self.in_memory_format(autoencoder)
-        self.discriminator = self.in_memory_format(discriminator)
+        self.discriminator = self.in_memory_format(discriminator or nn.Identity())
         self.normalization = normalization
         self.perceptual = perceptual
         self.ema = self.average_of(self.autoencoder)

@@ -2,7 +2,7 @@
 
 A checkpoint is a zip file of tensors and plain containers. ``config`` holds the resolved configuration of the
 run, ``state_dict`` the weights (with averaged weights and the statistics of the normalisation), ``format``
-the number of the format.
+the number of the format. The folder of an exported model (`pti.runs.exported`) opens like a checkpoint.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pti.common.files import hash_file
 from pti.runs.constructors import CheckpointError, build, shortened
+from pti.runs.exported import hash_model, read_exported
 from pti.runs.locate import fallbacks, resolve
 from pti.runs.renamed import FORMAT, migrate
 
@@ -33,7 +33,7 @@ class Checkpoint:
     """An opened checkpoint.
 
     Attributes:
-        path: Absolute path of the file.
+        path: Absolute path of the file, or of the folder of an exported model.
         content: Everything in it, in the present format.
     """
 
@@ -52,11 +52,11 @@ class Checkpoint:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the file."""
-        return hash_file(self.path)
+        """SHA-256 of the file; see `pti.runs.exported.hash_model`."""
+        return hash_model(self.path)
 
     def load_module(self, map_location: Any = "cpu") -> nn.Module:
-        """Build the trained module, load its weights and switch it to evaluation mode.
+        """Build the trained module, load its weights and switch it to evaluation mode, without gradients.
 
         Args:
             map_location: Device to put the module on.
@@ -75,11 +75,12 @@ class Checkpoint:
                 f"{self.path}: its weights don't fit the model that its configuration describes; written by "
                 f"pti {version}. {shortened(error)}"
             ) from error
-        return module.to(map_location).eval()
+        # Kernels round differently where weights require gradients; those of an average never do.
+        return module.to(map_location).eval().requires_grad_(False)
 
 
 def open_checkpoint(name: str | Path) -> Checkpoint:
-    """Find, read and verify a checkpoint.
+    """Find, read and verify a checkpoint, or the folder of an exported model.
 
     Args:
         name: Path, or ``last``, ``best``, ``last:EXPERIMENT``, ``best:EXPERIMENT``; see `resolve`.
@@ -90,7 +91,7 @@ def open_checkpoint(name: str | Path) -> Checkpoint:
         CheckpointError: It is damaged, could execute code, or was written by a newer version.
     """
     path = resolve(str(name))
-    content = read(path)
+    content = _in_present_format(path, read_exported(path)) if path.is_dir() else read(path)
     config = content.get("config")
     has_model = isinstance(config, dict) and isinstance(config.get("model"), dict)
     if not has_model or "state_dict" not in content:
@@ -159,6 +160,17 @@ def read(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: refused, because its containers hold each other again and again.")
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a checkpoint, found a {type(content).__name__}.")
+    return _in_present_format(path, content)
+
+
+def _in_present_format(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Check the weights' names and types, and translate what an older version wrote.
+
+    Raises:
+        CheckpointError: A newer version wrote it, or the weights are not tensors by name.
+    """
+    from torch import Tensor
+
     written = content.get("format", 1)
     if not isinstance(written, int) or written > FORMAT:
         raise CheckpointError(
@@ -167,7 +179,7 @@ def read(path: str | Path) -> dict[str, Any]:
         )
     weights = content.get("state_dict", {})
     if not isinstance(weights, dict) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in weights.items()
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
     ):
         raise CheckpointError(f"{path}: expected tensors by name in state_dict; it is damaged.")
     return migrate(content)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pti.common.errors import UsageError
 from pti.common.path_settings import expand_home
+from pti.runs.exported import is_exported
 
 OUTPUTS = Path("outputs")
 LAST, PREVIOUS, BEST = "last.ckpt", "last-1.ckpt", "best.ckpt"
@@ -18,7 +19,7 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d_")
 
 
 def resolve(name: str, outputs_dir: Path = OUTPUTS, experiment: str | None = None) -> Path:
-    """Return the absolute path of the checkpoint that ``name`` stands for.
+    """Return the absolute path of the checkpoint, or of the exported model, that ``name`` stands for.
 
     Args:
         name: A path; ``last`` or ``best`` of the newest run; ``last:EXPERIMENT`` or ``best:EXPERIMENT`` of
@@ -34,7 +35,7 @@ def resolve(name: str, outputs_dir: Path = OUTPUTS, experiment: str | None = Non
     if word in ("last", "best"):
         return _newest(name, f"{word}.ckpt", outputs_dir, named or experiment)
     path = Path(expand_home(name)).absolute()
-    if path.is_file():
+    if path.is_file() or is_exported(path):
         return path
     if path.is_dir():
         paths = ", ".join(map(str, sorted(path.glob("**/*.ckpt"))[:3]))
@@ -42,7 +43,7 @@ def resolve(name: str, outputs_dir: Path = OUTPUTS, experiment: str | None = Non
         raise UsageError(f"{name}: expected a checkpoint, found a folder; {hint}")
     raise UsageError(
         f"{name}: there is no such checkpoint. Expected a file, `last`, `best`, `last:EXPERIMENT` or "
-        "`best:EXPERIMENT`."
+        "`best:EXPERIMENT`, or the folder of an exported model."
     )
 
 

@@ -13,7 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pti.common.files import hash_file, write_json_atomically
+from pti.common.files import write_json_atomically
+from pti.runs.exported import hash_model
 
 if TYPE_CHECKING:
     from pti.runs.checkpoint import Checkpoint
@@ -130,7 +131,7 @@ def to_builtin(value: Any) -> Any:
 
 def _identity(checkpoint: Checkpoint | Path) -> dict[str, str]:
     if isinstance(checkpoint, Path):
-        return {"path": str(checkpoint), "sha256": hash_file(checkpoint)}
+        return {"path": str(checkpoint), "sha256": hash_model(checkpoint)}
     return {"path": str(checkpoint.path), "sha256": checkpoint.sha256}
 
 

@@ -1,0 +1,1 @@
+"""The command ``export``: trained models for other machines and programs."""
