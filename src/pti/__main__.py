@@ -18,6 +18,7 @@ VERBS = {
     "measure": "measure the bone in a folder of images: height, widths and area, as a table and a picture",
     "analyze": "draw and measure a VAE's latent space: pictures, tables, one page",
     "explore": "explore a VAE's latent space in the browser",
+    "convert": "convert settings and weights of PTI-LDM-VAE's scripts into an experiment and a checkpoint",
     "benchmark": "measure the speed of this machine, compared with baseline implementations",
 }
 
