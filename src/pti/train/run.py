@@ -162,7 +162,7 @@ class Training:
                 print_plan(trainer, module, datamodule, self.start, origin)
                 if self.start is None and (first_stage is not None or self.initial is not None):
                     self.fit_before = report_fit(module, datamodule, trainer.strategy.root_device)
-            self.initial = self.initial and replace(self.initial, tensors={}, content={})
+            self.initial = self.initial and replace(self.initial, tensors={}, checkpoint=None, content={})
             del resumed, first_stage, initial  # free their memory
             ckpt_path = None if self.start is None else str(self.start.checkpoint)
             trainer.fit(module, datamodule, ckpt_path=ckpt_path, weights_only=True)
