@@ -20,7 +20,11 @@ from pti.common.randomness import sample_generator
 from pti.convert.__main__ import main
 from pti.data import tif
 from pti.diffusion.samplers import gaussian_noise
+from pti.evaluate.__main__ import main as evaluate
+from pti.reconstruct.__main__ import main as reconstruct
 from pti.runs.checkpoint import open_checkpoint
+from pti.train.__main__ import main as train
+from pti.translate.__main__ import main as translate
 
 SIZE, STEPS, SCALE = 16, 5, 0.8
 AUTOENCODER = {
@@ -304,3 +308,46 @@ def test_what_is_missing_or_wrong_is_said(there, arguments, code, message):
     settings["autoencoder_def"]["latent_channels"] = "@nothing"
     (there / "broken.json").write_text(json.dumps(settings))
     assert message in convert(there, "refused", *arguments, code=code).stderr
+
+
+@pytest.mark.slow
+def test_commands_accept_the_checkpoints(there, stage_1, stage_2, tmp_path):
+    one, two = (folder / "checkpoints" / "best.ckpt" for folder in (stage_1, stage_2))
+    dente = f"input_dir={there / 'data' / 'dente'}"
+    run_command(reconstruct, tmp_path, f"ckpt={one}", dente, f"output_dir={tmp_path / 'reconstructed'}")
+    assert len(list((tmp_path / "reconstructed").rglob("*.tif"))) >= 3
+    run_command(
+        translate, tmp_path, f"ckpt={two}", dente, "samples=1", f"output_dir={tmp_path / 'translated'}"
+    )
+    assert len(list((tmp_path / "translated" / "samples").glob("*.tif"))) == 3
+    data = (f"data.root={there / 'data'}", "split=train", "samples=2", "distributions=false")
+    run_command(evaluate, tmp_path, f"ckpt={two}", *data, f"output_dir={tmp_path / 'evaluated'}")
+    assert (tmp_path / "evaluated" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_training_starts_from_the_checkpoints(there, stage_1, stage_2, tmp_path):
+    shape = [
+        "data.image_size=16",
+        "data.batch_size=1",
+        "data.num_workers=0",
+        "data.fractions=[0.6,0.4,0]",
+        f"data.root={there / 'data'}",
+        "trainer.max_epochs=1",
+        "trainer.accelerator=cpu",
+        "model.network.channels=[8,16]",
+        "model.network.attention_levels=[false,true]",
+        "model.network.num_res_blocks=1",
+        "model.network.num_head_channels=8",
+        "model.network.norm_num_groups=4",
+        "model.network.cross_attention_dim=12",
+        "model.network.position=none",
+        "model.sampling_steps=2",
+        "model.validation_images=1",
+        "trust_images=0",
+    ]
+    links = (f"autoencoder_ckpt={stage_1 / 'checkpoints' / 'best.ckpt'}", "init_strict=true")
+    origin = f"init_from={stage_2 / 'checkpoints' / 'best.ckpt'}"
+    done = run_command(train, tmp_path, "experiment=ldm_baseline", *shape, *links, origin)
+    assert "The autoencoder on " in done.stdout
+    assert "network: " in done.stdout

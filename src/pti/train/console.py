@@ -11,6 +11,7 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pti.common.path_settings import as_value, setting
@@ -88,7 +89,7 @@ def print_plan(
     plan["folder"] = trainer.default_root_dir
     table = Table(title="plan", title_justify="left", show_header=False)
     for name, value in plan.items():
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     Console().print(table)
 
 
