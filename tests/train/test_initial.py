@@ -162,7 +162,7 @@ def test_a_second_stage_brings_its_autoencoder(root, autoencoder, tmp_path, caps
     few = ("trainer.max_epochs=1", "trainer.limit_train_batches=1")
     link = f"autoencoder_ckpt='{autoencoder}'"
     assert train(second_stage_setup.configuration(root, first, link, *few), first) == 0
-    assert "The autoencoder on 2 validation patients: PSNR " in capsys.readouterr().out
+    assert "The autoencoder on 1 validation patient: PSNR " in capsys.readouterr().out
     origin = f"init_from='{first}/checkpoints/last.ckpt'"
     settings = (origin, "autoencoder_ckpt=null", "model.optimizer.lr=0", *few)
     assert train(second_stage_setup.configuration(root, second, *settings), second) == 0
