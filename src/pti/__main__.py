@@ -19,6 +19,7 @@ VERBS = {
     "analyze": "draw and measure a VAE's latent space: pictures, tables, one page",
     "explore": "explore a VAE's latent space in the browser",
     "export": "write a trained model as a folder for other machines, without its training state",
+    "convert": "convert settings and weights of PTI-LDM-VAE's scripts into an experiment and a checkpoint",
     "benchmark": "measure the speed of this machine, compared with baseline implementations",
 }
 

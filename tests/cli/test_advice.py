@@ -65,6 +65,7 @@ def advised() -> set[str]:
 
 ELSEWHERE = {
     "cli/multirun.py: new_sweep=true": "sweep/test_sweep.py",
+    "modules/adversarial_vae.py: model.adaptive_adv_weight=false": "modules/test_freezing.py",
     "train/requeue.py: resume=auto": "train/test_requeue.py",
     "train/resume.py: resume=auto": "train/test_requeue.py",
     "train/callbacks/collapse.py: allow_config_changes=true": "train/callbacks/test_collapse.py",
@@ -74,6 +75,8 @@ ELSEWHERE = {
 ACCEPTED = {
     "check/full_check.py: workers=1": "check",
     "check/image_findings.py: model/normalization=masked_zscore": "train",
+    "convert/experiment.py: data/augmentation=mild": "train",
+    "convert/experiment.py: model.perceptual_weight=0.1": "train",
     "data/latent_cache.py: model.cache_latents=false": "train experiment=ldm_demo",
     "data/loader.py: data.num_workers=0": "train",
     "latent_study/projection.py: split=all": "analyze",

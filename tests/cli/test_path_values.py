@@ -29,6 +29,7 @@ PATH_KEYS = {
     "analyze": STUDY,
     "benchmark": {"output_dir"},
     "check": DATA,
+    "convert": {"config", "weights", "autoencoder_ckpt", "data.root", "output_dir"},
     "demo": {"output_dir", "data.root"},
     "evaluate": {
         *("ckpt", "prediction_dir", "target_dir", "condition_dir", "training_dir", "calibration"),
@@ -43,7 +44,7 @@ PATH_KEYS = {
     },
     "reconstruct": {"ckpt", "input_dir", *INFERENCE},
     "train": {
-        *("ckpt_path", "autoencoder_ckpt", "logger.tensorboard.save_dir"),
+        *("ckpt_path", "autoencoder_ckpt", "init_from", "logger.tensorboard.save_dir"),
         *DATA,
     },
     "translate": {"ckpt", "input_dir", "calibration", *INFERENCE},

@@ -141,3 +141,26 @@ def test_eta_has_its_range(eta: float) -> None:
 def test_more_steps_than_the_path_has_are_refused() -> None:
     with pytest.raises(ValueError, match="steps=1001"):
         samplers.sample(Cosine(), _bent, samplers.ddim, 1001, torch.zeros(1, 1, 2, 2), torch.Generator())
+
+
+def test_clipped_estimates_stay_on_the_path() -> None:
+    path, seen = ScaledLinear(steps=20, beta_end=0.4), []
+    noise = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    clipped = partial(samplers.ddpm, clip=0.5)
+    draw = partial(samplers.sample, path, lambda x, t: torch.zeros_like(x), steps=20, noise=noise)
+    result = draw(
+        sampler=clipped,
+        generator=torch.Generator().manual_seed(1),
+        progress=lambda step, x, estimate: seen.append(estimate),
+    )
+    assert float(result.abs().max()) <= 0.5
+    assert max(float(estimate.x0.abs().max()) for estimate in seen) == 0.5
+    at = path.coefficients(torch.tensor(1.0, dtype=torch.float64))
+    torch.testing.assert_close(float(at.x0) * seen[0].x0 + float(at.noise) * seen[0].noise, noise)
+    free, wide = (
+        draw(sampler=sampler, generator=torch.Generator().manual_seed(1))
+        for sampler in (samplers.ddpm, partial(samplers.ddpm, clip=1e9))
+    )
+    torch.testing.assert_close(free, wide)
+    with pytest.raises(ValueError, match="clip=0"):
+        draw(sampler=partial(samplers.ddpm, clip=0.0), generator=torch.Generator())

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import instantiate
 
-from helpers.training_setup import arguments, run, trouble
+from helpers.training_setup import arguments, configuration, run, trouble
 from pti.runs.checkpoint import read
 from pti.train.callbacks.metrics_csv import read_metrics
 
@@ -134,3 +135,16 @@ def test_a_resumed_run_of_two_processes(root, tmp_path):
     code, output = run(cut, *arguments(root, "output_dir=run", "ckpt_path=run/checkpoints/last.ckpt"))
     assert code == 2, output
     assert "devices" in output
+
+
+def test_two_processes_with_frozen_weights_from_a_file(root, tmp_path):
+    config = configuration(root, tmp_path / "unused")
+    torch.save(instantiate(config.model).autoencoder.state_dict(), tmp_path / "weights.pth")
+    settings = ("trainer.devices=2", "data.batch_size=2", "freeze=[encoder]", "output_dir=run")
+    code, output = run(tmp_path, *arguments(root, *settings, f"init_from={tmp_path}/weights.pth"))
+    assert code == 0, output
+    assert output.count("The autoencoder on 1 validation patient: ") == 1
+    given = torch.load(tmp_path / "weights.pth")
+    for name, value in weights(tmp_path).items():
+        if name.startswith("autoencoder.encoder."):
+            assert torch.equal(value, given[name.removeprefix("autoencoder.")])

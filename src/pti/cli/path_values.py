@@ -12,7 +12,7 @@ from pti.common.path_settings import expand_home, is_path_key, quoted
 
 OmegaConf.register_new_resolver("expand_home", expand_home, replace=True)  # for conf/hydra/default.yaml
 
-LIST_KEYS = ("ckpt", "prediction_dir")
+LIST_KEYS = ("ckpt", "config", "prediction_dir")
 """Keys that take one path or a list of them, ``[A,B]``."""
 
 _QUOTED = r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""

@@ -27,6 +27,18 @@ def create_unused_folder(folder: Path) -> Path:
     raise AssertionError
 
 
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write bytes beside ``path`` and rename the file into place, so that no reader sees a partial one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def write_text_atomically(path: Path, text: str) -> None:
     """Write UTF-8 beside ``path`` and rename it into place, so that no reader sees a partial file."""
     write_bytes_atomically(path, text.encode("utf-8", "backslashreplace"))

@@ -4,7 +4,9 @@ import os
 import re
 import shlex
 
-_PATH_KEY = re.compile(r"(^|[._])(root|dir|folder|ckpt)$|(^|\.)(ckpt_path|calibration|table)$")
+_PATH_KEY = re.compile(
+    r"(^|[._])(root|dir|folder|ckpt)$|(^|\.)(ckpt_path|init_from|calibration|table)$|^(config|weights)$"
+)
 _SPECIAL = re.compile(r"""[,'"\[\]]|\$\{|^\s|\s$|^null$""", re.IGNORECASE)
 """Characters in a path that has to be quoted although commands take paths as they are typed."""
 

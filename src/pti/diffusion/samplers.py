@@ -50,11 +50,24 @@ def ddpm(
     schedule: SamplingSchedule,
     generator: Generator,
     progress: Progress = None,
+    *,
+    clip: float | None = None,
 ) -> Tensor:
     """Draw from q(x_r | x_t, x0) with x0 estimated: ancestral sampling (Ho et al. 2020, algorithm 2).
 
     On a Brownian bridge, this is the sampler of I²SB and BBDM.
+
+    Args:
+        denoise: estimates x0 and noise.
+        start: (B, …), x at the schedule's first time.
+        schedule: the path's coefficients at the sampling times.
+        generator: of all noise.
+        progress: called after each step.
+        clip: largest absolute value of the estimates of x0, as schedulers for images have it: latents of
+            standard deviation 1 lose what lies outside; None = no limit.
     """
+    if clip is not None:
+        denoise = _clipped(denoise, schedule, clip)
     return ddim(denoise, start, schedule, generator, progress, eta=1.0)
 
 
@@ -232,6 +245,24 @@ def gaussian_noise(like: Tensor, generator: Generator) -> Tensor:
         raise ValueError(f"one generator for each sample: expected {len(like)}, found {len(generator)}")
     draws = [torch.randn(like.shape[1:], generator=one, device=one.device, dtype=dtype) for one in generator]
     return to_device(torch.stack(draws), like.device, like.dtype)
+
+
+def _clipped(denoise: Denoise, schedule: SamplingSchedule, clip: float) -> Denoise:
+    """Limit the estimates of x0; the noise is then what is left of x."""
+    if clip <= 0:
+        raise ValueError(f"clip={clip}: expected more than 0, or null")
+    index = {time: i for i, time in enumerate(schedule.times)}
+
+    def limited(x: Tensor, time: float) -> Estimate:
+        estimate, i = denoise(x, time), index[time]
+        x0 = estimate.x0.clamp(-clip, clip)
+        rest = x - schedule.x0[i] * x0
+        if estimate.source is not None:
+            rest = rest - schedule.source[i] * estimate.source
+        noise = rest / schedule.noise[i] if schedule.noise[i] else estimate.noise
+        return replace(estimate, x0=x0, noise=noise)
+
+    return limited
 
 
 def _estimate(

@@ -19,7 +19,7 @@ from pti.drawing.figures import Comparison
 from pti.modules import optimization
 from pti.modules.examples import comparison
 from pti.modules.manual_optimization import ManualOptimization
-from pti.modules.optimization import OptimizerFactory
+from pti.modules.optimization import OptimizerFactory, last_layer_weight
 from pti.modules.protocols import reconstruct
 from pti.modules.vae_objective import VaeObjective
 from pti.modules.validation_metrics import ReconstructionMetrics, relative_variation
@@ -170,7 +170,7 @@ class AdversarialVAE(ManualOptimization):
             return self.adv_weight
         scaler = optimization.grad_scaler(self)
         scale = 1.0 if scaler is None else scaler.get_scale()
-        last_layer = optimization.last_layer_weight(self.autoencoder.decoder)
+        last_layer = last_layer_weight(self.autoencoder.decoder)
         return self.adv_weight * optimization.adaptive_weight(others, adversarial, last_layer, scale)
 
     @override
@@ -199,6 +199,11 @@ class AdversarialVAE(ManualOptimization):
         if stage == "fit":
             if not self.normalization.fitted:
                 self.normalization.fit(self.datamodule.training_images())
+            if self.adaptive_adv_weight and not last_layer_weight(self.autoencoder.decoder).requires_grad:
+                raise UsageError(
+                    "model.adaptive_adv_weight=true needs gradients at the decoder's last layer, which "
+                    "freeze excludes. Set model.adaptive_adv_weight=false, or freeze less of the decoder."
+                )
             # The averaged copy is in evaluation mode on purpose.
             warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
             rank_zero_info("perceptual loss: %s", "none" if self.perceptual is None else self.perceptual.name)

@@ -12,7 +12,7 @@ from lightning import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from typing_extensions import override
+from typing_extensions import Self, override
 
 from pti.common.errors import UsageError
 from pti.common.randomness import keyed_generator
@@ -95,6 +95,7 @@ class ManualOptimization(LightningModule):
         self.batch_values: dict[str, Tensor] = {}
         self._resumed_gradients: dict[str, Tensor] = {}
         self._optimizer_settings: list[list[dict[str, Any]]] = []
+        self._frozen: tuple[nn.Module, ...] = ()  # a tuple, so that names in the state_dict don't change
 
     @abstractmethod
     @override
@@ -117,6 +118,18 @@ class ManualOptimization(LightningModule):
     def average_of(self, network: nn.Module) -> Ema | None:
         """Start the configured average of a network; None when there is none."""
         return Ema(network, self.ema_decay, self.ema_update_every) if self.ema_decay else None
+
+    def keep_frozen(self, parts: Sequence[nn.Module]) -> None:
+        """Keep parts in evaluation mode from now on, whose weights require no gradients (`freezing`)."""
+        self._frozen = tuple(parts)
+        self.train(self.training)
+
+    @override
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
 
     def batch_generator(self) -> torch.Generator:
         """Return the generator of this batch's noise, on the device; a resumed run draws the same noise."""

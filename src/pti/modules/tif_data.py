@@ -178,6 +178,10 @@ class TifDataModule(lightning.LightningDataModule):
         """Return the training split as images, augmented as configured."""
         return replace(self._splits["train"], augmentation=self.augmentation)
 
+    def validation_set(self) -> TifDataset | None:
+        """Return the validation split as images; None if there is none."""
+        return self._splits.get("val")
+
     def training_images(self) -> Iterator[np.ndarray]:
         """Iterate over the raw training images, (image_size, image_size), without augmentation."""
         split = self._splits["train"]

@@ -92,14 +92,18 @@ def open_checkpoint(name: str | Path) -> Checkpoint:
     """
     path = resolve(str(name))
     content = _in_present_format(path, read_exported(path)) if path.is_dir() else read(path)
-    config = content.get("config")
-    has_model = isinstance(config, dict) and isinstance(config.get("model"), dict)
-    if not has_model or "state_dict" not in content:
+    if not is_checkpoint(content):
         raise ForeignFileError(
             f"{path}: expected a checkpoint of `python -m pti.train`, with `config` and `state_dict`; "
             f"found the keys {', '.join(map(shortened, list(content)[:8])) or 'none'}."
         )
     return Checkpoint(path, content)
+
+
+def is_checkpoint(content: dict[str, Any]) -> bool:
+    """Return whether the content of a file is that of a checkpoint of ``python -m pti.train``."""
+    config = content.get("config")
+    return isinstance(config, dict) and isinstance(config.get("model"), dict) and "state_dict" in content
 
 
 def open_intact(path: Path) -> tuple[Checkpoint, CheckpointError | None]:

@@ -15,19 +15,24 @@ from pti.runs.locate import resolve
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+FIRST_STAGE = "latent_space.first_stage."
+"""What precedes the names of the autoencoder's weights in a checkpoint of stage 2."""
+
 _STAGE_1 = "pti.modules.adversarial_vae.AdversarialVAE"
 
 
 def embed_first_stage_config(
-    config: dict[str, Any], resumed: Checkpoint | None = None
+    config: dict[str, Any], resumed: Checkpoint | None = None, initial: Checkpoint | None = None
 ) -> dict[str, Tensor] | None:
     """Fill ``config["model"]["first_stage"]`` if the model has a first stage.
 
-    A resumed run (``ckpt_path``) keeps the autoencoder of its own checkpoint.
+    A resumed run (``ckpt_path``) keeps the autoencoder of its own checkpoint. A run that starts from the
+    weights of a stage 2 (``init_from``) keeps that one's autoencoder, unless another one is named.
 
     Args:
         config: ``conf/train.yaml``, composed, plain; changed in place.
         resumed: The checkpoint ``ckpt_path``, if it is open already.
+        initial: The checkpoint ``init_from``, if it is one.
 
     Returns:
         The autoencoder's weights for `load_first_stage_weights`; None if the model has no first stage, or if
@@ -46,6 +51,13 @@ def embed_first_stage_config(
             resumed = resumed or open_intact(resolve(str(config["ckpt_path"])))[0]
             model["first_stage"] = _first_stage_of(resumed)
             return None
+        if config.get("autoencoder_ckpt") is None and initial is not None and _has_first_stage(initial):
+            model["first_stage"] = _first_stage_of(initial, "init_from")
+            return {
+                name.removeprefix(FIRST_STAGE): value
+                for name, value in initial.state.items()
+                if name.startswith(FIRST_STAGE)
+            }
         if config.get("autoencoder_ckpt") is None:
             raise UsageError(
                 "autoencoder_ckpt is not set: expected the checkpoint of a trained autoencoder, such as "
@@ -67,7 +79,10 @@ def embed_first_stage_config(
     }
     check_targets(first_stage, str(path))
     _require_same_normalization(normalization, stage_1["normalization"], path)
-    _warn_about_other_split(config["data"], checkpoint.config["data"], path)
+    for warning in warnings_about_other_split(
+        config["data"], checkpoint.config["data"], f"the autoencoder {path}"
+    ):
+        print(f"Warning: {warning}", file=sys.stderr)
     model["first_stage"] = first_stage
     return _inference_weights(checkpoint.state)
 
@@ -77,12 +92,16 @@ def load_first_stage_weights(module: nn.Module, weights: dict[str, Tensor]) -> N
     module.get_submodule("latent_space.first_stage").load_state_dict(weights)
 
 
-def _first_stage_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the configuration of the autoencoder in the stage-2 checkpoint that a run is resumed from."""
+def _has_first_stage(checkpoint: Checkpoint) -> bool:
+    return checkpoint.config["model"].get("first_stage") is not None
+
+
+def _first_stage_of(checkpoint: Checkpoint, key: str = "ckpt_path") -> dict[str, Any]:
+    """Return the configuration of the autoencoder in the stage-2 checkpoint that ``key`` names."""
     model, path = checkpoint.config["model"], checkpoint.path
-    if model.get("first_stage") is None:
+    if not _has_first_stage(checkpoint):
         raise UsageError(
-            f"{setting('ckpt_path', path)}: found {model.get('_target_', 'no model')}, expected a checkpoint "
+            f"{setting(key, path)}: found {model.get('_target_', 'no model')}, expected a checkpoint "
             "of stage 2."
         )
     check_targets(model["first_stage"], str(path))
@@ -109,15 +128,16 @@ def _require_same_normalization(configured: Any, trained: Any, path: Path) -> No
         )
 
 
-def _warn_about_other_split(data: dict[str, Any], trained: dict[str, Any], path: Path) -> None:
+def warnings_about_other_split(data: dict[str, Any], trained: dict[str, Any], what: str) -> list[str]:
+    """Say if the patients are split differently than for ``what``, which was trained before; else nothing."""
     differences = [
         f"data.{key}={data.get(key)}, there {trained.get(key)}"
         for key in ("split_seed", "fractions", "val_root", "test_root", "folds", "fold")
         if data.get(key) != trained.get(key)
     ]
-    if differences:
-        print(
-            f"Warning: the patients are split differently than for the autoencoder {path} "
-            f"({'; '.join(differences)}): it may have seen patients that are held out now.",
-            file=sys.stderr,
-        )
+    if not differences:
+        return []
+    return [
+        f"the patients are split differently than for {what} ({'; '.join(differences)}): it may have seen "
+        "patients that are held out now."
+    ]

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from pti.cli.command import command
 from pti.cli.path_values import expand_paths
 from pti.cli.preflight import is_overridden
+from pti.runs.locate import resolve
 from pti.train.cross_validation import first_stage_of
 from pti.train.devices import (
     check_environment,
@@ -42,7 +43,7 @@ def preflight(config: DictConfig) -> list[str]:
     chosen, auto = is_overridden("output_dir"), config.get("resume") == "auto"
     checkpoint = config.get("ckpt_path")
     if hydra.mode == RunMode.MULTIRUN:  # a sweep places and resumes its jobs itself
-        _require_first_stage(config, checkpoint)
+        _require_origin(config, checkpoint)
         resume_overrides(checkpoint, hydra.runtime.choices.get("experiment"))
         return []
     placed = cluster_overrides(Path(config.output_dir), chosen, resumes=auto)
@@ -53,7 +54,7 @@ def preflight(config: DictConfig) -> list[str]:
     if auto or (was_requeued() and (chosen or "output_dir" in placed)):
         _end_if_finished(run_dir, config)
         checkpoint = checkpoint_of(run_dir) or checkpoint
-    _require_first_stage(config, checkpoint)
+    _require_origin(config, checkpoint)
     resumed = resume_overrides(checkpoint, hydra.runtime.choices.get("experiment"))
     own = any(text.startswith("hydra.run.dir=") for text in hydra.overrides.hydra)
     if not (chosen or own or "output_dir" in placed or "output_dir" in resumed):
@@ -62,10 +63,12 @@ def preflight(config: DictConfig) -> list[str]:
     return [*to_overrides(placed), *to_overrides(resumed)]
 
 
-def _require_first_stage(config: DictConfig, checkpoint: str | None) -> None:
-    """Refuse an autoencoder that doesn't exist; a resumed run has its own in the checkpoint."""
+def _require_origin(config: DictConfig, checkpoint: str | None) -> None:
+    """Refuse an autoencoder or weights that don't exist; a resumed run has its own in the checkpoint."""
     if config.get("autoencoder_ckpt") is not None and checkpoint is None:
         first_stage_of(config)
+    if config.get("init_from") is not None and checkpoint is None:
+        resolve(str(config.init_from))
 
 
 def _end_if_finished(run_dir: Path, config: DictConfig) -> None:
@@ -99,6 +102,8 @@ def _train(config: DictConfig, output_dir: Path) -> int:
     if config.get("autoencoder_ckpt") is not None and config.get("ckpt_path") is None:
         # Resolved here, so that all processes use the same checkpoint.
         config.autoencoder_ckpt = str(first_stage_of(config))
+    if config.get("init_from") is not None and config.get("ckpt_path") is None:
+        config.init_from = str(resolve(str(config.init_from)))
     devices = count_devices(config.trainer)
     if devices == 1 or started_from_outside():
         from pti.train.run import train

@@ -11,6 +11,7 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pti.common.path_settings import as_value, setting
@@ -19,6 +20,7 @@ from pti.data.checks.source import DataSource
 from pti.drawing.figures import draw_curves
 from pti.modules.tif_data import TifDataModule
 from pti.runs.summary import from_here, print_summary
+from pti.train.autoencoder_fit import fit_line
 from pti.train.callbacks.metrics_csv import read_metrics
 from pti.train.record import ENVIRONMENT, SPLIT
 from pti.train.resume import Start
@@ -59,9 +61,16 @@ def require_sound_data(datamodule: TifDataModule, devices: int) -> None:
 
 
 def print_plan(
-    trainer: Trainer, module: LightningModule, datamodule: TifDataModule, start: Start | None
+    trainer: Trainer,
+    module: LightningModule,
+    datamodule: TifDataModule,
+    start: Start | None,
+    origin: Mapping[str, str] | None = None,
 ) -> None:
-    """Print data, model, device and length of the training; prepares the data to count it."""
+    """Print data, model, device and length of the training; prepares the data to count it.
+
+    ``origin`` says where the first weights come from and what is frozen.
+    """
     datamodule.prepare_data()
     datamodule.setup("fit")
     plan = {
@@ -77,10 +86,11 @@ def print_plan(
     if start is not None:
         verb = "resumes" if start.in_place else "branches from"
         plan["start"] = f"{verb} {start.checkpoint}, after {counted(start.batches_done, 'batch')}"
+    plan |= origin or {}
     plan["folder"] = trainer.default_root_dir
     table = Table(title="plan", title_justify="left", show_header=False)
     for name, value in plan.items():
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     Console().print(table)
 
 
@@ -143,6 +153,8 @@ def print_result(
     print_summary(f"train: {status}", _main_metrics(metrics), paths, command)
     validation = "best/val/"
     best = {name.removeprefix(validation): value for name, value in metrics.items() if validation in name}
+    if reconstructs and (line := fit_line(best, "the validation images")):
+        print(line)
     if reconstructs and (text := verdict(best)):
         print(text)
 

@@ -19,6 +19,8 @@ MAY_DIFFER = (
     "ckpt_path",
     "resume",
     "autoencoder_ckpt",  # its weights are in the checkpoint
+    "init_from",  # as are those that have become of these
+    "init_strict",
     "allow_config_changes",
     "data.allow_config_changes",
     "new_sweep",
@@ -49,6 +51,7 @@ MAY_DIFFER = (
 """Keys whose change does not affect any training step; a resumed run may change them freely."""
 
 FIXED = (
+    "freeze",
     "model._target_",
     "model.autoencoder",
     "model.discriminator",
@@ -183,7 +186,7 @@ def find_changes(
     content: dict[str, Any], config: dict[str, Any], world_size: int
 ) -> dict[str, tuple[str, str]]:
     """Return key -> (value in a checkpoint, value now) of settings that affect training and differ."""
-    old, new = _flatten(content["config"]), _flatten(config)
+    old, new = ({"freeze": None} | _flatten(settings) for settings in (content["config"], config))
     changes = {}
     old_size = content.get("world_size", 1)
     if old_size != world_size:

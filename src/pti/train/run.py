@@ -6,18 +6,20 @@ import contextlib
 import logging
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning
 from hydra.utils import instantiate
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from pti.common.conf_dir import CONF_DIR
+from pti.modules.manual_optimization import ManualOptimization
 from pti.modules.protocols import Autoencoder, Translator
 from pti.modules.tif_data import TifDataModule
 from pti.runs.checkpoint import Checkpoint
@@ -25,6 +27,8 @@ from pti.runs.first_stage import embed_first_stage_config, load_first_stage_weig
 from pti.runs.lock import exclusive
 from pti.runs.renamed import FORMAT
 from pti.runs.summary import package_versions, write_summary
+from pti.runs.weights import Weights, open_weights
+from pti.train.autoencoder_fit import report_fit
 from pti.train.callbacks import (
     AtomicCheckpointIO,
     Checkpointer,
@@ -35,9 +39,16 @@ from pti.train.callbacks import (
     Randomness,
     StopSignals,
 )
-from pti.train.console import last_metrics, list_artefacts, print_plan, print_result, require_sound_data
+from pti.train.console import (
+    last_metrics,
+    list_artefacts,
+    print_plan,
+    print_result,
+    require_sound_data,
+)
 from pti.train.devices import count_devices, started_by_launcher, started_from_outside
 from pti.train.failures import to_user_error
+from pti.train.initial import prepare_weights
 from pti.train.record import write_record
 from pti.train.resume import Start, find_start, open_resumed
 from pti.train.trust import store_trust
@@ -113,11 +124,13 @@ class Training:
         self.output_dir = output_dir
         self.signals = signals
         self.trainer: Trainer | None = None
-        self.module: LightningModule | None = None
+        self.module: ManualOptimization | None = None
         self.datamodule: TifDataModule | None = None
         self.checkpointer: Checkpointer | None = None
         self.start: Start | None = None
         self.forecast: Forecast | None = None
+        self.initial: Weights | None = None
+        self.fit_before: dict[str, float] = {}
         self.leading = int(getattr(rank_zero_only, "rank", 0) or 0) == 0
         self._began = time.monotonic()
 
@@ -130,7 +143,10 @@ class Training:
         )
         with exclusive(self.output_dir, message) if self.leading else contextlib.nullcontext():
             resumed = open_resumed(self.plain, self.output_dir)
-            first_stage = embed_first_stage_config(self.plain, resumed)
+            if self.plain.get("init_from") is not None and resumed is None:
+                self.initial = open_weights(self.plain["init_from"])
+            initial = None if self.initial is None else self.initial.checkpoint
+            first_stage = embed_first_stage_config(self.plain, resumed, initial)
             self.config = OmegaConf.create(self.plain)
             if self.leading:
                 print(OmegaConf.to_yaml(self.config), flush=True)
@@ -141,17 +157,21 @@ class Training:
             datamodule: TifDataModule = instantiate(self.config.data)
             if self.leading:
                 require_sound_data(datamodule, world_size)
-            module: LightningModule = instantiate(self.config.model)
+            module: ManualOptimization = instantiate(self.config.model)
             if first_stage is not None:
                 load_first_stage_weights(module, first_stage)
+            origin = prepare_weights(module, self.initial, self.plain, self.leading)
             trainer = self._build_trainer(world_size, resumed)
             self.trainer, self.module, self.datamodule = trainer, module, datamodule
             if self.leading:
                 (self.output_dir / "summary.json").unlink(missing_ok=True)
                 OmegaConf.save(self.config, self.output_dir / "config.yaml")
-                print_plan(trainer, module, datamodule, self.start)
+                print_plan(trainer, module, datamodule, self.start, origin)
                 write_record(self.output_dir, datamodule)
-            del resumed, first_stage  # free their memory
+                if self.start is None and (first_stage is not None or self.initial is not None):
+                    self.fit_before = report_fit(module, datamodule, trainer.strategy.root_device)
+            self.initial = self.initial and replace(self.initial, tensors={}, checkpoint=None, content={})
+            del resumed, first_stage, initial  # free their memory
             ckpt_path = None if self.start is None else str(self.start.checkpoint)
             trainer.fit(module, datamodule, ckpt_path=ckpt_path, weights_only=True)
             if self.leading and isinstance(module, Translator) and self.config.trust_images:
@@ -170,13 +190,13 @@ class Training:
         metrics = {
             "epochs": self.trainer.current_epoch,
             "steps": self.trainer.global_step,
+            **{f"start/autoencoder_{name}": value for name, value in self.fit_before.items()},
             **{f"best/{name}": value for name, value in best.items()},
             **({} if self.forecast is None else self.forecast.metrics),
             **last_metrics(self.output_dir),
             "seconds": round(time.monotonic() - self._began, 1),
         }
         artefacts = list_artefacts(self.output_dir)
-        start = self.start
         write_summary(
             self.output_dir,
             command="train",
@@ -185,12 +205,18 @@ class Training:
             artefacts=artefacts,
             config=self.plain,
             data_fingerprint=self.datamodule.fingerprint if self.datamodule else None,
-            checkpoint=None if start is None or start.in_place else start.checkpoint,
+            checkpoint=self._origin(),
             seed=self.plain.get("seed"),
             collapsed=collapse.finding if collapse is not None else "",
         )
         if status != "failed":
             print_result(status, metrics, artefacts, isinstance(self.module, Autoencoder))
+
+    def _origin(self) -> Path | None:
+        """Return the file that the first weights came from."""
+        if self.start is None:
+            return None if self.initial is None else self.initial.path
+        return None if self.start.in_place else self.start.checkpoint
 
     def _build_trainer(self, world_size: int, resumed: Checkpoint | None) -> Trainer:
         checkpointer: Checkpointer = instantiate(self.config.callbacks.checkpointer)

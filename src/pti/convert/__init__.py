@@ -1,0 +1,1 @@
+"""Command ``convert``: settings and weights of PTI-LDM-VAE become ours."""
