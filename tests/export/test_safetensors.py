@@ -58,8 +58,9 @@ def stage_2(tmp_path_factory, data) -> Path:
     folder = tmp_path_factory.mktemp("run") / "checkpoints"
     folder.mkdir()
     module, config = averaged(TRANSLATOR, data)
+    translator: Any = module
     with torch.no_grad():
-        module.latent_space.first_stage.autoencoder.decoder.blocks[-1].conv.bias.fill_(0.5)
+        translator.latent_space.first_stage.autoencoder.decoder.blocks[-1].conv.bias.fill_(0.5)
     path = save(
         folder / "best.ckpt", module, config, data, batch_size=8, sources="pairs", cache_dir="/secret/cache"
     )

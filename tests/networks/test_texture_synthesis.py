@@ -24,7 +24,8 @@ def images(seed: int, correlated: float = 0.8) -> tuple[np.ndarray, np.ndarray]:
 
 def fitted(*pairs: tuple[np.ndarray, np.ndarray]) -> TextureSynthesis:
     synthesis = TextureSynthesis()
-    synthesis.fit(pairs or [images(seed) for seed in range(8)])
+    pairs = pairs or tuple(images(seed) for seed in range(8))
+    synthesis.fit([(image, smooth, np.ones(image.shape, bool)) for image, smooth in pairs])
     return synthesis
 
 
@@ -68,7 +69,7 @@ def test_background_and_the_surface_stay_as_they_are():
     _, smooth = images(100)
     added = restored(synthesis, smooth) - smooth
     assert (added[smooth == 0] == 0).all()
-    rim = (smooth != 0) & ~ndimage.binary_erosion(smooth != 0)
+    rim = (smooth != 0) & np.logical_not(ndimage.binary_erosion(smooth != 0))
     assert np.abs(added[rim]).max() < 0.1 * np.abs(added).max()
 
 
@@ -83,3 +84,15 @@ def test_images_without_deep_tissue_give_no_texture():
     assert synthesis.fitted
     smooth = images(0)[1]
     assert np.array_equal(restored(synthesis, smooth), smooth)
+
+
+def test_only_the_given_region_counts():
+    rng = np.random.default_rng(0)
+    image, smooth = (part.copy() for part in images(0))
+    image[: SIZE // 2] += (image[: SIZE // 2] != 0) * rng.normal(0, 1, (SIZE // 2, SIZE)).astype(np.float32)
+    where = np.zeros(image.shape, bool)
+    where[SIZE // 2 + 8 :] = True
+    synthesis = TextureSynthesis()
+    synthesis.fit([(image, smooth, where)])
+    found = deviations(restored(synthesis, images(100)[1]))
+    assert found == pytest.approx(deviations(images(100)[0]), rel=0.25)

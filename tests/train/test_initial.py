@@ -10,6 +10,7 @@ import torch
 from hydra.utils import instantiate
 from monai.networks.nets.autoencoderkl import AutoencoderKL
 from omegaconf import OmegaConf
+from safetensors.torch import save_file
 
 from helpers import second_stage_setup
 from helpers.second_stage_setup import REGRESSION
@@ -71,9 +72,8 @@ def test_a_plain_autoencoder_goes_into_the_generator_and_its_average(plain, tmp_
 
 
 def test_safetensors(plain, tmp_path):
-    safetensors = pytest.importorskip("safetensors.torch")
     other, module = new_vae(plain, seed=2), new_vae(plain)
-    safetensors.save_file(other.autoencoder.state_dict(), tmp_path / "weights.safetensors")
+    save_file(other.autoencoder.state_dict(), tmp_path / "weights.safetensors")
     start_from(module, open_weights(tmp_path / "weights.safetensors"), plain)
     assert same(module.autoencoder, other.autoencoder)
     (tmp_path / "weights.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")

@@ -44,14 +44,6 @@ def write_text_atomically(path: Path, text: str) -> None:
     write_bytes_atomically(path, text.encode("utf-8", "backslashreplace"))
 
 
-def write_bytes_atomically(path: Path, data: bytes) -> None:
-    """Write bytes beside ``path`` and rename them into place, so that no reader sees a partial file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
-
-
 def write_json_atomically(path: Path, content: object) -> None:
     """Write plain containers as indented JSON; see `write_text_atomically`."""
     write_text_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -158,8 +158,9 @@ def _validation(checkpoint: Checkpoint) -> tuple[str, dict[str, str]]:
     }
     epoch, own = found.get("epoch"), checkpoint.content.get("epoch")
     when = f"after epoch {epoch + 1}" if isinstance(epoch, int) else "of its training"
-    differs = isinstance(own, int) and epoch != own
-    other = f" These weights are of epoch {own + 1}, not of this validation." if differs else ""
+    other = ""
+    if isinstance(own, int) and epoch != own:
+        other = f" These weights are of epoch {own + 1}, not of this validation."
     return f"Best validation {when}, on the validation split.{other}", metrics
 
 

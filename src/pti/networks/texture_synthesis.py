@@ -27,9 +27,10 @@ class TextureSynthesis(nn.Module):
 
     Reconstructions I' have less fine structure (`pti.metrics.texture`) than the images I. The texture is a
     stationary Gaussian field with the covariance of I minus that of I', multiplied by a function of the
-    coarse intensity, σ² = E[fine²] − E[fine'²]. Added to a decoded image, it restores the variance of the
-    fine structure. It agrees with no true image: a sample of what can't be known, like the noise of a
-    diffusion model. It ends where tissue is not deep, so that surfaces stay as they are.
+    coarse intensity, σ² = E[fine²] − E[fine'²], all measured in tissue of the kind that a translation makes.
+    Added to a decoded image, it restores the variance of the fine structure. It agrees with no true image: it
+    is a sample of what can't be known, like the noise of a diffusion model. It ends where tissue is not deep,
+    so that surfaces stay as they are.
 
     Buffers: ``intensities`` and ``deviations`` (8,), normalised; ``kernel`` (1, 1, 17, 17) with a unit
     variance of the fine structure; ``fitted`` ().
@@ -70,23 +71,25 @@ class TextureSynthesis(nn.Module):
         part = (coarse - low) / (high - low)
         return torch.lerp(self.deviations[after - 1], self.deviations[after], part)
 
-    def fit(self, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
+    def fit(self, examples: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
         """Measure the missing fine structure.
 
         Args:
-            pairs: normalised images (H, W) and their reconstructions, background 0 in both.
+            examples: normalised image (H, W), its reconstruction, background 0 in both, and where to
+                compare them, bool. One or more.
         """
+        size = 0
         coarse, squares, missing = [], [], np.zeros((_GRID, _GRID))
-        for image, reconstruction in pairs:
+        for image, reconstruction, where in examples:
             own, other = fine_structure(image), fine_structure(reconstruction)
-            deep = own.deep & other.deep
+            size, deep = max(image.shape), own.deep & other.deep & where
             coarse.append((reconstruction - other.values)[deep])
             squares.append(own.values[deep] ** 2 - other.values[deep] ** 2)
             missing += _covariance(own.values * deep) - _covariance(other.values * deep)
         intensities, deviations = _by_intensity(np.concatenate(coarse), np.concatenate(squares))
         self.intensities.copy_(torch.from_numpy(intensities))
         self.deviations.copy_(torch.from_numpy(deviations))
-        self.kernel.copy_(torch.from_numpy(_kernel(missing, BLUR * max(image.shape)))[None, None])
+        self.kernel.copy_(torch.from_numpy(_kernel(missing, BLUR * size))[None, None])
         self.fitted.fill_(True)
 
 

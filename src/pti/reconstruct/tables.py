@@ -67,5 +67,6 @@ def finish(
         checkpoint=checkpoint,
         warnings=warnings,
     )
-    following = f"python -m pti.analyze {setting('ckpt', from_here(checkpoint.path))}"
+    path = checkpoint if isinstance(checkpoint, Path) else checkpoint.path
+    following = f"python -m pti.analyze {setting('ckpt', from_here(path))}"
     print_summary("Reconstruction (means over the images)", metrics, artefacts, following)

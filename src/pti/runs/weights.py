@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pti.common.errors import DataError, UsageError
+from pti.common.errors import DataError
 from pti.runs.checkpoint import Checkpoint, CheckpointError, is_checkpoint, read
 from pti.runs.constructors import shortened
 from pti.runs.locate import resolve
@@ -176,12 +176,8 @@ def _read_torch(path: Path) -> dict[str, Any]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise UsageError(
-            f"{path}: this format needs the package safetensors: pip install safetensors"
-        ) from error
+    from safetensors.torch import load_file
+
     try:
         return dict(load_file(path))
     except Exception as error:

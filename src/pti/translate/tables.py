@@ -77,7 +77,7 @@ def finish(
         following = f"python -m pti.evaluate {setting('ckpt', from_here(checkpoint.path))}"
     print_summary("Translation (means over the images)", metrics, artefacts, following)
     if judged:
-        unlike = [row["name"] for row in rows if row.get(REASON)]
+        unlike = [str(row["name"]) for row in rows if row.get(REASON)]
         which = f": {abbreviate(unlike)}. {IMAGE_TABLE} says why" if unlike else ""
         print(f"{len(unlike)} of {len(rows)} images are unlike the training{which}.")
 

@@ -19,6 +19,7 @@ from pti.data.dataset import TifDataset
 from pti.data.latent_cache import Encode, LatentCache, LatentDataset, cache_key
 from pti.data.memory_maps import mark_used, remove_unused
 from pti.data.splits import evenly_spaced
+from pti.metrics.changed_region import changed_region
 from pti.modules.latent_space import LatentSpace
 from pti.modules.tif_data import TifDataModule
 from pti.networks.latent_scaling import LatentScaling
@@ -59,17 +60,22 @@ def prepare_latents(space: LatentSpace, data: TifDataModule, trainer: Trainer) -
 
 def _reconstructed(
     space: LatentSpace, images: TifDataset, trainer: Trainer
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield some normalised targets and their reconstructions, (H, W), background 0; all ranks the same."""
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield some normalised targets, their reconstructions, and where they differ from their conditions.
+
+    All are (H, W), background 0, and the same on all ranks.
+    """
     device = trainer.strategy.root_device
-    for index in track(evenly_spaced(range(len(images)), _TEXTURE_IMAGES), "Measuring texture"):
-        raw = images[0, index]["target"].to(device)
+    for index in track(evenly_spaced(list(range(len(images))), _TEXTURE_IMAGES), "Measuring texture"):
+        batch = images[0, index]
+        changed = changed_region(*(batch[role][0, 0].numpy() for role in ("condition", "target")))
+        raw = batch["target"].to(device)
         statistics = space.normalization.statistics(raw)
         decoded = space.first_stage.decode_normalized(space.first_stage.encode(raw, statistics).mean)
         tissue = (raw != 0) & (space.normalization.denormalize(decoded, statistics) != 0)
         pair = (space.normalization.normalize(raw, statistics), decoded)
         own, reconstructed = (image.masked_fill(~tissue, 0).float().cpu().numpy()[0, 0] for image in pair)
-        yield own, reconstructed
+        yield own, reconstructed, changed
 
 
 def _views_to_encode(views: int, epochs: int | None) -> int:
