@@ -29,7 +29,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     from pti.runs.checkpoint import open_checkpoint
     from pti.runs.exported import CONFIG, WEIGHTS
     from pti.runs.manifest import Manifest
-    from pti.runs.summary import print_summary, write_summary
+    from pti.runs.summary import from_here, print_summary, write_summary
 
     checkpoint = open_checkpoint(str(cfg.ckpt))
     module = checkpoint.load_module()
@@ -47,7 +47,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         checkpoint=checkpoint,
     )
     print_summary(f"Exported as {cfg.format}", written.figures, artefacts)
-    print(f"Use it in place of a checkpoint: {setting('ckpt', output_dir)}")
+    print(f"Use it in place of a checkpoint: {setting('ckpt', from_here(output_dir))}")
 
 
 if __name__ == "__main__":

@@ -86,7 +86,9 @@ def _metrics(rows: Rows, translations: Translations, mean_loss_mm: float | None)
     """Return counts, settings and means, as the summary shows them."""
     metrics: dict[str, Any] = dict(count_images(rows))
     metrics |= {
-        key: value for key, value in translations.sampling.items() if value is not None and key != "seed"
+        key: value
+        for key, value in translations.sampling.items()
+        if value is not None and key != "seed" and (key, value) != ("models", 1)
     }
     metrics |= {key: mean(rows, key) for key in ("condition_height_mm", "bone_height_mm")}
     if translations.sampling["samples"] > 1:
