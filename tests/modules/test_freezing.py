@@ -1,6 +1,7 @@
 """Frozen parts keep their bits, get no gradients and no optimizer; everything else is trained."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,8 @@ def test_a_frozen_part_keeps_its_bits(name):
 def test_running_statistics_of_frozen_parts_stay():
     module = tiny_vae()
     norm = torch.nn.BatchNorm2d(1)
-    module.autoencoder.encoder.blocks.insert(0, norm)
+    blocks: Any = module.autoencoder.encoder.blocks
+    blocks.insert(0, norm)
     freeze(module, ["encoder"])
     fit(module)
     assert norm.num_batches_tracked == 0

@@ -71,8 +71,8 @@ def _compose(experiment: Any) -> dict[str, Any]:
     merged = OmegaConf.merge({"data": {"root": "unknown"}}, composed, experiment.values)
     if OmegaConf.is_missing(merged.data, "root"):
         merged.data.root = "unknown"
-    parts = {key: OmegaConf.to_container(merged[key], resolve=True) for key in ("model", "data")}
-    return {**parts, "seed": merged.seed}
+    model, data = (OmegaConf.to_container(part, resolve=True) for part in (merged.model, merged.data))
+    return {"model": model, "data": data, "seed": merged.seed}
 
 
 if __name__ == "__main__":

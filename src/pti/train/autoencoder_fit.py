@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,7 +45,7 @@ def measure_fit(
         return {}, 0
     images, metrics = replace(dataset, samples=samples), ValidationMetrics([TEXTURE, BONE])
     metrics.reset(device)
-    module = autoencoder.to(device) if isinstance(autoencoder, torch.nn.Module) else autoencoder
+    module: Any = autoencoder.to(device) if isinstance(autoencoder, torch.nn.Module) else autoencoder
     was_training = getattr(module, "training", False)
     if was_training:
         module.eval()
