@@ -23,6 +23,7 @@ from pti.reconstruct.__main__ import main as reconstruct
 from pti.runs.checkpoint import CheckpointError, open_checkpoint
 from pti.runs.constructors import build
 from pti.runs.first_stage import embed_first_stage_config
+from pti.runs.weights import match, open_weights
 from pti.train.callbacks import StopSignals
 from pti.train.resume import open_resumed
 from pti.train.trust import store_trust
@@ -276,3 +277,16 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(UsageError, match="found a folder"):
         pti.load(tmp_path)
+
+
+def test_an_exported_model_gives_the_same_first_weights_as_its_checkpoint(stage_2, folder):
+    own, exported = open_weights(stage_2), open_weights(folder)
+    network = {name.removeprefix("network."): value for name, value in exported.tensors.items()}
+    network = {name: value for name, value in network.items() if f"ema.model.{name}" in own.tensors}
+    assert network
+    averaged = match(own.tensors, network, ["ema.model.", "network."])
+    found = match(exported.tensors, network, ["ema.model.", "network."])
+    assert averaged.complete
+    assert found.prefix == "network."
+    for name, value in averaged.fitting.items():
+        assert torch.equal(value, found.fitting[name])

@@ -1,7 +1,8 @@
 """Weights in files, checkpoints or not, and what of them fits a network.
 
-A file is one of our checkpoints, a state dict as ``torch.save`` writes it (alone, or within a larger dict),
-or a ``.safetensors`` file. None of them is opened in a way that could execute code.
+A file is one of our checkpoints or the folder of an exported one, a state dict as ``torch.save`` writes it
+(alone, or within a larger dict), or a ``.safetensors`` file. None of them is opened in a way that could
+execute code.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pti.common.errors import DataError
-from pti.runs.checkpoint import Checkpoint, CheckpointError, is_checkpoint, read
+from pti.runs.checkpoint import Checkpoint, CheckpointError, is_checkpoint, open_checkpoint, read
 from pti.runs.constructors import shortened
 from pti.runs.locate import resolve
 
@@ -75,10 +76,13 @@ def open_weights(name: str | Path) -> Weights:
         name: A path, or ``best:EXPERIMENT`` and the like, see `resolve`.
 
     Raises:
-        UsageError: It does not exist, or its format needs a package that isn't installed.
+        UsageError: It does not exist.
         CheckpointError: It is damaged, holds no tensors, or could execute code.
     """
     path = resolve(str(name))
+    if path.is_dir():
+        opened = open_checkpoint(path)
+        return Weights(path, opened.state, opened, opened.content)
     if path.suffix == SAFETENSORS:
         content: dict[str, Any] = _read_safetensors(path)
     else:
