@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from monai.networks.nets.autoencoderkl import AutoencoderKL
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from monai.networks.nets.patchgan_discriminator import PatchDiscriminator
@@ -99,7 +100,8 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = {"vae": paths, "ldm": paths | {"autoencoder_path": "autoencoder_epoch73.pth"}}
     joint = COMMON | {"channel": 0, "sample_axis": 2, "autoencoder_def": AUTOENCODER}
     joint |= {"autoencoder_train": TRAINING, "diffusion_def": DIFFUSION}
-    joint |= {"diffusion_train": {"batch_size": 2, "patch_size": [SIZE, SIZE], "lr": 1e-5, "max_epochs": 51}}
+    training = {"batch_size": 2, "patch_size": [SIZE, SIZE], "lr": 1e-5, "max_epochs": 51}
+    joint |= {"diffusion_train": training | {"lr_scheduler_milestones": [17, 34, 1000]}}
     joint |= {"NoiseScheduler": {"num_train_timesteps": STEPS, "beta_start": 0.0015, "beta_end": 0.4}}
     files = {"vae_config": unified, "environment_tif": environment, "config_train_16g_cond": joint}
     for name, content in files.items():
@@ -242,6 +244,9 @@ def test_the_experiment_of_stage_2_has_the_scripts_settings(there, stage_1, stag
     assert config.model.ema_decay is None
     assert config.data.root == str(there / "data")
     assert config.trainer.max_epochs == 51
+    schedule = instantiate(config.model.lr_schedule)
+    factors = [schedule.factor(step, 51) for step in (0, 16, 17, 33, 34, 50)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
 def test_the_scripts_loop_gives_the_same_samples(there, stage_2):

@@ -141,6 +141,7 @@ def second_stage(settings: Mapping[str, Any], root: str | None, autoencoder: str
             "sampler": {"clip": 1.0},
             "sampling_steps": steps,
             "optimizer": {"lr": float(training.get("lr", 1e-5))},
+            **({"lr_schedule": schedule} if (schedule := _schedule(training, 50)) else {}),
             "scale_lr_by_devices": True,
             "ema_decay": None,
         },
@@ -158,7 +159,6 @@ def second_stage(settings: Mapping[str, Any], root: str | None, autoencoder: str
         "The condition is the mean of its posterior; the scripts drew a sample of it.",
         f"sampling_steps={steps} with clipping is the scripts' sampling: slow, and it cuts latents beyond "
         "one standard deviation. translate's sampler=dpm_solver steps=20 does without.",
-        *_milestone_notes(training),
     ]
     return Experiment(2, groups, values, tuple(notes))
 
@@ -225,12 +225,12 @@ def _vae_notes(settings: Mapping[str, Any], training: Mapping[str, Any]) -> list
     return notes
 
 
-def _milestone_notes(training: Mapping[str, Any]) -> list[str]:
-    reached = [
-        epoch
-        for epoch in training.get("lr_scheduler_milestones", [])
-        if epoch < int(training.get("max_epochs", 0))
-    ]
-    return (
-        [f"Milestones of the learning rate {reached} are left out: set model.lr_schedule."] if reached else []
-    )
+def _schedule(training: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+    """Return the milestones that are reached as fractions of the training; the scripts' factor is 0.1."""
+    length = int(training.get("max_epochs", epochs))
+    reached = sorted({int(epoch) for epoch in training.get("lr_scheduler_milestones", [])})
+    reached = [epoch for epoch in reached if 0 < epoch < length]
+    if not reached:
+        return {}
+    milestones = [epoch / length for epoch in reached]
+    return {"decay": "multistep", "milestones": milestones, "final_factor": 0.1 ** len(reached)}

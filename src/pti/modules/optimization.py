@@ -72,7 +72,8 @@ class LrSchedule:
         if self.decay == "constant":
             return 1.0
         if self.decay == "multistep":
-            passed = sum(step >= milestone * total for milestone in self.milestones)
+            # A fraction such as 7 / 50 of 50 steps is rounded to slightly more than 7.
+            passed = sum(step >= milestone * total - 1e-6 for milestone in self.milestones)
             return self.final_factor ** (passed / len(self.milestones))
         progress = min(1.0, (step - self.warmup_steps) / max(1.0, total - 1 - self.warmup_steps))
         remaining = 0.5 * (1 + math.cos(math.pi * progress)) if self.decay == "cosine" else 1 - progress
