@@ -71,6 +71,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.slow
 def test_a_kill_at_every_boundary_of_a_save(folder: Path, request: pytest.FixtureRequest):
     links = "no hard links" not in request.node.name
     context = multiprocessing.get_context(
