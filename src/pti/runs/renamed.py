@@ -61,6 +61,7 @@ _FIRST_STYLE = {
 ADDED: dict[str, dict[str, Any]] = {
     "pti.modules.tif_data.TifDataModule": {"folds": None, "fold": 0},
     "pti.data.normalization.RangeNormalization": {"bright_limit": None},
+    "pti.diffusion.samplers.ddpm": {"clip": None},
     "pti.data.phantom.make_phantom": {"style": _FIRST_STYLE},
     "pti.modules.latent_diffusion.LatentDiffusion": {"texture": None},
     "pti.modules.optimization.LrSchedule": {"milestones": [0.6, 0.85]},
