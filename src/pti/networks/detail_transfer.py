@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, max_pool2d, pad
+from torch.nn.functional import max_pool2d
 from typing_extensions import override
 
 from pti.metrics.changed_region import DILATION, EROSION
+from pti.networks.blur import blur
 
 
 class DetailTransfer(nn.Module):
@@ -57,26 +56,15 @@ class DetailTransfer(nn.Module):
         """
         tolerance = slack * self.tolerance
         sigma, size = self.sigma * zoom, max(translation.shape[-2:])
-        change = _blur((translation - reconstruction).square(), sigma)
+        change = blur((translation - reconstruction).square(), sigma)
         if not self.by_region:
             return torch.exp(-change / tolerance**2)
         changed = (change > tolerance**2).to(translation.dtype)
         outside = 1 - _dilate(changed, round(DILATION * size))
         outside = _dilate(outside, round(EROSION * size))
-        return outside * _blur(outside, sigma)
+        return outside * blur(outside, sigma)
 
 
 def _dilate(images: Tensor, radius: int) -> Tensor:
     rows = max_pool2d(images, (2 * radius + 1, 1), stride=1, padding=(radius, 0))
     return max_pool2d(rows, (1, 2 * radius + 1), stride=1, padding=(0, radius))
-
-
-def _blur(images: Tensor, sigma: float) -> Tensor:
-    radius = math.ceil(3 * sigma)
-    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-    weights = torch.exp(-0.5 * (offsets / sigma).square())
-    weights = (weights / weights.sum()).view(1, 1, 1, -1)
-    for kernel in (weights, weights.mT):
-        down, across = kernel.shape[2] // 2, kernel.shape[3] // 2
-        images = conv2d(pad(images, (across, across, down, down), mode="replicate"), kernel)
-    return images

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
 from pti.metrics.texture import BLUR, DEEP, fine_structure
+from pti.networks.blur import blur
 
 REACH = 8
 """Largest lag of the texture's covariance, pixels: five standard deviations of the Gaussian at 128 pixels."""
@@ -27,10 +28,10 @@ class TextureSynthesis(nn.Module):
 
     Reconstructions I' have less fine structure (`pti.metrics.texture`) than the images I. The texture is a
     stationary Gaussian field with the covariance of I minus that of I', multiplied by a function of the
-    coarse intensity, σ² = E[fine²] − E[fine'²], all measured in tissue of the kind that a translation makes.
-    Added to a decoded image, it restores the variance of the fine structure. It agrees with no true image: it
-    is a sample of what can't be known, like the noise of a diffusion model. It ends where tissue is not deep,
-    so that surfaces stay as they are.
+    coarse intensity, σ² = E[fine²] − E[fine'²], both measured in the tissue that healing changes. Added to a
+    decoded image, it restores the variance of the fine structure. It is random and does not correlate with
+    the true image, like the noise of a diffusion model. It ends where tissue is not deep, so that surfaces
+    stay as they are.
 
     Buffers: ``intensities`` and ``deviations`` (8,), normalised; ``kernel`` (1, 1, 17, 17) with a unit
     variance of the fine structure; ``fitted`` ().
@@ -57,8 +58,8 @@ class TextureSynthesis(nn.Module):
             noise: (B, 1, H, W), N(0, 1).
         """
         mask, sigma = tissue.to(image.dtype), BLUR * max(image.shape[-2:])
-        weight = _blur(mask, sigma)
-        coarse = _blur(mask * image, sigma) / weight.clamp_min(1e-6)
+        weight = blur(mask, sigma, "constant")
+        coarse = blur(mask * image, sigma, "constant") / weight.clamp_min(1e-6)
         depth = ((weight - _SHALLOW) / (DEEP - _SHALLOW)).clamp(0, 1) * mask
         texture = conv2d(pad(noise, (REACH,) * 4, mode="reflect"), self.kernel.to(noise))
         return depth * self._deviation(coarse) * texture
@@ -136,13 +137,3 @@ def _kernel(covariance: np.ndarray, sigma: float) -> np.ndarray:
     kernel = kernel[middle, middle]
     variance = (np.abs(np.fft.fft2(kernel, response.shape) * response) ** 2).mean()
     return (kernel / math.sqrt(variance) if variance > 0 else kernel).astype(np.float32)
-
-
-def _blur(images: Tensor, sigma: float) -> Tensor:
-    """Blur images (B, 1, H, W) by a Gaussian; 0 outside."""
-    radius = math.ceil(4 * sigma)
-    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-    weights = torch.exp(-0.5 * (offsets / sigma).square())
-    weights = (weights / weights.sum()).view(1, 1, 1, -1)
-    images = conv2d(images, weights, padding=(0, radius))
-    return conv2d(images, weights.mT, padding=(radius, 0))
