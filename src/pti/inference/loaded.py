@@ -14,8 +14,7 @@ from pti.common.errors import UsageError
 from pti.common.path_settings import setting
 from pti.modules.protocols import SizePredictor, Translator
 from pti.runs.checkpoint import Checkpoint, load, open_checkpoint
-
-_SPLIT_KEYS = ("root", "fractions", "split_seed", "folds", "fold", "val_root", "test_root")
+from pti.runs.first_stage import SPLIT_KEYS
 
 Module = TypeVar("Module", Translator, SizePredictor)
 
@@ -135,7 +134,7 @@ def require_same_split(model: LoadedPredictor) -> None:
         UsageError: One was perhaps trained on images that another one holds out.
     """
     for other in model.others:
-        for key in _SPLIT_KEYS:
+        for key in SPLIT_KEYS:
             first, second = (loaded.data.get(key) for loaded in (model, other))
             if first != second:
                 raise UsageError(

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 FIRST_STAGE = "latent_space.first_stage."
 """What precedes the names of the autoencoder's weights in a checkpoint of stage 2."""
 
+SPLIT_KEYS = ("split_seed", "fractions", "val_root", "test_root", "folds", "fold")
+"""Keys of ``data`` that, with a patient's name, decide its split."""
+
 _STAGE_1 = "pti.modules.adversarial_vae.AdversarialVAE"
 
 
@@ -51,21 +54,32 @@ def embed_first_stage_config(
             resumed = resumed or open_intact(resolve(str(config["ckpt_path"])))[0]
             model["first_stage"] = _first_stage_of(resumed)
             return None
-        if config.get("autoencoder_ckpt") is None and initial is not None and _has_first_stage(initial):
+        if config.get("autoencoder_ckpt") is not None:
+            checkpoint = open_checkpoint(str(config["autoencoder_ckpt"]))
+        elif initial is not None and _has_first_stage(initial):
             model["first_stage"] = _first_stage_of(initial, "init_from")
-            return {
-                name.removeprefix(FIRST_STAGE): value
-                for name, value in initial.state.items()
-                if name.startswith(FIRST_STAGE)
-            }
-        if config.get("autoencoder_ckpt") is None:
+            return _first_stage_weights(initial.state)
+        else:
             raise UsageError(
                 "autoencoder_ckpt is not set: expected the checkpoint of a trained autoencoder, such as "
                 "best:vae_baseline."
             )
-        checkpoint = open_checkpoint(str(config["autoencoder_ckpt"]))
     except ForeignFileError as error:
         raise UsageError(str(error)) from error
+    model["first_stage"] = _frozen(checkpoint, normalization)
+    what = f"the autoencoder {checkpoint.path}"
+    for warning in warnings_about_other_split(config["data"], checkpoint.config["data"], what):
+        print(f"Warning: {warning}", file=sys.stderr)
+    return _inference_weights(checkpoint.state)
+
+
+def _frozen(checkpoint: Checkpoint, normalization: Any) -> dict[str, Any]:
+    """Return the configuration of a frozen copy of the autoencoder in a checkpoint of stage 1.
+
+    Args:
+        checkpoint: The checkpoint.
+        normalization: The configured normalisation, which must be the autoencoder's; None = not configured.
+    """
     stage_1, path = checkpoint.config["model"], checkpoint.path
     if stage_1.get("_target_") != _STAGE_1:
         raise UsageError(
@@ -79,12 +93,7 @@ def embed_first_stage_config(
     }
     check_targets(first_stage, str(path))
     _require_same_normalization(normalization, stage_1["normalization"], path)
-    for warning in warnings_about_other_split(
-        config["data"], checkpoint.config["data"], f"the autoencoder {path}"
-    ):
-        print(f"Warning: {warning}", file=sys.stderr)
-    model["first_stage"] = first_stage
-    return _inference_weights(checkpoint.state)
+    return first_stage
 
 
 def load_first_stage_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
@@ -106,6 +115,13 @@ def _first_stage_of(checkpoint: Checkpoint, key: str = "ckpt_path") -> dict[str,
         )
     check_targets(model["first_stage"], str(path))
     return model["first_stage"]
+
+
+def _first_stage_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Select the weights of the frozen autoencoder in a second stage."""
+    return {
+        name.removeprefix(FIRST_STAGE): value for name, value in state.items() if name.startswith(FIRST_STAGE)
+    }
 
 
 def _inference_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -132,7 +148,7 @@ def warnings_about_other_split(data: dict[str, Any], trained: dict[str, Any], wh
     """Say if the patients are split differently than for ``what``, which was trained before; else nothing."""
     differences = [
         f"data.{key}={data.get(key)}, there {trained.get(key)}"
-        for key in ("split_seed", "fractions", "val_root", "test_root", "folds", "fold")
+        for key in SPLIT_KEYS
         if data.get(key) != trained.get(key)
     ]
     if not differences:
