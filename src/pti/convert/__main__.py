@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from pti.cli.command import command
-from pti.cli.preflight import require_file, require_folder, require_in_range
+from pti.cli.preflight import listed, require_file, require_folder, require_in_range
 from pti.common.errors import UsageError
 from pti.runs.locate import resolve
 
@@ -17,7 +17,7 @@ def preflight(cfg: DictConfig) -> None:
     """Check files, folder and numbers before anything heavy is imported."""
     if cfg.config is None:
         raise UsageError("config is not set: expected the scripts' JSON file, or a list of them.")
-    for path in _paths(cfg.config):
+    for path in listed(cfg.config):
         require_file("config", path)
     require_file("weights", cfg.weights)
     if cfg.autoencoder_ckpt is not None:
@@ -36,7 +36,7 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
     from pti.convert.original import read_settings
     from pti.convert.result import Result, finish, write_experiments
 
-    paths = [Path(path).absolute() for path in _paths(cfg.config)]
+    paths = [Path(path).absolute() for path in listed(cfg.config)]
     settings = read_settings(paths)
     root = None if cfg.data.root is None else str(Path(str(cfg.data.root)).absolute())
     autoencoder = None if cfg.autoencoder_ckpt is None else resolve(str(cfg.autoencoder_ckpt))
@@ -56,10 +56,6 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
         convert_weights(plain, composed, autoencoder, output_dir, result)
     finish(output_dir, experiments, result)
     return 0
-
-
-def _paths(value: Any) -> list[str]:
-    return [str(item) for item in value] if isinstance(value, ListConfig) else [str(value)]
 
 
 def _compose(experiment: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def read_settings(paths: Sequence[Path]) -> dict[str, Any]:
         paths: One unified file, or the file of paths and the file of hyperparameters.
 
     Raises:
-        DataError: A file is no JSON object, or has a reference that names nothing.
+        DataError: A file is not a JSON object, or refers to a key that does not exist.
     """
     joined: dict[str, Any] = {}
     for path in paths:

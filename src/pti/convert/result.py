@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from pti.common.files import write_text_atomically
 from pti.common.path_settings import setting
 from pti.convert.experiment import Experiment
-from pti.runs.summary import print_summary, write_summary
+from pti.runs.summary import from_here, print_summary, write_summary
 
 
 @dataclass
@@ -60,8 +61,9 @@ def finish(output_dir: Path, experiments: Mapping[str, Experiment], result: Resu
         print(f"Note: {note}")
     if result.checkpoint is None:
         name = next(iter(experiments))
-        following = f"python -m pti.train --config-dir {output_dir} experiment={name}"
+        folder = shlex.quote(str(from_here(output_dir)))
+        following = f"python -m pti.train --config-dir {folder} experiment={name}"
     else:
         verb = "reconstruct" if result.figures["stage"] == 1 else "translate"
-        following = f"python -m pti.{verb} {setting('ckpt', result.checkpoint)} input_dir=FOLDER"
+        following = f"python -m pti.{verb} {setting('ckpt', from_here(result.checkpoint))} input_dir=FOLDER"
     print_summary("convert", result.figures, artefacts, following)
