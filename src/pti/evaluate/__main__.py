@@ -51,6 +51,9 @@ def preflight(cfg: DictConfig) -> None:
     if bool(checkpoints) == bool(folders):
         state = "both are set" if folders else "neither is set"
         raise UsageError(f"ckpt and prediction_dir: {state}, expected one of the two.")
+    if cfg.ensemble and len(checkpoints) < 2:
+        found = setting("ckpt", checkpoints[0]) if checkpoints else "prediction_dir"
+        raise UsageError(f"ensemble=true: expected several checkpoints, ckpt=[A,B], found {found}.")
     if folders:
         for folder in folders:
             require_folder("prediction_dir", folder)
@@ -61,8 +64,6 @@ def preflight(cfg: DictConfig) -> None:
     else:
         for name in checkpoints:
             resolve(name)
-        if cfg.ensemble and len(checkpoints) < 2:
-            raise UsageError(f"ensemble=true: expected several checkpoints, found ckpt={checkpoints[0]}.")
         if cfg.data.root is not None:
             require_folder("data.root", cfg.data.root)
     require_one_of(cfg, {"split": SPLITS})
@@ -144,8 +145,11 @@ def next_command(cfg: DictConfig, output_dir: Path) -> str | None:
     ckpt = setting("ckpt", paths[0])
     if cfg.ensemble:
         ckpt = shlex.quote(f"ckpt=[{','.join(as_value(path) for path in paths)}]")
-    samples = f"samples={cfg.samples} {setting('calibration', from_here(path))}"
-    return f"python -m pti.translate {ckpt} input_dir=FOLDER {samples}"
+    # A calibration holds for the sampling that it was fitted to.
+    same = [f"{key}={cfg[key]}" for key in ("samples", "steps", "guidance_scale") if cfg[key] is not None]
+    same += [f"{key}=true" for key in ("share_noise", "mirror") if cfg[key]]
+    same.append(setting("calibration", from_here(path)))
+    return f"python -m pti.translate {ckpt} input_dir=FOLDER {' '.join(same)}"
 
 
 def manifest_settings(cfg: DictConfig) -> dict[str, Any]:
