@@ -58,6 +58,7 @@ FIXED = (
     "model.network",
     "model.first_stage",
     "model.normalization",
+    "model.texture",
     "model.optimizer._target_",
     "model.generator_optimizer._target_",
     "model.discriminator_optimizer._target_",
