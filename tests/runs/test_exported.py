@@ -117,7 +117,7 @@ def test_a_config_that_is_none_is_refused(folder, text):
     [
         ({"model": None}, "without model"),
         ({"weights_sha256": None, "data": None}, "without data, weights_sha256"),
-        ({"model": "text"}, "no group"),
+        ({"model": "text"}, "not an object"),
         ({"weights_sha256": ["x"]}, "wrong SHA-256"),
         ({"format": FORMAT + 1}, "newer version"),
         ({"format": "2"}, "newer version"),

@@ -21,7 +21,7 @@ from pti.check.thresholds import THRESHOLDS
 
 MAX_SHIFT = 0.2  # largest shift that is searched, as a fraction of the image's longer axis
 OFFSET = 0.21  # cells; interpolation there blurs a map as much as a rotation does on average
-RIVAL = 1.4  # cells between two displacements that are told apart; nearer ones share the same peak
+RIVAL = 1.4  # smallest distance of two separate peaks, cells; nearer ones are the same peak
 BLOCK = 8  # cells along each axis of a block of an image, whose edges testify together
 ROTATION_STEP = 3.0  # degrees between the rotations tried; a parabola through three of them refines the best
 NO_ROTATION = 0.4  # largest rotation, in steps, without evidence; below the limit for a finding
@@ -112,7 +112,8 @@ def align(condition: np.ndarray, target: np.ndarray, pixels_per_cell: float = 1.
 
     @cache
     def moving(step: int) -> np.ndarray:
-        # Not scaled again after the rotation: its interpolation averages noise, which is no agreement.
+        # Not scaled again after the rotation: its interpolation averages noise, and a smoother map must not
+        # count as better agreement.
         return _rotate_back(whole, step, (down, right))
 
     spectrum = np.asarray(fft.fft2(fixed))

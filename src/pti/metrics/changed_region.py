@@ -71,7 +71,7 @@ class RegionReference:
         self._condition_fine, condition_deep = fine_structure(condition)
         self._target_fine, deep = fine_structure(target)
         self.interior = {name: mask & deep & condition_deep for name, mask in self.masks.items()}
-        # Smaller parts than the gaps that count as changed have no texture of their own.
+        # A part smaller than the gaps that count as changed is too small to measure texture in.
         self._least = math.pi * (DILATION * max(target.shape)) ** 2
 
     @property

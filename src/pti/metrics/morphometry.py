@@ -61,7 +61,7 @@ def bone_mask(raw: np.ndarray) -> np.ndarray:
     tenth of the 99.5th percentile of the positive ones (which excludes faint residue in the background), or
     of those below, if most of the tissue is that much darker than a metal crown. Of several parts
     (4 neighbours), those count that tissue connects (a tooth behind its dark ligament); the largest, if that
-    can't be told because the tissue reaches the frame of the image, as residue does. Other tissue, however
+    can't be decided because the tissue reaches the frame of the image, as residue does. Other tissue, however
     dark or negative, is bone if it lies between these parts both in its row and in its column; background
     (exactly 0) is a hole. The mask doesn't change when the image is multiplied by a positive number.
 

@@ -11,7 +11,7 @@ from pti.modules.manual_optimization import ManualOptimization
 class OwnNormalization(ManualOptimization):
     """Fit a normalisation on the training images before the first step, unless it is fitted already.
 
-    To be named before other bases; the constructor sets ``_normalization``.
+    List it before the other base classes, and set ``_normalization`` in the constructor.
     """
 
     _normalization: Normalization

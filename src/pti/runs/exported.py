@@ -60,7 +60,7 @@ def read_exported(folder: Path) -> dict[str, Any]:
     if absent or not all(isinstance(config[key], dict) for key in ("model", "data")):
         raise CheckpointError(
             f"{folder}: expected a folder that `python -m pti.export` wrote; found a {CONFIG} "
-            f"{'without ' + ', '.join(absent) if absent else 'in which model or data is no group'}."
+            f"{'without ' + ', '.join(absent) if absent else 'in which model or data is not an object'}."
         )
     content = {key: config[key] for key in ("format", "versions", "data_fingerprint") if key in config}
     content["config"] = {key: config[key] for key in ("model", "data")}

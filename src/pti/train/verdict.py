@@ -12,10 +12,10 @@ LIMITS: dict[str, tuple[str, float]] = {
 }
 """Metric of the validation -> how it is bounded, and the limit.
 
-Samples have no more texture of their own than reconstructions: on the phantom, autoencoders with an amplitude
-of 0.72 to 0.78 gave healed bone one of 0.62, which looks smoother than true bone. Synthesized texture
-(`pti.networks.texture_synthesis`) makes that 0.91, but it is random: the correlation remains. Heights of
-samples err by 0.6 mm and more; an independent error of 0.3 mm increases that by a tenth.
+The decoder gives samples no more texture than reconstructions: on the phantom, an autoencoder with an
+amplitude of 0.72 gave healed bone one of 0.70, which looks smoother than true bone. Synthesized texture
+(`pti.networks.texture_synthesis`) raises that to 0.96, but it is random and does not raise the correlation.
+Heights of samples err by 0.6 mm and more; an independent error of 0.3 mm increases that by a tenth.
 """
 
 

@@ -46,12 +46,12 @@ def test_a_training_without_an_end_has_no_total(forecast):
 
 def test_a_training_shorter_than_a_forecast_is_done(forecast):
     printed, summary, checkpoints = forecast("trainer.max_epochs=1", "forecast=true")
-    assert "it is done" in printed
+    assert "the training has run to its end" in printed
     assert summary["status"] == "finished"
     assert "last.ckpt" in checkpoints
 
 
-def test_short_trainings_are_not_told_what_they_need(forecast):
+def test_short_trainings_get_no_forecast(forecast):
     printed, summary, _ = forecast("trainer.max_epochs=2", "data.batch_size=1")
     assert "for a batch" not in printed
     assert summary["figures"]["forecast/seconds_per_epoch"] > 0

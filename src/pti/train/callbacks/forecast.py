@@ -24,13 +24,13 @@ class Forecasted(Exception):  # noqa: N818  (control flow, not an error)
 
 
 class Forecast(Callback):
-    """Print what the training will need, once 3 + 10 batches have run, if it takes 10 minutes or more.
+    """Print the time, memory and disk space that a training of 10 minutes or more needs, after 13 batches.
 
     The time of validations is an estimate: the time of as many training batches, halved. A second stage also
     translates images in a validation, and those of ``trust_images`` at its end; both come on top.
 
     Args:
-        only: print it for any training, and end the run.
+        only: print them for any training, and end the run.
 
     Attributes:
         metrics: what was printed: ``forecast/seconds``, of the whole training (None without an end),
@@ -73,7 +73,7 @@ class Forecast(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say so if the training was too short for a forecast."""
         if self.only and not self.metrics:
-            print(f"The whole training has {self._batches} batches, fewer than a forecast times: it is done.")
+            print(f"A forecast needs more than {self._batches} batches: the training has run to its end.")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
