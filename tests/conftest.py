@@ -45,6 +45,16 @@ def paired_set(write_set: WriteSet) -> Path:
 
 
 @pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight patients of the phantom, one pair each, 64 x 64."""
+    from pti.data.phantom import make_phantom
+
+    root = tmp_path_factory.mktemp("data") / "phantom"
+    make_phantom(root, patients=8, slices=1, image_size=64, seed=1)
+    return root
+
+
+@pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set to train on."""
     from helpers.training_setup import make_images

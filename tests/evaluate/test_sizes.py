@@ -7,25 +7,17 @@ import pytest
 
 from helpers.in_process import Done, rows, run_command
 from helpers.tiny_checkpoints import save_sizes, save_translator
-from pti.data.phantom import make_phantom
 from pti.evaluate.__main__ import main
 from pti.metrics.calibration import QUANTILES
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "phantom"
-    make_phantom(root, patients=8, slices=1, image_size=64, seed=1)
-    return root
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory, data) -> list[Path]:
+def checkpoints(tmp_path_factory, phantom) -> list[Path]:
     folder = tmp_path_factory.mktemp("run")
     paths = [folder / name / "checkpoints" / "best.ckpt" for name in ("sizes", "ldm")]
     for path in paths:
         path.parent.mkdir(parents=True)
-    return [save_sizes(paths[0], data), save_translator(paths[1], data)]
+    return [save_sizes(paths[0], phantom), save_translator(paths[1], phantom)]
 
 
 def evaluate(folder: Path, *settings: str) -> tuple[Done, dict, dict[str, dict[str, float]]]:

@@ -123,3 +123,12 @@ def test_settings_that_the_weights_depend_on_are_refused(root, stage_1, tmp_path
     OmegaConf.update(config, "ckpt_path", str(stage_1 / "checkpoints" / "last.ckpt"))
     with pytest.raises(UsageError, match=override.split("=")[0]):
         train(config, tmp_path)
+
+
+@pytest.mark.parametrize("key", ["texture", "size_condition"])
+def test_modules_that_are_fitted_before_the_first_step_cannot_be_added(root, link, stage_2, tmp_path, key):
+    option = {"texture": "synthesized", "size_condition": "predicted"}[key]
+    config = second_stage_setup.configuration(root, tmp_path, link, *RESUMED, f"model/{key}={option}")
+    OmegaConf.update(config, "ckpt_path", str(stage_2 / "checkpoints" / "last.ckpt"))
+    with pytest.raises(UsageError, match=f"model.{key}"):
+        train(config, tmp_path)

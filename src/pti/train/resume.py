@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -58,6 +59,7 @@ FIXED = (
     "model.network",
     "model.first_stage",
     "model.normalization",
+    "model.size_condition",
     "model.texture",
     "model.optimizer._target_",
     "model.generator_optimizer._target_",
@@ -160,7 +162,11 @@ def find_start(checkpoint: Checkpoint, config: dict[str, Any], output_dir: Path,
     """
     path, content = checkpoint.path, checkpoint.content
     changes = find_changes(content, config, world_size)
-    fixed = {key: change for key, change in changes.items() if _is_fixed(key) and _ABSENT not in change}
+    fixed = {
+        key: change
+        for key, change in changes.items()
+        if _is_fixed(key) and (_ABSENT not in change or _is_added_or_removed(key, changes))
+    }
     allowed = config.get("allow_config_changes", False)
     if fixed or (changes and not allowed):
         differing = fixed if allowed else changes
@@ -211,6 +217,11 @@ def _may_differ(key: str) -> bool:
 def _is_fixed(key: str) -> bool:
     inside = any(key == name or key.startswith(f"{name}.") for name in FIXED)
     return inside and not key.endswith(ADJUSTABLE)
+
+
+def _is_added_or_removed(key: str, changes: Mapping[str, Any]) -> bool:
+    """Tell whether a key is null on one side of a change, and a group of keys on the other."""
+    return "None" in changes[key] and any(name.startswith(f"{key}.") for name in changes)
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
