@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
@@ -18,6 +19,7 @@ from helpers.second_stage_setup import (
     module_of,
     names,
     one_step,
+    trained,
     training_batch,
 )
 from helpers.training_setup import SIZE
@@ -26,7 +28,9 @@ from pti.common.errors import UsageError
 from pti.diffusion.formulation import min_snr_weight
 from pti.diffusion.paths import RectifiedFlow
 from pti.modules.latent_diffusion import CHANGE_THRESHOLD, LatentDiffusion
+from pti.modules.size_targets import relative_sizes
 from pti.modules.tif_data import TifDataModule
+from pti.runs.checkpoint import open_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +63,7 @@ def option(group: str, name: str) -> Any:
 
 
 PATHS = names("path")
-GROUPS = ("path", "sampler", "conditioning", "detail_transfer", "texture")
+GROUPS = ("path", "sampler", "conditioning", "detail_transfer", "texture", "size_condition")
 # As few modules as hold every file of these groups.
 COMBINED = [
     [f"model/{group}={found[index % len(found)]}" for group, found in ((g, names(g)) for g in GROUPS)]
@@ -89,7 +93,7 @@ def test_every_option_trains_and_translates(
     assert module.latent_space.first_stage.autoencoder.encoder.training is False
     with torch.no_grad():
         found = module.translate(batch["condition"], generators(batch["name"]), steps=2)
-        module.validation_loss(batch)[0]
+        module.validation_loss(module.on_before_batch_transfer(batch, 0))
     assert found.shape == (4, 1, SIZE, SIZE)
     assert_raw_images(found, module)
 
@@ -229,6 +233,63 @@ def test_conditions_are_dropped_in_training_only(module: LatentDiffusion):
     assert not told.pop().any()
     module.validation_loss(latent_batch())
     assert all(condition.any() for condition in told)
+
+
+@pytest.fixture
+def with_sizes(root: Path, autoencoder: Path) -> LatentDiffusion:
+    """A module that draws heights with mean 0.5 and standard deviation 0.2, whatever the image."""
+    module = built(root, autoencoder, "model/size_condition=predicted")
+    assert module.size_condition is not None
+    module.size_condition.bias[0] = 0.5
+    module.size_condition.factor[0, 0] = 0.2
+    return module
+
+
+def maps_of(module: LatentDiffusion) -> list[Tensor]:
+    """The maps that the network gets from now on."""
+    seen = []
+    for network in (module.network, module.inference_network):
+        network.register_forward_hook(lambda network, inputs, output: seen.append(inputs[2][:, 4:]))
+    return seen
+
+
+def test_training_gives_the_true_sizes(with_sizes: LatentDiffusion, data: TifDataModule):
+    seen, batch = maps_of(with_sizes), training_batch(data)
+    assert with_sizes.size_condition is not None
+    expected = relative_sizes(batch["target"], batch["pixel_mm"], with_sizes.size_condition.measures)
+    one_step(with_sizes, batch)
+    with torch.no_grad():
+        with_sizes.validation_loss(with_sizes.on_before_batch_transfer(batch, 0))
+    for maps in seen:
+        torch.testing.assert_close(maps, expected.nan_to_num(0)[..., None, None].expand_as(maps))
+
+
+@torch.no_grad()
+def test_a_translation_gets_sizes_drawn_by_rank(with_sizes: LatentDiffusion, data: TifDataModule):
+    seen, batch = maps_of(with_sizes), training_batch(data)
+    ranks = [0.1, 0.5, 0.9, 0.9]
+    with_sizes.translate(batch["condition"], generators(batch["name"]), ranks=ranks, steps=1)
+    expected = 0.5 + 0.2 * torch.special.ndtri(torch.tensor(ranks))
+    torch.testing.assert_close(seen[0][:, 0], expected[:, None, None].expand_as(seen[0][:, 0]))
+    assert not seen[0][:, 1:].any()
+    with_sizes.translate(batch["condition"], generators(batch["name"]), steps=1)
+    assert (seen[-1][:, 0, 0, 0] - 0.5).abs().max() < 1
+    assert len(seen[-1][:, 0, 0, 0].unique()) == 4
+
+
+def test_training_fits_the_prediction_of_sizes(root: Path, link: str, tmp_path: Path):
+    config = configuration(root, tmp_path, link, "model/size_condition=predicted", "trainer.max_epochs=1")
+    trained(config, tmp_path)
+    condition = open_checkpoint(tmp_path / "checkpoints" / "last.ckpt").load_module().size_condition
+    assert condition.fitted
+    assert condition.weights.any()
+    assert (condition.factor.diagonal() > 0).all()
+
+
+def test_a_network_with_another_number_of_maps_is_refused(root: Path, autoencoder: Path):
+    named = r"model\.network\.condition_maps=4: .*has 0.*condition_maps=0"
+    with pytest.raises(InstantiationException, match=named):
+        built(root, autoencoder, "model.network.condition_maps=4")
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ WAITS = {
     f"{CONNECTOR}.logger_connector:_LoggerConnector.update_train_epoch_metrics": "once an epoch: metrics",
     "pti.modules.translation:prepare_latents": "once a run: writes the latent cache, measures the latents",
     "pti.modules.sizes:prepare_latents": "once a run: writes the latent cache, measures the latents",
+    "pti.modules.latent_diffusion:fit_sizes": "once a run: measures the training set",
     "pti.modules.sizes:SizePrediction.on_fit_start": "once a run: measures the training set",
     "pti.modules.validation_metrics:ValidationMetrics.reset": "once a validation: new sums",
     "pti.modules.manual_optimization:ManualOptimization.on_validation_epoch_end": "once a validation",

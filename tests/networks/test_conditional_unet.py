@@ -68,6 +68,20 @@ def test_what_the_output_depends_on(conditioning: str):
     torch.testing.assert_close(alone, output[1:], rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("conditioning", ["concat", "cross_attention", "both", "none"])
+def test_maps_beside_the_conditions_latents_reach_the_network(conditioning: str):
+    network = unet(conditioning, condition_maps=2)
+    x, timesteps, condition = inputs()
+    maps = torch.zeros(2, 2, 8, 8)
+    output = network(x, timesteps, torch.cat([condition, maps], 1))
+    assert output.shape == x.shape
+    for channel in range(2):
+        changed = maps.clone()
+        changed[:, channel] = 1
+        assert (network(x, timesteps, torch.cat([condition, changed], 1)) != output).any()
+
+
 class FirstChannels(torch.nn.Module):
     """Answers the part of its input that came from x."""
 

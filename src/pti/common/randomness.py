@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import unicodedata
 
 import numpy as np
@@ -30,3 +31,13 @@ def sample_generator(seed: int, name: str, sample: int) -> torch.Generator:
     key = f"{seed}/{sample}/{unicodedata.normalize('NFC', name)}"
     digest = hashlib.sha256(to_bytes(key)).digest()
     return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def sample_rank(seed: int, name: str, sample: int) -> float:
+    """Return a number in [0, 1) for one generated sample; those of an image's samples are spread evenly.
+
+    They are a Kronecker sequence with the golden ratio and a random start: each is uniformly distributed, and
+    the first n of them have a smaller discrepancy than n independent numbers, for every n.
+    """
+    start = torch.rand((), generator=sample_generator(seed, name, -1), dtype=torch.float64).item()
+    return (start + sample * (math.sqrt(5) - 1) / 2) % 1

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pti.common.randomness import sample_generator
+from pti.common.randomness import sample_generator, sample_rank
 from pti.data import resize, tif
 from pti.data.input_images import InputImage
 from pti.inference.sampling import translate_squares
@@ -108,8 +108,9 @@ class Explorer:
         square = resize.pad_and_resize(original, self.image_size)
         name = pair_of(self.images[index].name)
         generators = [sample_generator(self.seed, name, sample) for sample in range(count)]
+        ranks = [sample_rank(self.seed, name, sample) for sample in range(count)]
         with self._lock, torch.inference_mode():
-            samples = translate_squares(self.translator, np.stack([square] * count), generators)
+            samples = translate_squares(self.translator, np.stack([square] * count), generators, ranks)
             return list(self.translator.at_own_size(original, samples))
 
     def _square(self, raw: np.ndarray) -> Tensor:

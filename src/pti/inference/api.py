@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pti.common.errors import UsageError
-from pti.common.randomness import sample_generator
+from pti.common.randomness import sample_generator, sample_rank
 from pti.data import resize
 from pti.data.normalization import RangeNormalization
 from pti.inference.devices import choose_devices
@@ -165,7 +165,8 @@ class Model:
         batches = []
         for sample in range(samples):
             generators = [sample_generator(seed, name, sample) for name in names]
-            batches.append(translate_squares(module, squares, generators, **settings))
+            ranks = [sample_rank(seed, name, sample) for name in names]
+            batches.append(translate_squares(module, squares, generators, ranks, **settings))
         by_image = np.stack(batches, axis=1)
         return _shaped_like(
             [module.at_own_size(image, raws) for image, raws in zip(listed, by_image, strict=True)], images

@@ -14,7 +14,7 @@ import torch
 
 from pti.common.errors import UsageError
 from pti.common.precision import full_precision
-from pti.common.randomness import sample_generator
+from pti.common.randomness import sample_generator, sample_rank
 from pti.common.transfer import to_device
 from pti.data import resize, tif
 from pti.data.input_images import InputImage
@@ -83,8 +83,14 @@ class Sampling:
 
     def generator(self, image: InputImage, sample: int) -> torch.Generator:
         """Create the generator of one sample's noise."""
-        shared = self.share_noise and image.patient
-        return sample_generator(self.seed, f"patient {image.patient}" if shared else image.name, sample)
+        return sample_generator(self.seed, self._key(image), sample)
+
+    def rank(self, image: InputImage, sample: int) -> float:
+        """Return the quantile of a predicted size that a sample has."""
+        return sample_rank(self.seed, self._key(image), sample)
+
+    def _key(self, image: InputImage) -> str:
+        return f"patient {image.patient}" if self.share_noise and image.patient else image.name
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, with the sampler as text such as ``ddim(eta=0.5)``."""
@@ -172,6 +178,7 @@ class TranslateBatch:
             module,
             np.where(mirrored, squares[..., ::-1], squares),
             [sampling.generator(task.source, task.sample) for task in tasks],
+            [sampling.rank(task.source, task.sample) for task in tasks],
             sampler=sampling.sampler,
             steps=sampling.steps,
             guidance_scale=sampling.guidance_scale,
@@ -185,7 +192,11 @@ class TranslateBatch:
 
 
 def translate_squares(
-    module: Translator, squares: np.ndarray, generators: Sequence[torch.Generator], **settings: Any
+    module: Translator,
+    squares: np.ndarray,
+    generators: Sequence[torch.Generator],
+    ranks: Sequence[float],
+    **settings: Any,
 ) -> np.ndarray:
     """Translate raw dente images (B, S, S) to raw edente images (B, S, S), one sample for each generator.
 
@@ -194,7 +205,7 @@ def translate_squares(
     """
     with full_precision(deterministic=True):
         raw = to_device(torch.from_numpy(squares)[:, None], device_of(module))
-        return module.translate(raw, generators, **settings).float().cpu().numpy()[:, 0]
+        return module.translate(raw, generators, ranks=ranks, **settings).float().cpu().numpy()[:, 0]
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

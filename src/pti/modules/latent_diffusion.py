@@ -19,10 +19,12 @@ from pti.drawing.figures import Comparison
 from pti.losses import at_least_float32
 from pti.modules.examples import comparison
 from pti.modules.latent_space import LatentSpace
+from pti.modules.size_targets import BatchSizes, fit_sizes
 from pti.modules.translation import Translation
 from pti.networks.conditional_unet import ConditionalUNet
 from pti.networks.detail_transfer import DetailTransfer
 from pti.networks.frozen_autoencoder import FrozenAutoencoder
+from pti.networks.size_condition import SizeCondition
 from pti.networks.texture_synthesis import TextureSynthesis
 
 CHANGE_THRESHOLD = 0.5
@@ -55,7 +57,11 @@ class LatentDiffusion(Translation):
         latent_views: ``views`` of `LatentSpace`.
         detail_transfer: see `LatentSpace`.
         texture: see `LatentSpace`.
+        size_condition: condition the network on sizes of the edente bone too; None = it isn't.
         translation: of `Translation`.
+
+    Raises:
+        UsageError: ``network.condition_maps`` is not the number of sizes.
     """
 
     deterministic = False
@@ -78,6 +84,7 @@ class LatentDiffusion(Translation):
         latent_views: int = 8,
         detail_transfer: DetailTransfer | None = None,
         texture: TextureSynthesis | None = None,
+        size_condition: SizeCondition | None = None,
         **translation: Any,
     ) -> None:
         space = LatentSpace(
@@ -91,6 +98,14 @@ class LatentDiffusion(Translation):
                 f"model.guidance_scale={guidance_scale}: guidance needs a network that was also trained "
                 "without condition. Set model.condition_dropout=0.1."
             )
+        count = 0 if size_condition is None else len(size_condition.measures)
+        if network.condition_maps != count:
+            raise UsageError(
+                f"model.network.condition_maps={network.condition_maps}: model.size_condition has {count} "
+                f"measures. Set model.network.condition_maps={count}."
+            )
+        self.size_condition = size_condition
+        self._batch_sizes = None if size_condition is None else BatchSizes(size_condition.measures)
         self.path = path
         self.sampler = sampler
         self.sampling_steps = sampling_steps
@@ -107,12 +122,27 @@ class LatentDiffusion(Translation):
             condition, x0 = self.latent_space.encode_pair(batch, generator)
             t = self.path.training_times(len(x0), self.host_generator(generator))
             noise = gaussian_noise(x0, generator)
-            given = drop_condition(condition, self.condition_dropout, generator)
+            given = self._with_true_sizes(condition, batch)
+            given = drop_condition(given, self.condition_dropout, generator)
             pair = self.path.training_pair(x0, noise, t, source=condition)
             prediction = self.network(pair.x_t, pair.timesteps, given)
             loss = self._weighted_error(prediction, pair.target, x0 - condition, self._weight(t, x0)).mean()
             minimize(loss)
         return self.end_of_batch({"loss": loss}, len(x0))
+
+    @override
+    def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Add the true ``sizes`` (B, M), so that no step waits for images from the device."""
+        if self._batch_sizes is None:
+            return batch
+        return batch | {"sizes": self._batch_sizes.measure(batch, self)}
+
+    def _with_true_sizes(self, condition: Tensor, batch: dict[str, Any]) -> Tensor:
+        """Append maps of the batch's ``sizes`` to the condition's latents (B, C, h, w)."""
+        if self.size_condition is None:
+            return condition
+        sizes = self.size_condition.standardize(batch["sizes"])
+        return torch.cat([condition, self.size_condition.maps(sizes, condition)], dim=1)
 
     def _weight(self, t: Tensor, latents: Tensor) -> Tensor | None:
         """Return the min-SNR weights of the times, (B,) on the latents' device; None = all the same."""
@@ -153,7 +183,8 @@ class LatentDiffusion(Translation):
             t = torch.cat([self.path.training_times(1, generator) for generator in generators])
             noise = gaussian_noise(x0, generators)
             pair = self.path.training_pair(x0, noise, t, source=condition)
-            prediction = self.inference_network(pair.x_t, pair.timesteps, condition)
+            given = self._with_true_sizes(condition, batch)
+            prediction = self.inference_network(pair.x_t, pair.timesteps, given)
             constant = pair.target.mean((2, 3), keepdim=True)
             change, weight = x0 - condition, self._weight(t, x0)
             losses.append(self._weighted_error(prediction, pair.target, change, weight))
@@ -183,6 +214,7 @@ class LatentDiffusion(Translation):
         raw: Tensor,
         generators: Sequence[torch.Generator],
         *,
+        ranks: Sequence[float] | None = None,
         sampler: Sampler | None = None,
         steps: int | None = None,
         guidance_scale: float | None = None,
@@ -190,10 +222,14 @@ class LatentDiffusion(Translation):
     ) -> Tensor:
         """Draw one sample for each image; see `Translation.translate`."""
         settings = self.resolve_sampling(sampler, steps, guidance_scale)
-        condition = self.latent_space.encode_condition(raw)
+        condition = given = self.latent_space.encode_condition(raw)
+        if self.size_condition is not None:
+            images = self.normalization.normalize(raw, self.normalization.statistics(raw))
+            sizes = self.size_condition.draw(images, generators, ranks)
+            given = torch.cat([condition, self.size_condition.maps(sizes, condition)], dim=1)
         latents = sample(
             self.path,
-            guided(self.inference_network, condition, settings["guidance_scale"]),
+            guided(self.inference_network, given, settings["guidance_scale"]),
             settings["sampler"],
             settings["steps"],
             gaussian_noise(condition, generators),
@@ -203,6 +239,13 @@ class LatentDiffusion(Translation):
         )
         is_mean = getattr(settings["sampler"], "func", settings["sampler"]) is first_step
         return self.latent_space.decode(raw, latents, None if is_mean else generators)
+
+    @override
+    def on_fit_start(self) -> None:
+        """Encode the training set, and fit the prediction of sizes, where that is not done yet."""
+        super().on_fit_start()
+        if self.size_condition is not None:
+            fit_sizes(self.size_condition, self.normalization, self.datamodule)
 
     @override
     @torch.no_grad()

@@ -62,6 +62,7 @@ class Translator(Protocol):
         raw: Tensor,
         generators: Sequence[torch.Generator],
         *,
+        ranks: Sequence[float] | None = None,
         sampler: Sampler | None = None,
         steps: int | None = None,
         guidance_scale: float | None = None,

@@ -33,13 +33,14 @@ class Deterministic:
         raw: Tensor,
         generators: Sequence[torch.Generator],
         *,
+        ranks: Sequence[float] | None = None,
         sampler: Sampler | None = None,
         steps: int | None = None,
         guidance_scale: float | None = None,
         progress: Progress = None,
     ) -> Tensor:
         """Predict; generators and the sampler's settings have no effect."""
-        del generators, sampler, steps, guidance_scale, progress
+        del generators, ranks, sampler, steps, guidance_scale, progress
         return self.predict(raw)
 
 

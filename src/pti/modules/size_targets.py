@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from pti.common.progress import track
+from pti.data.normalization import Normalization
 from pti.metrics.bone_agreement import LENGTHS, find_bone
+from pti.modules.manual_optimization import ManualOptimization
+from pti.modules.tif_data import TifDataModule
+from pti.networks.size_condition import SizeCondition
 
 MEASURES = (*LENGTHS, "area")
 
@@ -34,3 +42,69 @@ def relative_sizes(target: Tensor, pixel_mm: Tensor, measures: Sequence[str]) ->
         lengths, edge = find_bone(image, mm).lengths, mm * target.shape[-1]
         rows.append([lengths[name] / edge ** power(name) for name in measures])
     return torch.tensor(rows, dtype=torch.float32)
+
+
+class BatchSizes:
+    """Sizes of the bones in the targets of batches that are still on the CPU.
+
+    Batches of cached latents hold no images: those are measured once for each view.
+
+    Args:
+        measures: M of `MEASURES`.
+    """
+
+    def __init__(self, measures: Sequence[str]) -> None:
+        self.measures = tuple(measures)
+        self._of_view: dict[tuple[int, str], Tensor] = {}
+
+    def measure(self, batch: dict[str, Any], module: ManualOptimization) -> Tensor:
+        """Return the sizes (B, M); see `relative_sizes`.
+
+        Args:
+            batch: raw images ``target`` and ``pixel_mm``, or the ``name`` of each pair and its latents.
+            module: the module that is trained; it has the data module and the present epoch.
+        """
+        if "target" in batch:
+            return relative_sizes(batch["target"], batch["pixel_mm"], self.measures)
+        data = module.datamodule
+        assert data.latents is not None
+        view = module.trainer.current_epoch % len(data.latents.views)
+        return torch.stack([self._view_of(data, view, name) for name in batch["name"]])
+
+    def _view_of(self, data: TifDataModule, view: int, name: str) -> Tensor:
+        """Measure the target of a cached view (M,)."""
+        if (view, name) not in self._of_view:
+            images = data.training_set()
+            index = next(index for index, sample in enumerate(images.samples) if sample.name == name)
+            batch = images[view, index]
+            self._of_view[view, name] = relative_sizes(batch["target"], batch["pixel_mm"], self.measures)[0]
+        return self._of_view[view, name]
+
+
+@torch.no_grad()
+def fit_sizes(condition: SizeCondition, normalization: Normalization, data: TifDataModule) -> None:
+    """Fit the prediction of sizes on the training set without augmentation, unless it is fitted.
+
+    All ranks compute the same; rank 0 says how well sizes can be predicted.
+
+    Args:
+        condition: fitted in place.
+        normalization: of the dente images.
+        data: the data module.
+    """
+    if condition.fitted:
+        return
+    images, inputs, sizes = replace(data.training_set(), augmentation=None), [], []
+    for index in track(range(len(images)), "Measuring sizes"):
+        batch = images[0, index]
+        raw = batch["condition"].to(condition.weights.device)
+        copies = condition.shifted(raw)
+        statistics = normalization.statistics(raw).expand(len(copies), -1)
+        inputs.append(condition.inputs(normalization.normalize(copies, statistics)).cpu())
+        sizes.append(relative_sizes(batch["target"], batch["pixel_mm"], condition.measures))
+    patients = [sample.patient for sample in images.samples]
+    errors = condition.fit(torch.stack(inputs).numpy(), torch.cat(sizes).numpy(), patients)
+    shown = ", ".join(f"{name} {error:.2f}" for name, error in zip(condition.measures, errors, strict=True))
+    rank_zero_only(print)(
+        f"Sizes predicted for patients left out, error in standard deviations of the training set: {shown}"
+    )

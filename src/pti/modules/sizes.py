@@ -24,7 +24,7 @@ from pti.modules.latent_space.preparation import prepare_latents
 from pti.modules.manual_optimization import ManualOptimization
 from pti.modules.optimization import OptimizerFactory
 from pti.modules.own_normalization import OwnNormalization
-from pti.modules.size_targets import MEASURES, power, relative_sizes
+from pti.modules.size_targets import MEASURES, BatchSizes, power, relative_sizes
 from pti.modules.translation import require_pairs
 from pti.modules.validation_metrics import ValidationMetrics
 from pti.networks.frozen_autoencoder import FrozenAutoencoder
@@ -245,7 +245,7 @@ class LatentSizes(SizePrediction):
             first_stage, sample_posterior=False, cache=cache_latents, views=latent_views
         )
         self.latent_space.check_channels(network)
-        self._measured: dict[tuple[int, str], Tensor] = {}
+        self._sizes = BatchSizes(self.measures)
 
     @property
     @override
@@ -264,21 +264,7 @@ class LatentSizes(SizePrediction):
 
     @override
     def sizes_of(self, batch: dict[str, Any]) -> Tensor:
-        latents = self.datamodule.latents
-        if "condition_mean" not in batch or latents is None:
-            return super().sizes_of(batch)
-        view = self.trainer.current_epoch % len(latents.views)
-        return torch.stack([self._sizes_of_view(view, name) for name in batch["name"]])
-
-    def _sizes_of_view(self, view: int, name: str) -> Tensor:
-        """Measure the target of a cached view (M,), once: the cache holds no images."""
-        if (view, name) not in self._measured:
-            images = self.datamodule.training_set()
-            index = next(index for index, sample in enumerate(images.samples) if sample.name == name)
-            batch = images[view, index]
-            sizes = relative_sizes(batch["target"], batch["pixel_mm"], self.measures)
-            self._measured[view, name] = sizes[0]
-        return self._measured[view, name]
+        return self._sizes.measure(batch, self)
 
     @override
     def on_fit_start(self) -> None:

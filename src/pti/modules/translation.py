@@ -98,6 +98,7 @@ class Translation(ManualOptimization):
         raw: Tensor,
         generators: Sequence[torch.Generator],
         *,
+        ranks: Sequence[float] | None = None,
         sampler: Sampler | None = None,
         steps: int | None = None,
         guidance_scale: float | None = None,
@@ -108,6 +109,8 @@ class Translation(ManualOptimization):
         Args:
             raw: float32, background exactly 0, of the size that was trained on.
             generators: one on the CPU for each image; all noise comes from them.
+            ranks: (B,) in [0, 1), the quantile of a predicted size that each sample has, if the module
+                predicts sizes; None = random.
             sampler: a function of `pti.diffusion.samplers`; None = the module's own.
             steps: of the sampler; None = the module's own.
             guidance_scale: 1 = none; None = the module's own.

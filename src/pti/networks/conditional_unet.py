@@ -16,14 +16,15 @@ from typing_extensions import override
 
 
 class ConditionalUNet(nn.Module):
-    """A UNet (x (B, C, h, w), timesteps (B,), condition (B, C, h, w)) -> output (B, C, h, w).
+    """A UNet (x (B, C, h, w), timesteps (B,), condition (B, C + M, h, w)) -> output (B, C, h, w).
 
     Args:
         latent_channels: C.
+        condition_maps: M, maps of other quantities behind the condition's latents.
         conditioning: ``concat`` concatenates the condition's channels with those of x, so that equal
             positions meet in the first convolution (Saharia et al. 2022, Palette); ``cross_attention``
             attends to its tokens at ``attention_levels`` (Rombach et al. 2022, 3.3); ``both``; ``none``,
-            when x already is the condition.
+            when x already is the condition, concatenates the maps alone.
         position: of the tokens, ``sincos`` or ``none``; see `ConditionTokens`.
         cross_attention_dim: of a token.
         patch_size: edge of the square patches that enter and leave as channels (as in Peebles and Xie 2023,
@@ -40,6 +41,7 @@ class ConditionalUNet(nn.Module):
     def __init__(
         self,
         latent_channels: int = 4,
+        condition_maps: int = 0,
         conditioning: Literal["concat", "cross_attention", "both", "none"] = "concat",
         position: str = "sincos",
         cross_attention_dim: int = 512,
@@ -56,13 +58,21 @@ class ConditionalUNet(nn.Module):
         if conditioning not in ("concat", "cross_attention", "both", "none"):
             raise ValueError(f"conditioning={conditioning}: expected concat, cross_attention, both or none")
         self.latent_channels = latent_channels
+        self.condition_maps = condition_maps
         self.patch_size = patch_size
         self.concatenates = conditioning in ("concat", "both")
+        self.concatenates_maps = conditioning == "none" and condition_maps > 0
         attends = conditioning in ("cross_attention", "both")
-        self.tokens = ConditionTokens(latent_channels, cross_attention_dim, position) if attends else None
+        condition_channels = latent_channels + condition_maps
+        self.tokens = ConditionTokens(condition_channels, cross_attention_dim, position) if attends else None
         self.unet = DiffusionModelUNet(
             spatial_dims=2,
-            in_channels=latent_channels * (1 + self.concatenates) * patch_size**2,
+            in_channels=(
+                latent_channels
+                + condition_channels * self.concatenates
+                + condition_maps * self.concatenates_maps
+            )
+            * patch_size**2,
             out_channels=latent_channels * patch_size**2,
             channels=tuple(channels),
             attention_levels=tuple(attention_levels),
@@ -85,6 +95,8 @@ class ConditionalUNet(nn.Module):
         tokens = None if self.tokens is None else self.tokens(condition)
         if self.concatenates:
             x = torch.cat([x, condition], dim=1)
+        elif self.concatenates_maps:
+            x = torch.cat([x, condition[:, self.latent_channels :]], dim=1)
         output = self.unet(pixel_unshuffle(x, self.patch_size), timesteps, context=tokens)
         return pixel_shuffle(output, self.patch_size)
 

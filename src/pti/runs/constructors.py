@@ -34,6 +34,7 @@ _NAMES = {
     "pti.networks.frozen_autoencoder": "FrozenAutoencoder",
     "pti.networks.local_autoencoder": "LocalAutoencoderKL",
     "pti.networks.size_network": "SizeNetwork",
+    "pti.networks.size_condition": "SizeCondition",
     "pti.networks.texture_synthesis": "TextureSynthesis",
     "torch.optim": "Adam AdamW NAdam RAdam RMSprop SGD",
 }

@@ -63,8 +63,9 @@ ADDED: dict[str, dict[str, Any]] = {
     "pti.data.normalization.RangeNormalization": {"bright_limit": None},
     "pti.diffusion.samplers.ddpm": {"clip": None},
     "pti.data.phantom.make_phantom": {"style": _FIRST_STYLE},
-    "pti.modules.latent_diffusion.LatentDiffusion": {"texture": None},
+    "pti.modules.latent_diffusion.LatentDiffusion": {"texture": None, "size_condition": None},
     "pti.modules.optimization.LrSchedule": {"milestones": [0.6, 0.85]},
+    "pti.networks.conditional_unet.ConditionalUNet": {"condition_maps": 0},
     "pti.networks.detail_transfer.DetailTransfer": {"by_region": False},
 }
 """Present ``_target_`` -> argument that older checkpoints lack -> value that does what was done then."""
