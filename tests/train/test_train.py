@@ -143,6 +143,27 @@ def test_a_metric_that_is_never_logged(root, tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["status"] == "failed"
 
 
+def test_training_ends_when_patience_ends_and_stays_ended(root, tmp_path, capsys):
+    settings = ("trainer.max_epochs=9", "model.generator_optimizer.lr=0", "model.ema_decay=null")
+    patience = "callbacks.checkpointer.patience=2"
+    assert train(configuration(root, tmp_path, *settings, patience), tmp_path) == 0
+    assert "none of the last 2 validations is better than epoch 1" in capsys.readouterr().out
+    assert json.loads((tmp_path / "summary.json").read_text())["status"] == "finished"
+    epochs = [row["epoch"] for row in read_metrics(tmp_path / "metrics.csv")]
+    assert epochs == [0, 1, 2]
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert train(configuration(root, tmp_path, *settings, patience, f"ckpt_path='{last}'"), tmp_path) == 0
+    assert [row["epoch"] for row in read_metrics(tmp_path / "metrics.csv")] == epochs
+
+
+def test_of_several_metrics_the_first_that_is_logged_selects_the_best(root, tmp_path):
+    monitor = "callbacks.checkpointer.monitor=[val/beauty,val/psnr]"
+    assert train(configuration(root, tmp_path, monitor, "callbacks.checkpointer.mode=max"), tmp_path) == 0
+    best = json.loads((tmp_path / "summary.json").read_text())["figures"]
+    psnr = [row["val/psnr"] for row in read_metrics(tmp_path / "metrics.csv")]
+    assert best["best/val/psnr"] == pytest.approx(max(psnr))
+
+
 @pytest.mark.parametrize("hook", ["on_train_batch_start", "on_validation_start"])
 def test_weights_of_nan_are_not_saved(root, tmp_path, hook):
     with pytest.raises(DataError, match=r"not finite.*lr.*gradient_clip_val"):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pti.common.errors import UsageError
-from pti.common.randomness import sample_generator
+from pti.common.randomness import sample_generator, sample_rank
 from pti.data import resize
 from pti.data.dataset import TifDataset
 from pti.data.normalization import Normalization
@@ -36,7 +36,8 @@ class Translation(ManualOptimization):
     0; ``name`` (list of str) and, for validation, ``pixel_mm`` (B,). A subclass defines the training step,
     the loss of each validation image, and the translation.
 
-    Validation translates ``validation_images`` images, always the same ones and with the same noise.
+    Validation translates ``validation_images`` images, always the same ones, with the same noise and with the
+    median of predicted sizes.
 
     Args:
         network: the network that is trained.
@@ -176,7 +177,7 @@ class Translation(ManualOptimization):
         )
         generators = [sample_generator(self.seed, sample["name"], 0) for sample in self._collected]
         self._collected = []
-        translation = self.translate(condition, generators)
+        translation = self.translate(condition, generators, ranks=[0.5] * len(generators))
         statistics = self.normalization.statistics(condition)
         self.metrics.add_images(
             *(self.normalization.normalize(raw, statistics) for raw in (target, translation))
@@ -197,7 +198,8 @@ class Translation(ManualOptimization):
         titles = ["translation"] if self.deterministic else ["sample 1", "sample 2"]
         for number, title in enumerate(titles):
             generators = [sample_generator(self.seed, name, number) for name in batch["name"]]
-            columns[title] = self.translate(batch["condition"], generators)
+            ranks = [sample_rank(self.seed, name, number) for name in batch["name"]]
+            columns[title] = self.translate(batch["condition"], generators, ranks=ranks)
         return {"examples": comparison(columns, batch["name"], difference=("target", titles[0]))}
 
     @override

@@ -184,7 +184,7 @@ class Training:
             return
         if not self.leading or not self.output_dir.is_dir():
             return
-        internal = ("monitor", "at_baseline")
+        internal = ("monitor", "monitored", "at_baseline")
         best = {name: value for name, value in self.checkpointer.best.items() if name not in internal}
         collapse = self.checkpointer.collapse
         metrics = {

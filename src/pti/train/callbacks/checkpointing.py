@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,38 +26,44 @@ class Checkpointer(Checkpoint):
     """Write ``checkpoints/last.ckpt``, ``best.ckpt`` and ``epoch=…-step=….ckpt``; stop training on a signal.
 
     ``last.ckpt`` is written whatever the metrics are, ``best.ckpt`` when the monitored metric improves to a
-    finite value. A model at the baseline of the `CollapseCheck` never replaces one that has left it, and any
-    such model replaces it, whatever their metrics. After every batch the ranks agree whether to save, to
-    stop, or to fail on a loss of NaN.
+    finite value. Of several metrics, the first one that is finite is monitored. A model at the baseline of
+    the `CollapseCheck` never replaces one that has left it, and any such model replaces it, whatever their
+    metrics. After every batch the ranks agree whether to save, to stop, or to fail on a loss of NaN.
 
     Args:
-        monitor: logged metric that selects best.ckpt; None writes no best.ckpt.
+        monitor: logged metric that selects best.ckpt, or several; None writes no best.ckpt.
         mode: ``min`` or ``max``: whether lower or higher values of the monitored metric are better.
         every_n_epochs: interval of last.ckpt in epochs; the end of training is always saved.
         every_n_minutes: additional interval within epochs in minutes; None = none.
         every_n_steps: additional interval within epochs in batches; None = none.
         keep_every_n_epochs: interval of the permanent copies ``epoch=…`` in epochs; None = no copies.
+        patience: validations in succession without a better best.ckpt that end the training; None = no end.
 
     Attributes:
         signals: source of stop signals; set by the run.
         collapse: check for a collapsed model, which may end the run; set by the run.
         provenance: entries added to every checkpoint (configuration, versions); set by the run.
-        best: epoch, step and metrics of the best validation so far, its ``monitor`` value, and whether it was
-            ``at_baseline``.
+        best: epoch, step and metrics of the best validation so far, its ``monitor`` value, the number of that
+            metric in ``monitor`` (``monitored``), and whether it was ``at_baseline``.
     """
 
     def __init__(
         self,
-        monitor: str | None = None,
+        monitor: str | Sequence[str] | None = None,
         mode: str = "min",
         every_n_epochs: int = 1,
         every_n_minutes: float | None = None,
         every_n_steps: int | None = None,
         keep_every_n_epochs: int | None = None,
+        patience: int | None = None,
     ) -> None:
         if mode not in ("min", "max"):
             raise UsageError(f"callbacks.checkpointer.mode={mode}: expected min or max.")
-        self.monitor = monitor
+        if patience is not None and (patience < 1 or monitor is None):
+            expected = "a metric in callbacks.checkpointer.monitor" if patience > 0 else "1 or more"
+            raise UsageError(f"callbacks.checkpointer.patience={patience}: expected {expected}.")
+        self.monitor = (monitor,) if isinstance(monitor, str) else tuple(monitor or ())
+        self.patience = patience
         self.mode = mode
         self.every_n_epochs = every_n_epochs
         self.every_n_minutes = every_n_minutes
@@ -67,6 +73,7 @@ class Checkpointer(Checkpoint):
         self.collapse: CollapseCheck | None = None
         self.provenance: dict[str, Any] = {}
         self.best: dict[str, float] = {}
+        self._without_improvement = 0
         self._folder = Path()
         self._consensus = RankConsensus()
         self._save_point = SavePoint.BATCH_END
@@ -92,6 +99,7 @@ class Checkpointer(Checkpoint):
         self.signals.hold()
         self._saved_at = time.monotonic()
         loop_state.continue_after(self._resumed_from, trainer)
+        self._stop_if_patience_ends(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -143,26 +151,40 @@ class Checkpointer(Checkpoint):
         """Write best.ckpt if the model has improved; end the run if it has collapsed."""
         if trainer.sanity_checking:
             return
-        self._save_best(trainer)
+        if self.monitor:
+            self._save_best(trainer)
+            self._stop_if_patience_ends(trainer)
         if self.collapse is not None and self.collapse.stops:
             trainer.should_stop = True  # on_train_epoch_end saves the state and raises the error
 
     def _save_best(self, trainer: Trainer) -> None:
-        if self.monitor is None:
-            return
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        if self.monitor not in metrics:
+        if not set(self.monitor) & set(metrics):
             raise UsageError(
-                f"callbacks.checkpointer.monitor={self.monitor}: this metric is never logged. "
+                f"callbacks.checkpointer.monitor={', '.join(self.monitor)}: this metric is never logged. "
                 f"Logged metrics: {', '.join(sorted(metrics)) or 'none'}."
             )
         metrics = self._consensus.gather(metrics)[0]
+        values = [metrics.get(name, math.nan) for name in self.monitor]
+        monitored = next((number for number, value in enumerate(values) if math.isfinite(value)), 0)
         at_baseline = self.collapse is not None and self.collapse.at_baseline
-        if replaces(metrics[self.monitor], at_baseline, self.best, self.mode):
+        self._without_improvement += 1
+        if replaces(values[monitored], at_baseline, self.best, self.mode, monitored):
             validation = {name: value for name, value in metrics.items() if name.startswith("val/")}
             self.best = {"epoch": trainer.current_epoch, "step": batches_done(trainer), **validation}
-            self.best |= {"monitor": metrics[self.monitor], "at_baseline": at_baseline}
+            self.best |= {"monitor": values[monitored], "monitored": monitored, "at_baseline": at_baseline}
+            self._without_improvement = 0
             self._save(trainer, "best", SavePoint.VALIDATION_END)
+
+    def _stop_if_patience_ends(self, trainer: Trainer) -> None:
+        if self.patience is None or self._without_improvement < self.patience:
+            return
+        trainer.should_stop = True
+        if trainer.is_global_zero:
+            best = (
+                f"better than that of epoch {self.best['epoch'] + 1}" if self.best else "with a finite metric"
+            )
+            print(f"Training ends: none of the last {self._without_improvement} validations is {best}.")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write last.ckpt and the permanent copy; stop if a signal was received."""
@@ -202,12 +224,13 @@ class Checkpointer(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best validation so far."""
-        return {"best": dict(self.best)}
+        return {"best": dict(self.best), "without_improvement": self._without_improvement}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best validation so far, provided that this run has its best.ckpt."""
         if (self._folder / "best.ckpt").is_file():
             self.best = dict(state_dict["best"])
+            self._without_improvement = state_dict.get("without_improvement", 0)
 
     def _not_finite(self, what: str, trainer: Trainer, ranks: list[int]) -> DataError:
         return not_finite_error(what, batches_done(trainer), ranks, self.provenance.get("config", {}))
@@ -228,19 +251,22 @@ class Checkpointer(Checkpoint):
             self._saved_at = time.monotonic()
 
 
-def replaces(value: float, at_baseline: bool, best: Mapping[str, Any], mode: str) -> bool:
+def replaces(value: float, at_baseline: bool, best: Mapping[str, Any], mode: str, monitored: int = 0) -> bool:
     """Return whether a validation replaces the best one so far, from which ``best`` is empty at first.
 
     Args:
         value: the monitored metric.
         at_baseline: whether the model has learned nothing: it never replaces one that has, and is always
             replaced by such a model.
-        best: ``monitor`` and ``at_baseline`` of the best validation so far.
+        best: ``monitor``, ``monitored`` and ``at_baseline`` of the best validation so far.
         mode: see `improves`.
+        monitored: number of the metric; the lower one counts where two validations have different ones.
     """
     was_at_baseline = best.get("at_baseline", not best)
-    rival = best.get("monitor") if at_baseline == was_at_baseline else None
-    return at_baseline <= was_at_baseline and improves(value, rival, mode)
+    if at_baseline != was_at_baseline:
+        return was_at_baseline and improves(value, None, mode)
+    rival = best.get("monitor") if monitored == best.get("monitored", 0) else None
+    return monitored <= best.get("monitored", monitored) and improves(value, rival, mode)
 
 
 def improves(value: float, best: float | None, mode: str) -> bool:
