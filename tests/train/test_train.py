@@ -147,7 +147,7 @@ def test_training_ends_when_patience_ends_and_stays_ended(root, tmp_path, capsys
     settings = ("trainer.max_epochs=9", "model.generator_optimizer.lr=0", "model.ema_decay=null")
     patience = "callbacks.checkpointer.patience=2"
     assert train(configuration(root, tmp_path, *settings, patience), tmp_path) == 0
-    assert "none of the last 2 validations is better than epoch 1" in capsys.readouterr().out
+    assert "none of the last 2 validations is better than that of epoch 1" in capsys.readouterr().out
     assert json.loads((tmp_path / "summary.json").read_text())["status"] == "finished"
     epochs = [row["epoch"] for row in read_metrics(tmp_path / "metrics.csv")]
     assert epochs == [0, 1, 2]
