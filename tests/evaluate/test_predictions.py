@@ -6,6 +6,7 @@ import pytest
 from pti.common.errors import DataError
 from pti.data import tif
 from pti.evaluate.predictions import match_folders, method_names
+from pti.runs.manifest import EVENLY_SPREAD, FILE
 
 NAMES = ("1000_HA_2021_02_545", "1001_HA_2021_02_545", "1000_HA_2021_02_700")
 
@@ -84,3 +85,13 @@ def test_methods_are_named_after_their_folders():
     assert list(method_names([Path("/x/ldm")])) == ["ldm"]
     assert list(method_names([Path("/x/a/samples"), Path("/x/b/reconstructions")])) == ["a", "b"]
     assert list(method_names([Path("/a/out"), Path("/b/out")])) == ["a/out", "b/out"]
+
+
+def test_methods_whose_samples_are_spread_evenly_are_recognised(write):
+    settings = {"even": f'{{"{EVENLY_SPREAD}": true}}', "random": '{"seed": 0}', "plain": None, "other": "?"}
+    folders = {method: write(method, NAMES[0]) for method in settings}
+    for method, line in settings.items():
+        if line is not None:
+            (folders[method] / FILE).write_text(line + "\n")
+    (case,) = match_folders(folders, write("true", NAMES[0])).cases
+    assert case.evenly_spread == {"even"}

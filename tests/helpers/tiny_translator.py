@@ -18,6 +18,7 @@ class TinyTranslator(nn.Module):
     """Implements `pti.modules.protocols.Translator` and records the sizes of its batches in ``calls``."""
 
     deterministic = False
+    spreads_samples = False
 
     def __init__(self) -> None:
         super().__init__()

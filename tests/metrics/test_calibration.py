@@ -175,12 +175,21 @@ def test_coverage_is_reported_with_and_without_correction():
     assert corrected.corrected_width == pytest.approx(corrected.width + 2 * correction)
 
 
+def test_evenly_spread_samples_are_scored_as_a_distribution():
+    truth = np.random.default_rng(0).normal(size=4000)
+    starts = np.random.default_rng(1).random((4000, 1))
+    even = ndtri(np.clip((starts + np.arange(8) / 8) % 1, 1e-4, 1 - 1e-4))
+    exact = crps_normal(np.zeros(4000), np.ones(4000), truth).mean()
+    assert exact < crps(even, truth, independent=False).mean() < 1.03 * exact
+    assert crps(even, truth).mean() < 0.9 * exact, "the estimator for independent samples flatters them"
+
+
 def test_quantiles_have_the_crps_of_their_distribution_and_exact_intervals():
     truth = np.random.default_rng(0).normal(size=4000)
     levels = np.arange(1, QUANTILES + 1) / (QUANTILES + 1)
     quantiles = np.tile(ndtri(levels), (len(truth), 1))
     exact = crps_normal(np.zeros(4000), np.ones(4000), truth)
-    assert crps(quantiles, truth, random=False).mean() == pytest.approx(exact.mean(), rel=0.003)
+    assert crps(quantiles, truth, independent=False).mean() == pytest.approx(exact.mean(), rel=0.003)
     for level in LEVELS:
         low, high = central_interval(quantiles, level)
         assert (low[0], high[0]) == pytest.approx((ndtri((1 - level) / 2), ndtri((1 + level) / 2)))

@@ -118,8 +118,13 @@ def calibration_plot(scores: Scores, measure: str, intervals: Sequence[IntervalC
         coverage.set(xlim=(0, 1), ylim=(0, 1.02), **labels)
         counts = rank_histogram(samples, true)
         ranks.bar(range(len(counts)), counts, color=PREDICTED, width=0.86)
-        ranks.axhline(counts.sum() / len(counts), color=TEXT, linewidth=1, linestyle="--")
-        title = "Rank of the true value (flat = calibrated)"
+        expected = np.full(len(counts), counts.sum() / len(counts))
+        if not (scores.independent or scores.quantiles):
+            # The outermost of K evenly spread samples are the quantiles 1 / 2K and 1 − 1 / 2K.
+            expected = np.full(len(counts), counts.sum() / scores.samples)
+            expected[[0, -1]] /= 2
+        ranks.stairs(expected, np.arange(len(counts) + 1) - 0.5, color=TEXT, linewidth=1, linestyle="--")
+        title = "Rank of the true value (dashed = calibrated)"
         ranks.set(xlabel=f"{label} below the true value", ylabel="slices", title=title)
         ranks.grid(visible=False, axis="x")
     return canvas.svg

@@ -10,6 +10,7 @@ from pti.common.errors import DataError
 from pti.data.input_images import InputImage, find_images
 from pti.data.layouts import PATIENT_PATTERN, abbreviate
 from pti.evaluate.scores import Case
+from pti.runs.manifest import EVENLY_SPREAD, read_settings
 
 SAMPLE = re.compile(r"^(?P<name>.+)_s(?P<index>\d+)$")
 """Names of the samples that ``translate`` writes for the image NAME: NAME_s00, NAME_s01, …."""
@@ -87,6 +88,9 @@ def match(
     notes: list[str] = []
     known = {target.name for target in targets}
     files = {method: _samples(method, folder, known, origin, notes) for method, folder in predictions.items()}
+    spread = frozenset(
+        method for method, folder in predictions.items() if read_settings(folder).get(EVENLY_SPREAD)
+    )
     kept = [target for target in targets if all(target.name in samples for samples in files.values())]
     if len(kept) < len(targets):
         missing = [target.name for target in targets if target not in kept]
@@ -104,6 +108,7 @@ def match(
             target.path,
             conditions.get(target.name),
             {method: samples[target.name] for method, samples in files.items()},
+            evenly_spread=spread,
         )
         for target in kept
     ]

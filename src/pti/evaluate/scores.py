@@ -28,6 +28,7 @@ class Case:
         condition: File of the image that the predictions were made from; None = unknown.
         predictions: Method -> files of its samples; one file for a method with one prediction per slice.
         sizes: Method that predicts sizes without images -> measure -> (K,) quantiles i / (K + 1), mm.
+        evenly_spread: Methods whose samples are spread evenly over a predicted distribution.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Case:
     condition: Path | None = None
     predictions: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     sizes: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    evenly_spread: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Scores:
         diversity: (N,) mean absolute difference between two samples within the true bone, raw units; None for
             a single sample.
         quantiles: The K values of each measure are quantiles of its distribution instead of samples.
+        independent: The samples of a slice are independent of each other, and not spread evenly.
     """
 
     method: str
@@ -64,6 +67,7 @@ class Scores:
     true: Mapping[str, np.ndarray]
     diversity: np.ndarray | None = None
     quantiles: bool = False
+    independent: bool = True
 
     @property
     def samples(self) -> int:
@@ -171,7 +175,9 @@ def measure_cases(
     for method in cases[0].sizes:
         columns = _stacked(case.sizes[method] for case in cases)
         lacking = dict.fromkeys(MEASURES, np.full_like(columns["height"], np.nan))
-        methods[method] = Scores(method, names, patients, pixels, {}, lacking | columns, true, quantiles=True)
+        methods[method] = Scores(
+            method, names, patients, pixels, {}, lacking | columns, true, quantiles=True, independent=False
+        )
     for method in slices[0].methods:
         metrics, predicted = (
             {
@@ -182,7 +188,10 @@ def measure_cases(
         )
         differences = [result.diversity[method] for result in slices if method in result.diversity]
         spread = np.array(differences) if differences else None
-        methods[method] = Scores(method, names, patients, pixels, metrics, predicted, true, spread)
+        independent = method not in cases[0].evenly_spread
+        methods[method] = Scores(
+            method, names, patients, pixels, metrics, predicted, true, spread, independent=independent
+        )
     rows = [result.condition for result in slices if result.condition is not None]
     if len(rows) < len(cases):
         return Measurements(cases, methods, None, data_range, baselines, region_size)

@@ -49,7 +49,7 @@ class Difference:
 def columns_of(scores: Scores) -> dict[str, np.ndarray]:
     """Return all values of a method as (N,): those of `Scores.per_slice`, and the CRPS of each length, mm."""
     scored = {
-        f"{name}_crps_mm": crps(scores.predicted[name], scores.true[name], random=not scores.quantiles)
+        f"{name}_crps_mm": crps(scores.predicted[name], scores.true[name], scores.independent)
         for name in LENGTHS
     }
     return {**scores.per_slice(), **scored}

@@ -22,7 +22,7 @@ from pti.inference.reconstructions import fixed_data_range, training_bounds
 from pti.inference.sampling import Sampling, TranslateBatch
 from pti.inference.summarize import FOLDERS, SummarizeImage
 from pti.inference.survey import print_warnings, survey
-from pti.runs.manifest import Manifest
+from pti.runs.manifest import EVENLY_SPREAD, Manifest
 from pti.runs.summary import hash_config
 
 TABLES = SAMPLE_TABLE, IMAGE_TABLE = ("manifest.csv", "images.csv")
@@ -88,6 +88,8 @@ def translate_images(
         count = f"samples={sampling.samples} instead of {asked} per image"
         print(f"{type(module).__name__} is deterministic: {count}.")
     settings = {"command": "translate", "checkpoint": translator.sha256, "images": inputs.origin}
+    if any(module.spreads_samples for module in translator.modules):
+        settings[EVENLY_SPREAD] = True
     with Manifest(output_dir, settings | sampling.as_dict(), (*FOLDERS, *TABLES)) as manifest:
         surveyed = survey(inputs.images)
         warnings = surveyed.warnings(training_bounds(module.normalization))

@@ -57,17 +57,18 @@ class ValidInterval:
     high: float
 
 
-def crps(samples: np.ndarray, truth: np.ndarray, random: bool = True) -> np.ndarray:
+def crps(samples: np.ndarray, truth: np.ndarray, independent: bool = True) -> np.ndarray:
     """Compute the continuous ranked probability score of each slice, in the unit of the values.
 
     mean |x_i - y| - ½ mean over i ≠ j of |x_i - x_j|: the fair estimator (Ferro 2014), whose expectation does
-    not depend on the number of samples. For one sample it is the absolute error. Quantiles of a distribution
-    are no random samples: with i = j in the second mean, too, their score converges to the distribution's.
+    not depend on the number of samples. For one sample it is the absolute error. Quantiles of a distribution,
+    and samples that are spread evenly, differ more from each other than independent samples do: their score
+    is that of the distribution of these K values, with i = j in the second mean.
 
     Args:
         samples: (N, K).
         truth: (N,); NaN gives NaN.
-        random: The K values are random samples; False = quantiles.
+        independent: The K values are independent samples; False = quantiles, or evenly spread samples.
 
     Returns:
         (N,).
@@ -76,7 +77,7 @@ def crps(samples: np.ndarray, truth: np.ndarray, random: bool = True) -> np.ndar
     distance = np.abs(samples - truth[:, None]).mean(axis=1)
     if count == 1:
         return distance
-    return distance - pair_sums(samples, axis=1) / (count * (count - 1 if random else count))
+    return distance - pair_sums(samples, axis=1) / (count * (count - 1 if independent else count))
 
 
 def pair_sums(values: np.ndarray, axis: int) -> np.ndarray:

@@ -105,6 +105,7 @@ class LatentDiffusion(Translation):
                 f"measures. Set model.network.condition_maps={count}."
             )
         self.size_condition = size_condition
+        self.spreads_samples = size_condition is not None
         self._batch_sizes = None if size_condition is None else BatchSizes(size_condition.measures)
         self.path = path
         self.sampler = sampler

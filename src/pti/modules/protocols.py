@@ -42,6 +42,9 @@ class Translator(Protocol):
     deterministic: bool
     """True when there is exactly one translation of an image."""
 
+    spreads_samples: bool
+    """True when ``ranks`` spread the samples of an image evenly over a predicted distribution."""
+
     @property
     def normalization(self) -> Normalization:
         """Normalisation of conditions and targets."""

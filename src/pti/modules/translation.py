@@ -51,6 +51,8 @@ class Translation(ManualOptimization):
     metric_shown = "loss"
     deterministic = True
     """True when there is exactly one translation of a condition."""
+    spreads_samples = False
+    """True when ``ranks`` spread the samples of an image evenly over a predicted distribution."""
 
     def __init__(
         self,

@@ -10,6 +10,9 @@ from pti.common.path_settings import setting
 
 FILE = "manifest.jsonl"
 
+EVENLY_SPREAD = "evenly_spread"
+"""Key of a setting, true if the samples of an image are spread evenly over a predicted distribution."""
+
 
 class Manifest:
     """A file whose first line holds the settings and each further line one input, its metrics and its files.
@@ -80,6 +83,16 @@ class Manifest:
     def _append(self, content: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(content) + "\n")
         self._file.flush()
+
+
+def read_settings(output_dir: Path) -> dict[str, Any]:
+    """Return the settings in a folder's manifest; empty if it has none."""
+    try:
+        with (output_dir / FILE).open(encoding="utf-8") as file:
+            settings = json.loads(file.readline())
+    except (OSError, ValueError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def _state(path: Path) -> list[int]:
