@@ -5,7 +5,9 @@ Every draw depends only on (seed, epoch, name): not on the worker, the rank, the
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +15,15 @@ from monai.transforms.spatial.array import Rand2DElastic, RandAffine
 from scipy.ndimage import gaussian_filter
 
 from pti.common.files import to_bytes
+from pti.metrics.changed_region import changed_region
+
+_SHORTEST_PART = 0.05
+"""Smallest part of the bone that is stretched, as a fraction of the image's longer edge."""
 
 
 @dataclass
 class Augmentation:
-    """Flips and quarter turns; an affine and an elastic deformation in a single interpolation; intensity.
+    """Loss of ridge; flips, quarter turns; affine and elastic deformation in one interpolation; intensity.
 
     Background stays exactly 0: the tissue mask is deformed together with the image, values are divided by it,
     and a pixel is tissue if at least half of it is. Changes of intensity keep the tissue where it is, and
@@ -42,6 +48,9 @@ class Augmentation:
         blur: Largest standard deviation of a Gaussian blur as a fraction of the image size.
         noise: Largest standard deviation of Gaussian noise as a fraction of the pair's median; its values
             differ between the two images.
+        ridge: Probability that the edente image of a pair gets a higher or lower ridge than it has. The dente
+            image stays, so only a model that is given the sizes of the bone can learn from such pairs.
+        ridge_shift: Largest shift of its crest as a fraction of the image size, in either direction.
     """
 
     horizontal_flip: float = 0.0
@@ -60,17 +69,27 @@ class Augmentation:
     gamma: float = 0.3
     blur: float = 0.004
     noise: float = 0.03
+    ridge: float = 0.0
+    ridge_shift: float = 0.04
 
     def __post_init__(self) -> None:
-        for name in ("horizontal_flip", "vertical_flip", "quarter_turn", "affine", "elastic", "intensity"):
+        for name in (
+            "horizontal_flip",
+            "vertical_flip",
+            "quarter_turn",
+            "affine",
+            "elastic",
+            "intensity",
+            "ridge",
+        ):
             if not 0 <= (probability := getattr(self, name)) <= 1:
                 raise ValueError(f"{name}={probability}: expected a probability from 0 to 1.")
 
     def __call__(self, images: np.ndarray, seed: int, epoch: int, name: str) -> np.ndarray:
-        """Apply the same changes to all images of one pair.
+        """Apply the same changes to all images of one pair, and ``ridge`` to its edente image.
 
         Args:
-            images: (C, H, W) float32 raw images, background exactly 0.
+            images: (C, H, W) float32 raw images, background exactly 0; of a pair the dente image first.
             seed: Seed of the run.
             epoch: Epoch, counted from 0.
             name: Name of the pair.
@@ -80,6 +99,9 @@ class Augmentation:
         """
         digest = hashlib.sha256(to_bytes(f"{seed}/{epoch}/{name}")).digest()
         random = np.random.RandomState(int.from_bytes(digest[:4], "big"))
+        loss, shift = np.random.RandomState(int.from_bytes(digest[4:8], "big")).uniform([0, -1], 1)
+        if loss < self.ridge and len(images) == 2:
+            images = np.stack([images[0], _move_crest(*images, shift * self.ridge_shift)])
         # Draw all numbers, used or not: raising one probability does not alter the other changes.
         horizontal, vertical, turn, affine, elastic = random.uniform(size=5)
         turns, deformation_seed = random.randint(1, 4), random.randint(2**31)
@@ -136,7 +158,41 @@ class Augmentation:
         return result
 
 
-def _apply_to_tissue(deform: RandAffine | Rand2DElastic, images: np.ndarray) -> np.ndarray:
+def _move_crest(condition: np.ndarray, target: np.ndarray, shift: float) -> np.ndarray:
+    """Raise or lower the crest of a healed bone (H, W) by stretching the part of it that healing changed.
+
+    The part is that between its topmost tissue and the lowest row of the region of change. Its rows move by
+    the square of their distance from its end, and rows below it stay in place.
+
+    Args:
+        condition: (H, W) raw.
+        target: (H, W) raw.
+        shift: Of the crest, as a fraction of the longer edge, positive downwards; limited to a fifth of the
+            part.
+    """
+    tissue, changed = target != 0, changed_region(condition, target)
+    rows = [np.flatnonzero(mask.any(1)) for mask in (tissue, tissue & changed)]
+    if not all(len(found) for found in rows):
+        return target
+    crest, end = int(rows[0][0]), int(rows[1][-1]) + 1
+    length = end - crest
+    if length < _SHORTEST_PART * max(target.shape):
+        return target
+    moved = float(np.clip(shift * max(target.shape), -length / 5, length / 5))
+    place = np.arange(len(target), dtype=float)
+    source = place - moved * np.clip((end - place) / (length - moved), 0, 1) ** 2
+    below = np.clip(np.floor(source).astype(int), 0, len(target) - 2)
+    part = np.clip(source - below, 0, 1).astype(np.float32)[:, None]
+    inside = (source >= 0)[:, None]
+
+    def deform(images: torch.Tensor) -> np.ndarray:
+        arrays = images.numpy()
+        return inside * ((1 - part) * arrays[:, below] + part * arrays[:, below + 1])
+
+    return _apply_to_tissue(deform, target[None])[0]
+
+
+def _apply_to_tissue(deform: Callable[[torch.Tensor], Any], images: np.ndarray) -> np.ndarray:
     deformed = deform(torch.from_numpy(np.concatenate([images, (images != 0).astype(np.float32)])))
     values, coverage = np.split(np.asarray(deformed, dtype=np.float32), 2)
     inside = coverage >= 0.5
