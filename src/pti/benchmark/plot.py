@@ -1,0 +1,69 @@
+"""Plot of how many times faster than the plain recipe each of our sides is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pti.benchmark.comparison import Record, significant
+
+_COLORS = ("#2a6fb0", "#d9622b", "#3f8f5b", "#8a5fb5", "#b0892a", "#5b6b7a")
+_DPI = 130
+
+
+def plot_ratios(records: Sequence[Record], device: str, path: Path) -> None:
+    """Write a PNG with a bar for each side that is compared with the plain recipe, on a logarithmic axis.
+
+    Whiskers are quartiles. The plain recipe is the line at 1.
+
+    Args:
+        records: What was measured.
+        device: Description of the device, for the title.
+        path: File to write.
+    """
+    from matplotlib.figure import Figure
+
+    shown = [record for record in records if record.times_faster is not None and not record.is_plain]
+    suites = list(dict.fromkeys(record.suite for record in shown))
+    figure = Figure(figsize=(8.6, 1.5 + 0.36 * len(shown) + 0.12 * len(suites)), layout="constrained")
+    axes = figure.subplots()
+    places, place = [], 0.0
+    for index, record in enumerate(shown):
+        place += 1.0 if not index or shown[index - 1].suite == record.suite else 1.5
+        places.append(place)
+    for place, record in zip(places, shown, strict=True):
+        assert record.times_faster is not None
+        assert record.times_faster_quartiles is not None
+        low, high = record.times_faster_quartiles
+        color = _COLORS[suites.index(record.suite) % len(_COLORS)]
+        axes.barh(place, record.times_faster - 1, left=1, height=0.7, color=color)
+        axes.plot([low, high], [place, place], color="#222222", linewidth=1.6, solid_capstyle="butt")
+        end = max(record.times_faster, high, 1)
+        axes.annotate(
+            f"{significant(record.times_faster, 2)}×",
+            (end, place),
+            (5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+    axes.set_yticks(places, [_label(record) for record in shown], fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    ratios = [ratio for record in shown for ratio in record.times_faster_quartiles or ()]
+    axes.set_xlim(min(0.8, 0.8 * min(ratios)), 1.9 * max(2.0, *ratios))
+    axes.axvline(1, color="#222222", linewidth=1)
+    axes.set_xlabel("times faster than the plain recipe: median, whiskers are quartiles")
+    axes.set_title(device, loc="left", fontsize=10)
+    axes.grid(axis="x", which="major", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=_DPI)
+
+
+def _label(record: Record) -> str:
+    return f"{record.suite}: {record.side.removeprefix('pti: ')}"
