@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 
 SUITES = ("data", "vae", "ldm", "translate", "startup", "evaluate")
 STUDIES = ("check", "robustness")
+ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 
 
 def preflight(config: DictConfig) -> None:
     """Refuse unknown suites, a missing checkpoint, and numbers that are too small to measure."""
     from pti.runs.locate import resolve
 
-    require_one_of(config, {"suite": ["all", *SUITES, *STUDIES], "split": SPLITS})
+    require_one_of(
+        config, {"suite": ["all", *SUITES, *STUDIES], "split": SPLITS, "accelerator": ACCELERATORS}
+    )
     positive = dict.fromkeys(("repeats", "batch_size", "steps", "translations"), (1, None))
     ranges = {"images": (8, None), "image_size": (32, 1024), "plain_steps": (2, 1000)}
     require_in_range(config, positive | ranges, whole=True)

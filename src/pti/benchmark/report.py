@@ -109,7 +109,8 @@ class Report:
             header, *rows = filled_columns(records)
             table = Table(title=work, title_justify="left")
             for column in header:
-                table.add_column(column, justify="left" if column == "side" else "right")
+                is_name = column == "side"
+                table.add_column(column, justify="left" if is_name else "right", no_wrap=is_name)
             for row in rows:
                 table.add_row(*row)
             console.print(table)

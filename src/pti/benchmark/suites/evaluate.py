@@ -78,11 +78,11 @@ def plain_rows(pairs: Sequence[Pair], pixel_mm: float) -> list[dict[str, float]]
         image, target = (torch.from_numpy(array)[None, None] for array in arrays)
         masks = [bone_mask(array) for array in arrays]
         bone, true = (torch.from_numpy(mask)[None, None] for mask in masks)
-        _, similarity = ssim(image, target, data_range=DATA_RANGE, return_full_image=True)
+        whole_ssim, similarity = ssim(image, target, data_range=DATA_RANGE, return_full_image=True)
         row = {
             "mae": mean_absolute_error(image, target),
             "psnr": peak_signal_noise_ratio(image, target, data_range=DATA_RANGE),
-            "ssim": ssim(image, target, data_range=DATA_RANGE),
+            "ssim": whole_ssim,
             "bone_mae": mean_absolute_error(image[true], target[true]),
             "bone_psnr": peak_signal_noise_ratio(image[true], target[true], data_range=DATA_RANGE),
             "bone_ssim": similarity[true].mean(),

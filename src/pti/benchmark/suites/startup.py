@@ -56,14 +56,9 @@ def _translation(settings: SuiteSettings) -> Work:
     from pti.benchmark.suites.translate import save_stage_2
 
     images = draw_pairs(settings.scratch / "one_pair", 128, 1) / "dente"
+    checkpoint = settings.ckpt or save_stage_2(settings, "ldm_demo", 128)
     command = [
-        *(
-            sys.executable,
-            "-m",
-            "pti",
-            "translate",
-            f"ckpt={settings.ckpt or save_stage_2(settings, 'ldm_demo', 128)}",
-        ),
+        *(sys.executable, "-m", "pti", "translate", f"ckpt={checkpoint}"),
         *(f"input_dir={images}", f"accelerator={settings.accelerator}", "devices=1", "samples=1"),
     ]
     numbers = itertools.count()
