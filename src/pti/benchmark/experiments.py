@@ -48,7 +48,8 @@ def draw_pairs(folder: Path, size: int, pairs: int) -> Path:
     import shutil
 
     from pti.common.progress import track
-    from pti.data.phantom.pairs import draw_pairs, write_pair
+    from pti.data.phantom.pairs import draw_pairs as draw_patient
+    from pti.data.phantom.pairs import write_pair
 
     if folder.exists():
         return folder
@@ -58,7 +59,7 @@ def draw_pairs(folder: Path, size: int, pairs: int) -> Path:
     drawn = min(pairs, PHANTOM_PAIRS)
     names = []
     for patient in track(range(drawn), "Drawing phantoms"):
-        pair = next(draw_pairs(0, patient, 1, max(64, size), 0.15))
+        pair = next(draw_patient(0, patient, 1, max(64, size), 0.15))
         write_pair(beside, pair)
         names.append(pair.name)
     for number in range(drawn, pairs):

@@ -13,9 +13,16 @@ from pti.networks.conditional_unet import ConditionalUNet
 
 def network() -> ConditionalUNet:
     torch.manual_seed(0)
-    sizes = {"channels": (8, 16), "attention_levels": (False, True), "num_res_blocks": 1}
-    heads = {"num_head_channels": 8, "norm_num_groups": 4, "cross_attention_dim": 16}
-    return ConditionalUNet(4, "cross_attention", "none", **sizes, **heads)
+    return ConditionalUNet(
+        conditioning="cross_attention",
+        position="none",
+        cross_attention_dim=16,
+        channels=(8, 16),
+        attention_levels=(False, True),
+        num_res_blocks=1,
+        num_head_channels=8,
+        norm_num_groups=4,
+    )
 
 
 def test_both_sides_have_the_same_loss():
