@@ -23,7 +23,8 @@ DEFINITIONS = """\
 - **memory**: peak of a process that runs this side alone: its resident memory, or that of its largest child
   process (`ru_maxrss`); behind a plus sign, tensors on the GPU (`torch.cuda.max_memory_allocated`).
 - **GFLOP**: 1e9 operations of convolutions, matrix products and attention for an item, by torch's counter.
-- **of matmul**: share of the rate of matrix products that was measured on the same device.
+- **of matmul**: share of the rate of matrix products that was measured on the same device, in float32 without
+  TF32. On a GPU, torch rounds the convolutions of float32 to TF32 by default, and the share may exceed 100 %.
 - **MAE**: mean absolute error against the true images, raw units; only with `ckpt=`.
 """
 
@@ -62,7 +63,7 @@ class Report:
     def device(self) -> str:
         """Description of the device in one line."""
         machine = self.machine
-        cores = f"{machine['processor']}, {machine['cpus']} cores, {machine['threads']} torch threads"
+        cores = f"{machine['processor']}, {machine['cpus']} cores, {_threads(machine['threads'])}"
         return cores if machine["device"] == "cpu" else f"{machine['device']}; {cores}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -142,6 +143,10 @@ def cells(record: Record) -> list[str]:
         "" if record.matmul_share is None else f"{100 * record.matmul_share:.0f} %",
         significant(record.error),
     ]
+
+
+def _threads(count: int) -> str:
+    return f"{count} torch thread{'' if count == 1 else 's'}"
 
 
 def spread(median: float | None, quartiles: tuple[float, float] | None) -> str:
