@@ -20,7 +20,7 @@ VERBS = {
     "explore": "explore a VAE's latent space in the browser",
     "export": "write a trained model as a folder for other machines, without its training state",
     "convert": "convert settings and weights of PTI-LDM-VAE's scripts into an experiment and a checkpoint",
-    "benchmark": "measure the speed of this machine, compared with baseline implementations",
+    "benchmark": "time our defaults against the plain recipe of common scripts, on the device there is",
 }
 
 

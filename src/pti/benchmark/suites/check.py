@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pti.benchmark.training import SuiteSettings
+from pti.benchmark.settings import SuiteSettings
 
 SLICES = 4  # of each patient
+ALL_PAIRS = 200  # by default
 PAIRS = 40  # in a set
 MIN_SIZE = 64  # of a phantom, pixels
 SHIFT_PX = 3
@@ -41,7 +42,7 @@ def check_suite(settings: SuiteSettings) -> list[dict[str, Any]]:
 
     totals: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
-    for seed in track(range(max(1, settings.images // PAIRS)), "Checking sets"):
+    for seed in track(range(max(1, settings.number_of_images(ALL_PAIRS) // PAIRS)), "Checking sets"):
         counts = _examine_set(settings, seed)
         totals += counts
         rows += _rows(f"style=random seed={seed}", counts)
@@ -65,7 +66,10 @@ def _examine_set(settings: SuiteSettings, seed: int) -> Counter[str]:
     from pti.data.phantom.style import random_style
 
     folder = settings.scratch / f"set_{seed}"
-    size, patients = max(MIN_SIZE, settings.image_size), max(4, min(PAIRS, settings.images) // SLICES)
+    size, patients = (
+        max(MIN_SIZE, settings.image_size),
+        max(4, min(PAIRS, settings.number_of_images(ALL_PAIRS)) // SLICES),
+    )
     make_phantom(folder, patients, SLICES, size, seed=seed, style=random_style(seed))
     named = _findings(folder, settings.scratch / "sound")
     counts = Counter({"pairs": patients * SLICES, "false alarms": len([name for name in named if name])})

@@ -1,88 +1,130 @@
-"""Suite ``ldm``: training and sampling speed of the second stage with different settings."""
+"""Suite ``ldm``: a training step of the second stage, ours and the loop that common scripts run."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pti.benchmark.comparison import Comparison
-from pti.benchmark.training import Experiment, SuiteSettings, time_epoch
+import torch
+import torch.nn.functional as F
 
-_SIZE = 128  # of the images of ldm_demo, pixels
-_BATCH = 4  # translated images
+from pti.benchmark.comparison import Comparison, Side, Work
+from pti.benchmark.experiments import (
+    fix_seed,
+    phantom_overrides,
+    save_untrained,
+    time_epoch,
+    training_batches,
+)
+from pti.benchmark.settings import SuiteSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+EXPERIMENTS = ("ldm_baseline", "ldm_concat", "ldm_demo")
+_WITHOUT_DETAIL = ("model/detail_transfer=none", "model/texture=none")  # of decoding, not of training
+
+
+@dataclass
+class PlainDiffusion:
+    """Train an epsilon-predicting network, both images encoded in each step: float32, contiguous, Adam.
+
+    Attributes:
+        autoencoder: The trained autoencoder; ``encode`` gives mean and standard deviation.
+        network: (x_t, timesteps, condition latents) -> predicted noise.
+        scale: Factor of the latents.
+        steps: Diffusion steps; √β rises evenly from √0.0015 to √0.0195.
+    """
+
+    autoencoder: Any
+    network: nn.Module
+    scale: float
+    steps: int = 1000
+
+    def __post_init__(self) -> None:
+        betas = torch.linspace(0.0015**0.5, 0.0195**0.5, self.steps, dtype=torch.float64) ** 2
+        device = next(self.network.parameters()).device
+        self._kept = torch.cumprod(1 - betas, 0).float().to(device)
+        self._optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-5)
+
+    @torch.no_grad()
+    def encode(self, image: Tensor) -> Tensor:
+        """Return a sample of the posterior of normalised images (B, 1, H, W), scaled, (B, C, h, w)."""
+        mean, std = self.autoencoder.encode(image)
+        return (mean + std * torch.randn_like(std)) * self.scale
+
+    def loss(self, condition: Tensor, x0: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
+        """Return the mean squared error of the predicted noise.
+
+        Args:
+            condition: (B, C, h, w), scaled latents.
+            x0: (B, C, h, w), scaled latents of the target.
+            timesteps: (B,) from 0 to ``steps`` − 1.
+            noise: (B, C, h, w).
+        """
+        kept = self._kept[timesteps][:, None, None, None]
+        x_t = kept.sqrt() * x0 + (1 - kept).sqrt() * noise
+        return F.mse_loss(self.network(x_t, timesteps.float(), condition), noise)
+
+    def step(self, condition: Tensor, target: Tensor) -> float:
+        """Train on a batch of normalised images, (B, 1, H, W) each, and read the loss for the log."""
+        latents, x0 = self.encode(condition), self.encode(target)
+        timesteps = torch.randint(0, self.steps, (len(x0),), device=x0.device)
+        self._optimizer.zero_grad()
+        loss = self.loss(latents, x0, timesteps, torch.randn_like(x0))
+        loss.backward()
+        self._optimizer.step()
+        return loss.item()
 
 
 def ldm_suite(settings: SuiteSettings) -> list[Comparison]:
-    """Compare epochs and translations of ``ldm_demo`` on phantoms, untrained, and steps of the baseline."""
-    size = min(_SIZE, settings.image_size)
-    patients = max(4, settings.images // 4)  # at least a batch of ldm_demo
-    shared = settings.phantom(patients, size)
-    autoencoder = _save_untrained(settings.build("vae_demo", shared), settings.scratch / "vae.ckpt")
-    shared.append(f"autoencoder_ckpt={autoencoder}")
-    experiments = {
-        name: settings.build("ldm_demo", [*shared, f"model.cache_latents={cache}"])
-        for name, cache in (("encoder in every step", "false"), ("latent cache", "true"))
-    }
-    epochs = {name: partial(time_epoch, experiment) for name, experiment in experiments.items()}
-    return [
-        Comparison("training epoch of ldm_demo", "pairs/s", 2 * patients, epochs),
-        _conditioning(settings.image_size // 4),
-        _samplers(experiments["latent cache"].module, size),
-    ]
+    """Compare training steps on the latents of ``vae_baseline``, which is untrained here."""
+    size = settings.image_size
+    batch = settings.batch_size or (8 if settings.on_gpu else 1)
+    steps = settings.steps or (16 if settings.on_gpu else 1)
+    overrides = phantom_overrides(settings, size, batch * steps, batch)
+    fix_seed()
+    autoencoder = settings.scratch / f"vae_baseline_{size}.ckpt"
+    save_untrained(settings, "vae_baseline", [*overrides, "model/perceptual=none"], autoencoder)
+    overrides = [*overrides, f"autoencoder_ckpt={autoencoder}"]
+    ours = [_side(settings, name, overrides) for name in EXPERIMENTS]
+    if settings.device.type == "cuda":
+        ours += [_side(settings, name, overrides, "bf16-mixed") for name in EXPERIMENTS]
+    plain = Side("plain: encoder in each step, cross-attention", partial(plain_epoch, settings, overrides))
+    work = f"training step of stage 2, latents {size // 4} × {size // 4}, batch {batch}"
+    return [Comparison("ldm", work, batch * steps, ours, plain, "pair", counts_flops=True)]
 
 
-def _save_untrained(experiment: Experiment, path: Path) -> Path:
-    """Save a checkpoint before the first training step; it is as fast as a trained one."""
-    import torch
+def _side(settings: SuiteSettings, name: str, overrides: list[str], precision: str = "32-true") -> Side:
+    overrides = [*overrides, *(_WITHOUT_DETAIL if name == "ldm_demo" else ())]
 
-    experiment.data.prepare_data()
-    experiment.data.setup("fit")
-    experiment.module.normalization.fit(experiment.data.training_images())
-    torch.save({"config": experiment.config, "state_dict": experiment.module.state_dict()}, path)
-    return path
+    def build() -> Work:
+        fix_seed()
+        experiment = settings.build(name, overrides)
+        return Work(partial(time_epoch, experiment, settings.device, precision))
 
-
-def _samplers(module: Any, size: int) -> Comparison:
-    """Compare the translation of one batch by each sampler, which evaluate the network differently often."""
-    import torch
-
-    from pti.common.randomness import sample_generator
-    from pti.diffusion import samplers
-
-    raw = torch.zeros(_BATCH, 1, size, size)
-    raw[..., size // 4 : -size // 8, size // 3 : -size // 3] = 1000.0
-
-    def translate(sampler: samplers.Sampler, steps: int) -> None:
-        generators = [sample_generator(0, "", number) for number in range(_BATCH)]
-        with torch.inference_mode():
-            module.eval().translate(raw, generators, sampler=sampler, steps=steps)
-
-    fast = (samplers.ddim, samplers.dpm_solver, samplers.euler, samplers.heun)
-    ways = {
-        "ddpm, 250 steps": partial(translate, samplers.ddpm, 250),
-        **{f"{sampler.__name__}, 10 steps": partial(translate, sampler, 10) for sampler in fast},
-    }
-    return Comparison(f"translation by ldm_demo, {size} × {size} pixels", "images/s", _BATCH, ways)
+    mixed = precision != "32-true"
+    title = f"pti: {name}" + (f", {precision}" if mixed else "")
+    return Side(title, build, "bfloat16" if mixed else "float32")
 
 
-def _conditioning(size: int) -> Comparison:
-    """Compare training steps of the baseline's UNet by conditioning, on square latents of ``size``."""
-    import torch
+def plain_epoch(settings: SuiteSettings, overrides: list[str]) -> Work:
+    """Build the plain loop over an epoch of normalised image pairs, which are on the device already."""
+    fix_seed()
+    experiment = settings.build("ldm_baseline", [*overrides, "model.network.position=none"])
+    module, device = experiment.module.to(settings.device).train(), settings.device
+    normalization = module.normalization
+    pairs = []
+    for batch in training_batches(experiment, device):
+        statistics = normalization.statistics(batch["condition"])
+        roles = ("condition", "target")
+        pairs.append([normalization.normalize(batch[role], statistics) for role in roles])
+    plain = PlainDiffusion(module.latent_space.first_stage.autoencoder, module.network, scale=1.0)
+    plain.scale = 1 / plain.encode(pairs[0][1]).std().item()
 
-    from pti.networks.conditional_unet import ConditionalUNet
+    def run() -> None:
+        for condition, target in pairs:
+            plain.step(condition, target)
 
-    def step(conditioning: str) -> Callable[[], None]:
-        network = ConditionalUNet(4, conditioning)  # pyright: ignore[reportArgumentType]
-        optimizer = torch.optim.Adam(network.parameters(), lr=1e-5)
-        x, condition, target = torch.randn(3, 1, 4, size, size, generator=torch.Generator().manual_seed(0))
-        timesteps = torch.tensor([500.0])
-
-        def run() -> None:
-            optimizer.zero_grad()
-            (network(x, timesteps, condition) - target).square().mean().backward()
-            optimizer.step()
-
-        return run
-
-    ways = {name: step(name) for name in ("cross_attention", "concat")}
-    return Comparison(f"training step of the baseline UNet, latents {size} × {size}", "steps/s", 1, ways)
+    return Work(run, note="images are on the device already")

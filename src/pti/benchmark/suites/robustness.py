@@ -17,8 +17,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pti.benchmark.training import SuiteSettings
+from pti.benchmark.settings import SuiteSettings
 
+ALL_PAIRS = 200  # by default
 PAIRS = 50  # in a set, each of a different patient
 SEEDS = (0, 1)
 LOSSES = ("l2", "l1")
@@ -50,7 +51,7 @@ def robustness_suite(settings: SuiteSettings) -> list[dict[str, Any]]:
 
     runs: dict[str, list[dict[str, Any]]] = {loss: [] for loss in LOSSES}
     rows: list[dict[str, Any]] = []
-    for style in track(range(max(1, settings.images // PAIRS)), "Training on sets"):
+    for style in track(range(max(1, settings.number_of_images(ALL_PAIRS) // PAIRS)), "Training on sets"):
         folder = settings.scratch / f"set_{style}"
         make_phantom(folder, PAIRS, 1, 128, seed=style, style=random_style(style))
         for seed, loss in product(SEEDS, LOSSES):
