@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pti.data.augment import Augmentation
+from pti.data.augment import Augmentation, _move_crest
 
 ALL = {"horizontal_flip": 0.5, "vertical_flip": 0.5, "quarter_turn": 0.5, "affine": 0.7, "elastic": 0.7}
 
@@ -123,3 +123,56 @@ def test_intensity_changes_leave_the_geometric_ones_as_they_were() -> None:
         plain = Augmentation(**ALL)(pair, 0, 0, name)
         both = Augmentation(**ALL, intensity=1.0)(pair, 0, 0, name)
         assert np.array_equal(plain != 0, both != 0)
+
+
+def _healed(size: int = 64) -> np.ndarray:
+    """Return a bone with a bright tooth in its upper half, and the bone with a lower ridge without it."""
+    row, column = np.mgrid[:size, :size]
+    bone = ((abs(column - 32) < 12) & (row >= 16) & (row < 56)).astype(np.float32)
+    tooth = (abs(column - 32) < 4) & (row >= 6) & (row < 32)
+    dente = np.where(tooth, 3, bone * (1 + row / 100)).astype(np.float32)
+    edente = (bone * (row >= 20) * (1 + row / 100)).astype(np.float32)
+    return np.stack([dente, edente])
+
+
+def _crest(image: np.ndarray) -> int:
+    return int(np.flatnonzero(image.any(1))[0])
+
+
+@pytest.mark.parametrize("shift", [-0.05, -0.02, 0.02, 0.05])
+def test_a_moved_crest_moves_the_changed_part_alone(shift: float) -> None:
+    dente, edente = _healed()
+    moved = _move_crest(dente, edente, shift)
+    assert _crest(moved) - _crest(edente) == pytest.approx(64 * shift, abs=1)
+    assert np.array_equal(moved[40:], edente[40:])
+    assert np.array_equal(moved[:, 44:], edente[:, 44:])
+    values = moved[moved != 0]
+    assert edente[edente != 0].min() - 1e-6 <= values.min() <= values.max() <= edente.max()
+    middle = moved[_crest(moved) : 40, 32]
+    assert (np.diff(middle) >= 0).all(), "rows keep their order"
+
+
+def test_other_ridges_change_the_edente_image_of_pairs_alone() -> None:
+    augmentation, pair = Augmentation(ridge=1.0), _healed()
+    crests = set()
+    for name in "abcdefgh":
+        changed = augmentation(pair, 0, 0, name)
+        assert np.array_equal(changed[0], pair[0])
+        crests.add(_crest(changed[1]))
+        assert np.array_equal(augmentation(pair[1:], 0, 0, name), pair[1:])
+    assert len(crests) > 2
+    assert max(abs(crest - 20) for crest in crests) <= 4
+
+
+def test_other_ridges_do_not_alter_the_other_changes() -> None:
+    pair = _healed()
+    for name in "abc":
+        own, other = (Augmentation(**ALL, ridge=ridge)(pair, 0, 0, name) for ridge in (0.0, 1.0))
+        assert np.array_equal(own[0], other[0])
+
+
+@pytest.mark.parametrize("empty", [0, 1])
+def test_pairs_without_bone_keep_their_ridge(empty: int) -> None:
+    pair = _healed()
+    pair[1 if empty else slice(None)] = 0
+    assert np.array_equal(Augmentation(ridge=1.0)(pair, 0, 0, "a"), pair)

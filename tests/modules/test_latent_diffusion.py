@@ -31,6 +31,7 @@ from pti.modules.latent_diffusion import CHANGE_THRESHOLD, LatentDiffusion
 from pti.modules.size_targets import relative_sizes
 from pti.modules.tif_data import TifDataModule
 from pti.runs.checkpoint import open_checkpoint
+from pti.train.run import train
 
 
 @pytest.fixture(scope="module")
@@ -336,3 +337,11 @@ def test_a_step_changes_the_network_alone(module: LatentDiffusion, data: TifData
         for name, value in module.latent_space.first_stage.state_dict().items()
     )
     assert all(p.grad is None for p in module.latent_space.first_stage.parameters())
+
+
+def test_other_ridges_need_sizes_as_a_condition(root: Path, link: str, tmp_path: Path):
+    ridges = ("data/augmentation=mild", "data.augmentation.ridge=0.5")
+    with pytest.raises(UsageError, match=r"data\.augmentation\.ridge=0\.5.*model/size_condition=predicted"):
+        train(configuration(root, tmp_path / "plain", link, *ridges), tmp_path / "plain")
+    sizes = ("model/size_condition=predicted", "trainer.max_epochs=1")
+    trained(configuration(root, tmp_path / "sizes", link, *ridges, *sizes), tmp_path / "sizes")

@@ -208,7 +208,7 @@ class Translation(ManualOptimization):
     def setup(self, stage: str) -> None:
         """Refuse data without pairs and unsuitable image sizes; compile."""
         if stage == "fit":
-            require_pairs(self.datamodule)
+            require_pairs(self.datamodule, with_sizes=self.spreads_samples)
         if stage == "fit" and self.latent_space is not None:
             self.latent_space.check_image_size(self.datamodule.image_size, self.network)
         self.compile_in_place([self.network])
@@ -220,12 +220,21 @@ class Translation(ManualOptimization):
             prepare_latents(self.latent_space, self.datamodule, self.trainer)
 
 
-def require_pairs(data: TifDataModule) -> None:
-    """Refuse a data module that serves single images.
+def require_pairs(data: TifDataModule, with_sizes: bool = False) -> None:
+    """Refuse a data module that serves single images, or targets with another ridge than the patient's.
+
+    Args:
+        data: the data module.
+        with_sizes: whether the model is given the sizes of the target's bone.
 
     Raises:
         UsageError: it does.
     """
+    if not with_sizes and data.augmentation is not None and data.augmentation.ridge:
+        raise UsageError(
+            f"data.augmentation.ridge={data.augmentation.ridge}: it changes what this model learns. "
+            "Set data.augmentation.ridge=0, or give them to it with model/size_condition=predicted."
+        )
     if data.sources != "pairs":
         raise UsageError(
             f"data.sources={data.sources}: a second stage is trained on pairs. Set data.sources=pairs."
