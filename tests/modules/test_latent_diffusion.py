@@ -30,6 +30,7 @@ from pti.diffusion.paths import RectifiedFlow
 from pti.modules.latent_diffusion import CHANGE_THRESHOLD, LatentDiffusion
 from pti.modules.size_targets import relative_sizes
 from pti.modules.tif_data import TifDataModule
+from pti.networks.size_condition import SizeCondition
 from pti.runs.checkpoint import open_checkpoint
 from pti.train.run import train
 
@@ -282,6 +283,7 @@ def test_training_fits_the_prediction_of_sizes(root: Path, link: str, tmp_path: 
     config = configuration(root, tmp_path, link, "model/size_condition=predicted", "trainer.max_epochs=1")
     trained(config, tmp_path)
     condition = open_checkpoint(tmp_path / "checkpoints" / "last.ckpt").load_module().size_condition
+    assert isinstance(condition, SizeCondition)
     assert condition.fitted
     assert condition.weights.any()
     assert (condition.factor.diagonal() > 0).all()

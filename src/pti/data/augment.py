@@ -101,7 +101,7 @@ class Augmentation:
         random = np.random.RandomState(int.from_bytes(digest[:4], "big"))
         loss, shift = np.random.RandomState(int.from_bytes(digest[4:8], "big")).uniform([0, -1], 1)
         if loss < self.ridge and len(images) == 2:
-            images = np.stack([images[0], _move_crest(*images, shift * self.ridge_shift)])
+            images = np.stack([images[0], _move_crest(images[0], images[1], shift * self.ridge_shift)])
         # Draw all numbers, used or not: raising one probability does not alter the other changes.
         horizontal, vertical, turn, affine, elastic = random.uniform(size=5)
         turns, deformation_seed = random.randint(1, 4), random.randint(2**31)

@@ -87,7 +87,11 @@ def translate_images(
     if module.deterministic and sampling.samples != asked:
         count = f"samples={sampling.samples} instead of {asked} per image"
         print(f"{type(module).__name__} is deterministic: {count}.")
-    settings = {"command": "translate", "checkpoint": translator.sha256, "images": inputs.origin}
+    settings: dict[str, Any] = {
+        "command": "translate",
+        "checkpoint": translator.sha256,
+        "images": inputs.origin,
+    }
     if any(module.spreads_samples for module in translator.modules):
         settings[EVENLY_SPREAD] = True
     with Manifest(output_dir, settings | sampling.as_dict(), (*FOLDERS, *TABLES)) as manifest:
