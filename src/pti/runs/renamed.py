@@ -60,6 +60,7 @@ _FIRST_STYLE = {
 
 ADDED: dict[str, dict[str, Any]] = {
     "pti.modules.tif_data.TifDataModule": {"folds": None, "fold": 0},
+    "pti.data.augment.Augmentation": {"ridge": 0.0, "ridge_shift": 0.04},
     "pti.data.normalization.RangeNormalization": {"bright_limit": None},
     "pti.diffusion.samplers.ddpm": {"clip": None},
     "pti.data.phantom.make_phantom": {"style": _FIRST_STYLE},
