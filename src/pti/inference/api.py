@@ -14,6 +14,7 @@ from pti.common.errors import UsageError
 from pti.common.randomness import sample_generator, sample_rank
 from pti.data import resize
 from pti.data.normalization import RangeNormalization
+from pti.diffusion.samplers import Sampler
 from pti.inference.devices import choose_devices
 from pti.inference.sampling import translate_squares
 from pti.modules.protocols import Autoencoder, SizePredictor, Translator, autoencoder_of
@@ -133,6 +134,7 @@ class Model:
         seed: int = 0,
         names: Sequence[str] | None = None,
         guidance_scale: float | None = None,
+        sampler: Sampler | None = None,
     ) -> np.ndarray | list[np.ndarray]:
         """Sample edente images for dente images.
 
@@ -144,6 +146,7 @@ class Model:
             names: Names of the images; the command ``translate`` draws the same samples for the same names
                 and seed. None = ``"0"``, ``"1"``, ….
             guidance_scale: 1 = no guidance; None = the checkpoint's own.
+            sampler: A function of `pti.diffusion.samplers`; None = the checkpoint's own.
 
         Returns:
             Raw edente images: (samples, H, W) for one image, (N, samples, H, W) for an array, a list of
@@ -161,7 +164,7 @@ class Model:
         listed = _image_list(images)
         names = [str(number) for number in range(len(listed))] if names is None else names
         squares = np.stack([resize.pad_and_resize(image, self.image_size) for image in listed])
-        settings = {"steps": steps, "guidance_scale": guidance_scale}
+        settings = {"sampler": sampler, "steps": steps, "guidance_scale": guidance_scale}
         batches = []
         for sample in range(samples):
             generators = [sample_generator(seed, name, sample) for name in names]
