@@ -63,6 +63,7 @@ ADDED: dict[str, dict[str, Any]] = {
     "pti.data.normalization.RangeNormalization": {"bright_limit": None},
     "pti.diffusion.samplers.ddpm": {"clip": None},
     "pti.data.phantom.make_phantom": {"style": _FIRST_STYLE},
+    "pti.modules.adversarial_vae.AdversarialVAE": {"attributes": None},
     "pti.modules.latent_diffusion.LatentDiffusion": {"texture": None},
     "pti.modules.optimization.LrSchedule": {"milestones": [0.6, 0.85]},
     "pti.networks.detail_transfer.DetailTransfer": {"by_region": False},

@@ -59,6 +59,8 @@ FIXED = (
     "model.first_stage",
     "model.normalization",
     "model.texture",
+    "model.attributes._target_",
+    "model.attributes.measures",
     "model.optimizer._target_",
     "model.generator_optimizer._target_",
     "model.discriminator_optimizer._target_",
