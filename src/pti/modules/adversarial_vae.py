@@ -262,6 +262,18 @@ class AdversarialVAE(ManualOptimization):
         super().on_save_checkpoint(checkpoint)
         checkpoint["perceptual"] = "none" if self.perceptual is None else self.perceptual.name
 
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Start attributes that the checkpoint lacks, drop those that are not configured."""
+        super().on_load_checkpoint(checkpoint)
+        state = checkpoint["state_dict"]
+        stored = [name for name in state if name.startswith("attributes.")]
+        if self.attributes is None:
+            for name in stored:
+                del state[name]
+        elif not stored:
+            state |= {f"attributes.{name}": value for name, value in self.attributes.state_dict().items()}
+
     def _normalize(self, raw: Tensor, statistics: Tensor | None = None) -> Tensor:
         """Normalise raw images, by their own statistics unless others are given."""
         statistics = self.normalization.statistics(raw) if statistics is None else statistics
