@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from helpers.training_setup import configuration
 from pti.common.errors import UsageError
+from pti.data import tif
 from pti.metrics.bone_agreement import find_bone
 from pti.modules.attributes import LatentAttributes, attributes_of, stretch_bones
 from pti.modules.measure_table import MeasureTable
@@ -150,3 +152,39 @@ def test_a_model_without_attributes_has_no_further_weights(root: Path, tmp_path:
     module = instantiate(configuration(root, tmp_path).model)
     assert attributes_of(module) is None
     assert not [name for name in module.state_dict() if "attributes" in name]
+
+
+WALKED = [
+    *("model/autoencoder=local", "model.autoencoder.channels=[8,16]", "model.autoencoder.norm_num_groups=4"),
+    *("model/attributes=bone_sizes", "model.attributes.stretch=0.2", "model.disc_start=100000"),
+    *("data/layout=single", "data.pixel_mm=1.0"),
+    *("data.image_size=32", "data.batch_size=8", "trainer.max_epochs=40", "trainer.limit_val_batches=0"),
+    *("model.generator_optimizer.lr=3e-3", "model.ema_decay=null", "callbacks.checkpointer.monitor=null"),
+]
+
+
+@pytest.mark.slow
+def test_walks_change_the_height_and_hardly_the_width(tmp_path: Path):
+    """Blocks of independent height and width; the walks start from blocks that training hasn't seen."""
+    random = np.random.default_rng(0)
+    data = tmp_path / "blocks"
+    data.mkdir()
+    for patient in range(60):
+        height, width, left = random.integers([14, 9, 6], [21, 14, 10])
+        pixels = np.zeros((32, 32), np.float32)
+        pixels[28 - height : 28, left : left + width] = random.uniform(900, 1100, (height, width))
+        tif.write(data / f"1000_HA_2021_02_{patient}.tif", pixels, 1.0)
+    run = tmp_path / "run"
+    assert train(configuration(data, run, *WALKED), run) == 0
+    module: Any = open_checkpoint(run / "checkpoints" / "last.ckpt").load_module()
+    raw = torch.zeros(2, 1, 32, 32)
+    raw[0, 0, 11:28, 8:19], raw[1, 0, 13:28, 7:17] = 1000.0, 1000.0
+    steps = torch.linspace(-1.5, 1.5, 7)
+    for index in range(2):
+        mean = module.encode(raw[[index]]).mean.expand(7, -1, -1, -1)
+        moved = module.attributes.move(mean, torch.stack([steps, torch.zeros(7)], 1))
+        decoded = module.decode(moved, module.normalization.statistics(raw[[index]]).expand(7, -1))
+        sizes = relative_sizes(decoded, torch.ones(7), ["height", "width_half"])
+        assert torch.corrcoef(torch.stack([steps, sizes[:, 0]]))[0, 1] > 0.95
+        assert (sizes[-1, 0] - sizes[0, 0]) / module.attributes.scale[0] == pytest.approx(3, abs=1)
+        assert (sizes[:, 1] - sizes[3, 1]).abs().max() <= 1.5 / 32
