@@ -8,7 +8,14 @@ import pytest
 from PIL import Image
 
 from helpers.latent_study_setup import make_latents
-from pti.latent_study.attributes import STEPS, Walk, attribute_fits, move_latents, walk_effects
+from pti.latent_study.attributes import (
+    STEPS,
+    Walk,
+    attribute_fits,
+    move_latents,
+    trained_groups,
+    walk_effects,
+)
 from pti.latent_study.walk_figure import draw_walks
 from pti.modules.attributes import LatentAttributes
 
@@ -21,7 +28,9 @@ def test_an_exact_attribute_is_told_from_one_that_follows_nothing():
     heights, areas = random.uniform(15, 25, (2, len(latents)))
     latents.mean[:, 0] = (heights**3)[:, None, None]  # monotone, not linear
     latents.mean[:, 1] = random.normal(size=latents.mean[:, 1].shape)
-    height, area, *others = attribute_fits(latents, ATTRIBUTES, {"height": heights, "area": areas})
+    height, area, *others = attribute_fits(
+        latents, ATTRIBUTES, {"height": heights, "area": areas}, latents.groups
+    )
     assert (height.measure, height.channel, height.group, height.images) == ("height", 0, "dente", 36)
     assert height.rank_correlation == pytest.approx(1)
     assert 0.9 < height.interpretability < 1
@@ -37,8 +46,15 @@ def test_training_images_and_images_without_the_measure_are_left_out():
     latents = replace(latents, split=split)
     heights = np.arange(len(latents), dtype=float)
     heights[20:22] = np.nan
-    dente = attribute_fits(latents, ATTRIBUTES, {"height": heights, "area": heights})[0]
+    dente = attribute_fits(latents, ATTRIBUTES, {"height": heights, "area": heights}, ["dente"])[0]
     assert dente.images == 36 - 22
+
+
+def test_groups_that_training_left_out_are_not_judged():
+    assert trained_groups(["dente", "edente"], "target") == ["edente"]
+    assert trained_groups(["dente", "edente"], "condition") == ["dente"]
+    assert trained_groups(["dente", "edente"], "both") == ["dente", "edente"]
+    assert trained_groups(["images"], "target") == ["images"]
 
 
 def walk(height: np.ndarray, along: str = "height") -> Walk:

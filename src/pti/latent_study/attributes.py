@@ -109,14 +109,30 @@ def study_attributes(study: LatentStudy) -> AttributeStudy:
     attributes = attributes_of(study.module)
     if attributes is None:
         return AttributeStudy()
-    pixel_mm = study.checkpoint.config["data"]["pixel_mm"]
-    sizes = bone_sizes([image.path for image in study.images], pixel_mm)
-    walks = walks_of(study, attributes)
-    return AttributeStudy(attribute_fits(study.latents, attributes, sizes), walk_effects(walks), walks)
+    data = study.checkpoint.config["data"]
+    groups = trained_groups(study.latents.groups, data.get("sources"))
+    sizes = bone_sizes([image.path for image in study.images], data["pixel_mm"])
+    walks = walks_of(study, attributes, groups)
+    fits = attribute_fits(study.latents, attributes, sizes, groups)
+    return AttributeStudy(fits, walk_effects(walks), walks)
+
+
+def trained_groups(groups: Sequence[str], sources: str | None) -> list[str]:
+    """Leave out the dente images of a model that was trained on edente images alone, and the reverse.
+
+    Args:
+        groups: Groups of a study.
+        sources: ``data.sources`` of the training; None = unknown.
+    """
+    untrained = {"target": "dente", "condition": "edente"}.get(sources or "")
+    return [group for group in groups if group != untrained]
 
 
 def attribute_fits(
-    latents: Latents, attributes: LatentAttributes, sizes: Mapping[str, np.ndarray]
+    latents: Latents,
+    attributes: LatentAttributes,
+    sizes: Mapping[str, np.ndarray],
+    groups: Sequence[str],
 ) -> list[AttributeFit]:
     """Compare each attribute with its measure in each group.
 
@@ -124,12 +140,13 @@ def attribute_fits(
         latents: Latents of N images.
         attributes: The model's attributes.
         sizes: Measure -> (N,) measured in the images, NaN where unknown.
+        groups: Groups to compare in.
     """
     from scipy.stats import spearmanr
 
     channels = latents.mean.mean((2, 3), dtype=np.float64)
     rows = []
-    for group in latents.groups:
+    for group in groups:
         for channel, measure in enumerate(attributes.measures):
             members = (latents.group == group) & np.isfinite(sizes[measure]) & _unseen(latents)
             values, means = sizes[measure][members], channels[members]
@@ -143,14 +160,16 @@ def attribute_fits(
     return rows
 
 
-def walks_of(study: LatentStudy, attributes: LatentAttributes) -> dict[str, list[Walk]]:
+def walks_of(
+    study: LatentStudy, attributes: LatentAttributes, groups: Sequence[str]
+) -> dict[str, list[Walk]]:
     """Walk along each attribute from some images of each group that the training hasn't seen.
 
     Returns:
         Group -> walks.
     """
     latents, walks = study.latents, {}
-    for group in latents.groups:
+    for group in groups:
         members = np.flatnonzero((latents.group == group) & _unseen(latents)).tolist()
         walks[group] = [
             _walk(study, attributes, index, measure)
