@@ -120,8 +120,8 @@ class LatentAttributes(nn.Module):
                 if self.table is not None:
                     origin = setting("model.attributes.table", self.table.path)
                 raise UsageError(
-                    f"model.attributes.measures: found {len(known)} values of {name} in {origin} that "
-                    "don't vary. Choose another measure, or check the images with pti measure."
+                    f"model.attributes.measures: found {len(known)} values of {name} in {origin}, expected "
+                    "several different ones. Choose another measure, or check the images with pti measure."
                 )
             self.scale[column] = known.std()
         self.fitted.fill_(True)
@@ -185,7 +185,7 @@ def stretch_bones(raw: Tensor, limit: float, generator: torch.Generator) -> Tens
     cover, values = (
         grid_sample(tensor, grid, align_corners=False) for tensor in ((raw != 0).float(), raw.float())
     )
-    # As in augmentation: a pixel is tissue if at least half of it is.
+    # As in resizing: a pixel is background if less than half of it is tissue, otherwise the mean.
     return torch.where(cover >= 0.5, values, 0.0)
 
 
