@@ -123,3 +123,26 @@ def test_the_crps_of_a_normal_distribution_is_that_of_the_metrics_and_skips_unkn
     assert scores[0].isnan()
     assert gradient(mean)[0] == 0
     assert gradient(mean).isfinite().all()
+
+
+def test_attribute_order_is_the_papers_formula():
+    generator = torch.Generator().manual_seed(0)
+    attributes, values = (torch.randn(5, 2, generator=generator) for _ in range(2))
+    expected = torch.tensor(0.0)
+    for k in range(2):
+        for i in range(5):
+            for j in range(5):
+                order = torch.sign(values[i, k] - values[j, k])
+                expected += (torch.tanh(3 * (attributes[i, k] - attributes[j, k])) - order).abs() / 50
+    torch.testing.assert_close(losses.attribute_order(attributes, values, 3.0), expected)
+    assert losses.attribute_order(100 * values, values, 3.0) < 1e-3
+
+
+def test_unknown_values_give_attributes_no_gradient():
+    attributes = torch.zeros(3, 1, requires_grad=True)
+    values = torch.tensor([[1.0], [torch.nan], [2.0]])
+    losses.attribute_order(attributes, values, 1.0).backward()
+    assert attributes.grad is not None
+    assert attributes.grad[1] == 0
+    assert attributes.grad[0] > 0 > attributes.grad[2]
+    assert losses.attribute_order(attributes, torch.full((3, 1), torch.nan), 1.0) == 0

@@ -62,6 +62,26 @@ def gaussian_crps(mean: Tensor, std: Tensor, value: Tensor) -> Tensor:
     return torch.where(known, score, torch.nan)
 
 
+def attribute_order(attributes: Tensor, values: Tensor, delta: float) -> Tensor:
+    """Return how far attributes a are from the order of measured values v.
+
+    Attribute regularisation (Pati & Lerch 2020, arXiv 2004.05485): mean of |tanh(delta · (a_i − a_j)) −
+    sign(v_i − v_j)| over the pairs of the batch and over the attributes. 0 for the same order and large
+    differences.
+
+    Args:
+        attributes: (B, M).
+        values: (B, M), NaN where unknown: pairs with such a value are left out.
+        delta: Factor of the attributes' differences.
+    """
+    attributes = at_least_float32(attributes)
+    differences = values[:, None] - values[None]
+    known = differences.isfinite()
+    order = torch.where(known, differences, 0.0).sign()
+    errors = (torch.tanh(delta * (attributes[:, None] - attributes[None])) - order).abs()
+    return torch.where(known, errors, 0.0).sum() / known.sum().clamp_min(1)
+
+
 @dataclass(frozen=True)
 class AdversarialLoss:
     """The losses of generator and discriminator, as functions of the discriminator's raw logits.

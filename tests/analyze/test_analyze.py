@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from helpers.in_process import Done, run_command
-from helpers.latent_study_setup import StudyInputs, make_study_inputs
+from helpers.latent_study_setup import LATENT_ATTRIBUTES, StudyInputs, make_study_inputs
 from helpers.tiny_checkpoints import save_translator
 from pti.analyze.__main__ import main
 from pti.data import resize, tif
@@ -86,6 +86,22 @@ def test_the_page_offers_the_projections_and_names_the_run(result):
     assert "Latent space of vae_test" in page
     assert '<option value="pca">PCA</option><option value="tsne">t-SNE</option>' in page
     assert '<option value="umap">' not in page
+
+
+def test_a_model_with_attributes_gets_their_tables_and_walks(tmp_path, result):
+    study = make_study_inputs(tmp_path / "study", attributes=LATENT_ATTRIBUTES)
+    run_command(main, tmp_path, f"ckpt={study.checkpoint}", "output_dir=out", "cache_dir=null", *QUICK)
+    fits = rows(tmp_path / "out" / "latent_attributes.csv")
+    assert [(row["group"], row["measure"], row["images"]) for row in fits] == [
+        (group, measure, "6") for group in ("dente", "edente") for measure in ("height", "width_half")
+    ]
+    walks = rows(tmp_path / "out" / "attribute_walks.csv")
+    assert {(row["along"], row["measured"]) for row in walks} >= {("height", "height"), ("height", "area")}
+    assert Image.open(tmp_path / "out" / "walks.png").width > 500
+    assert "Latent attributes" in (tmp_path / "out" / "projection.html").read_text()
+    output, _ = result
+    assert "Latent attributes" not in (output / "projection.html").read_text()
+    assert not [name for name in ("latent_attributes.csv", "walks.png") if (output / name).exists()]
 
 
 def test_tensorboards_projector_gets_latents_names_and_thumbnails(result):

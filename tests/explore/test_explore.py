@@ -15,12 +15,13 @@ import torch
 from helpers import serving
 from helpers.browsing import click_point, isolated_points, lasso, open_page, overlaps, pixels_of
 from helpers.in_process import run_command
-from helpers.latent_study_setup import StudyInputs, make_study_inputs
+from helpers.latent_study_setup import LATENT_ATTRIBUTES, StudyInputs, make_study_inputs
 from helpers.tiny_checkpoints import SIZE, save_translator
 from pti.data.input_images import find_images
 from pti.drawing.panels import grey, tissue_window
 from pti.explore.__main__ import main
 from pti.explore.explorer import Explorer
+from pti.explore.panels import attribute_panel
 from pti.explore.server import is_loopback, listen
 from pti.latent_study.latents import Encode
 from pti.runs.checkpoint import open_checkpoint
@@ -59,6 +60,19 @@ def test_a_walk_goes_from_one_reconstruction_to_the_other(explorer):
         assert np.allclose(frame, expected, atol=1e-3 * np.abs(expected).max())
     assert explorer.distance(first, first) == 0
     assert explorer.distance(first, second) > 0
+
+
+def test_a_walk_along_an_attribute_starts_from_the_reconstruction(tmp_path, explorer):
+    study = make_study_inputs(tmp_path, attributes=LATENT_ATTRIBUTES)
+    own = explorer_of(study.checkpoint, study.data)
+    before, at, after = own.attribute_walk(0, "height", np.array([-2.0, 0.0, 2.0]))
+    expected = own.reconstruction(0)
+    assert np.allclose(at, expected, atol=1e-3 * np.abs(expected).max())
+    assert not np.allclose(before, after, atol=1e-2 * np.abs(expected).max())
+    titles = [figure.children[1].children[0].children for figure in attribute_panel(own, [0], "height", 3)]
+    assert titles == ["-2.0 SD", "+0.0 SD", "+2.0 SD"]
+    assert "no such attribute" in str(attribute_panel(own, [0], "weight", 3))
+    assert "no such attribute" in str(attribute_panel(explorer, [0], "height", 3))
 
 
 def test_samples_are_those_of_translate(explorer, second_stage, study):

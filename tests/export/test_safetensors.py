@@ -11,6 +11,7 @@ import torch
 
 import pti
 from helpers.in_process import rows, run_command
+from helpers.latent_study_setup import LATENT_ATTRIBUTES
 from helpers.tiny_checkpoints import TRANSLATOR, VAE, save, save_sizes
 from pti.common.errors import UsageError
 from pti.data import tif
@@ -19,6 +20,7 @@ from pti.data.phantom import make_phantom
 from pti.evaluate.__main__ import main as evaluate
 from pti.export.__main__ import main
 from pti.inference.trust import TrustReference
+from pti.modules.attributes import attributes_of
 from pti.reconstruct.__main__ import main as reconstruct
 from pti.runs.checkpoint import CheckpointError, open_checkpoint
 from pti.runs.constructors import build
@@ -176,6 +178,17 @@ def test_no_path_of_the_training_is_in_the_model(data, stage_2, folder):
     assert config["data"]["root"] == "???"
     assert config["data"]["test_root"] is None
     assert config["data"]["fractions"] == [0.5, 0.25, 0.25]
+
+
+def test_attributes_are_exported_without_the_path_of_their_table(tmp_path, data):
+    attributes = {**LATENT_ATTRIBUTES, "table": "/secret/measures.csv"}
+    module, config = averaged({**VAE, "attributes": attributes}, data)
+    path = save(tmp_path / "best.ckpt", module, config, data, sources="target")
+    run(tmp_path, f"ckpt={path}", "output_dir=model")
+    assert "/secret" not in (tmp_path / "model" / "config.json").read_text()
+    exported = attributes_of(open_checkpoint(tmp_path / "model").load_module())
+    assert exported is not None
+    assert exported.measures == ("height", "width_half")
 
 
 def test_a_data_set_has_to_be_named(tmp_path, data, folder):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,16 +24,23 @@ class StudyInputs:
     checkpoint: Path
 
 
-def make_study_inputs(folder: Path) -> StudyInputs:
-    """Write both below a folder."""
+LATENT_ATTRIBUTES = {
+    "_target_": "pti.modules.attributes.LatentAttributes",
+    "measures": ["height", "width_half"],
+}
+
+
+def make_study_inputs(folder: Path, **model: Any) -> StudyInputs:
+    """Write both below a folder; ``model`` are further keys of the VAE's configuration."""
     data = folder / "phantom"
     make_phantom(data, patients=6, slices=2, image_size=64, seed=1)
     torch.manual_seed(0)
-    module = build(VAE, "the test")
+    config = VAE | model
+    module = build(config, "the test")
     module.normalization.fit([tif.read(image.path).pixels for image in find_images(data / "edente")])
     checkpoint = folder / "vae_test" / "2026-01-02_03-04-05" / "checkpoints" / "best.ckpt"
     checkpoint.parent.mkdir(parents=True)
-    return StudyInputs(data, save(checkpoint, module, VAE, data))
+    return StudyInputs(data, save(checkpoint, module, config, data))
 
 
 def make_latents(patients: int = 8, slices: int = 3, apart: float = 2.0, seed: int = 0) -> Latents:

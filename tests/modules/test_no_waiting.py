@@ -45,6 +45,7 @@ WAITS = {
     "pti.modules.sizes:prepare_latents": "once a run: writes the latent cache, measures the latents",
     "pti.modules.latent_diffusion:fit_sizes": "once a run: measures the training set",
     "pti.modules.sizes:SizePrediction.on_fit_start": "once a run: measures the training set",
+    "pti.modules.adversarial_vae:AdversarialVAE.on_fit_start": "once a run: measures the training set",
     "pti.modules.validation_metrics:ValidationMetrics.reset": "once a validation: new sums",
     "pti.modules.manual_optimization:ManualOptimization.on_validation_epoch_end": "once a validation",
     "pti.train.callbacks.collapse:adversarial_gradient": "once a validation, on its first batch",

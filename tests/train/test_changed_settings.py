@@ -55,6 +55,7 @@ STAGE_1 = {
     "model.adaptive_adv_weight=true": lambda: SEEN["module"].adaptive_adv_weight,
     "model/reconstruction=l2": lambda: "l2" in str(SEEN["module"].objective.reconstruction),
     "model/extra_losses=[gradient]": lambda: list(SEEN["module"].objective.extra_losses) == ["gradient"],
+    "model/attributes=bone_sizes": lambda: SEEN["module"].attributes.fitted,
     "model/adversarial=hinge": lambda: SEEN["module"].adversarial.name == "hinge",
     "model.gradient_clip_val=0.1": lambda: SEEN["module"].gradient_clip_val == 0.1,
     "model.accumulate_grad_batches=2": lambda: SEEN["module"].accumulate_grad_batches == 2,

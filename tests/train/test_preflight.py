@@ -34,6 +34,11 @@ def test_trainer_keys_that_belong_to_the_model(root, key, plus):
         check(root, f"{plus}trainer.{key}=2")
 
 
+def test_a_table_of_measures_that_is_not_there(root):
+    with pytest.raises(UsageError, match=r"model\.attributes\.table=none\.csv: expected a file"):
+        check(root, "model/attributes=bone_sizes", "model.attributes.table=none.csv")
+
+
 @pytest.mark.parametrize("name", ["nowhere.ckpt", "last", "best", "last:vae_demo"])
 def test_a_checkpoint_that_is_not_there_is_an_error(root, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)

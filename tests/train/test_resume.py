@@ -46,6 +46,7 @@ VARIANTS = {
     "validation in the epoch": ("trainer.val_check_interval=2",),
     "no validation": ("trainer.limit_val_batches=0", "callbacks.checkpointer.monitor=null"),
     "max_steps": ("trainer.max_steps=16",),
+    "attributes": ("model/attributes=bone_sizes",),
     "accumulation": ("model.accumulate_grad_batches=3",),
 }
 CASES = [

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pti.latent_study.tables import StudyTables
 
 FIGURE, ATLAS, LATENTS, TENSORBOARD = "projection.png", "projection.html", "latents.npz", "tensorboard"
+WALKS = "walks.png"
 
 
 def preflight(cfg: DictConfig) -> None:
@@ -33,6 +34,7 @@ def preflight(cfg: DictConfig) -> None:
 @command("analyze", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> None:
     """Encode the images, project and measure their latents, and write the results."""
+    from pti.latent_study.attributes import study_attributes
     from pti.latent_study.latents import save_latents
     from pti.latent_study.projection import principal_components
     from pti.latent_study.study import StudySettings, open_study, project_all
@@ -45,11 +47,18 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     study = open_study(settings, output_dir)
     components = principal_components(study.latents.flat, cfg.seed)
     projections = project_all(settings, components, cfg.atlas_methods)
-    tables = tabulate(study.latents, components)
+    attributes = study_attributes(study)
+    tables = tabulate(study.latents, components, attributes)
     artefacts = draw(cfg, output_dir, study, projections, tables)
     artefacts["latents"] = output_dir / LATENTS
     save_latents(study.latents, artefacts["latents"])
     artefacts |= write_tables(tables, output_dir)
+    (output_dir / WALKS).unlink(missing_ok=True)  # may be left from an earlier run
+    if attributes.walks:
+        from pti.latent_study.walk_figure import draw_walks
+
+        artefacts["walks"] = output_dir / WALKS
+        draw_walks(artefacts["walks"], attributes.walks)
     if cfg.tensorboard:
         from pti.latent_study.projector import write_projector
 
@@ -114,7 +123,7 @@ def refuse_foreign_files(output_dir: Path) -> None:
     Raises:
         UsageError: There are such files; the message names them.
     """
-    names = (FIGURE, ATLAS, LATENTS, "distances.csv", "summary.json")
+    names = (FIGURE, ATLAS, LATENTS, WALKS, "distances.csv", "summary.json")
     existing = [name for name in names if (output_dir / name).exists()]
     try:
         own = json.loads((output_dir / "summary.json").read_text())["command"] == "analyze"

@@ -9,9 +9,9 @@ import dash
 import numpy as np
 from dash import Input, Output, State
 
-from pti.explore.layout import MAX_FRAMES, MAX_SAMPLES, PAIR, Page, page_frame, page_layout
+from pti.explore.layout import ALONG, MAX_FRAMES, MAX_SAMPLES, PAIR, Page, page_frame, page_layout
 from pti.explore.map_figure import figure
-from pti.explore.panels import chosen_panel, samples_panel, walk_panel
+from pti.explore.panels import attribute_panel, chosen_panel, samples_panel, walk_panel
 from pti.latent_study.latents import Latents
 
 
@@ -93,6 +93,8 @@ def _add_panel_callbacks(app: dash.Dash, page: Page) -> None:
     )
     def walk(clicked: list[int], kind: str, frames: int | None) -> Any:
         steps = min(max(frames or 3, 3), MAX_FRAMES)
+        if kind.startswith(ALONG):
+            return attribute_panel(explorer, _valid(latents, clicked), kind.removeprefix(ALONG), steps)
         return walk_panel(explorer, _valid(latents, clicked), kind == PAIR, steps)
 
     if explorer.translator is None:

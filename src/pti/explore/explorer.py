@@ -16,8 +16,10 @@ from pti.data import resize, tif
 from pti.data.input_images import InputImage
 from pti.inference.sampling import translate_squares
 from pti.latent_study import distances
+from pti.latent_study.attributes import move_latents
 from pti.latent_study.latents import Latents, pair_of
 from pti.metrics.morphometry import bone_mask, measure
+from pti.modules.attributes import LatentAttributes, attributes_of
 from pti.modules.protocols import Autoencoder, Translator, autoencoder_of
 
 
@@ -56,6 +58,11 @@ class Explorer:
     def translator(self) -> Translator | None:
         """The module, if it translates dente images."""
         return self.module if isinstance(self.module, Translator) else None
+
+    @property
+    def attributes(self) -> LatentAttributes | None:
+        """The attributes of the module's latents, if it was trained with some."""
+        return attributes_of(self.module)
 
     def original(self, index: int) -> np.ndarray:
         """Read the raw image (H, W)."""
@@ -96,6 +103,14 @@ class Explorer:
         )
         latents = torch.lerp(start, end, weight[..., None, None])
         return self._decode(latents, torch.lerp(from_scale, to_scale, weight), ends[0].shape)
+
+    def attribute_walk(self, index: int, measure: str, steps: np.ndarray) -> list[np.ndarray]:
+        """Decode raw images (H, W) from image ``index`` at steps along an attribute; see `move_latents`."""
+        assert self.attributes is not None
+        original = self.original(index)
+        latents = move_latents(self.attributes, self.latents.mean[index], measure, steps)
+        statistics = self._statistics(original).expand(len(steps), -1)
+        return self._decode(latents, statistics, original.shape)
 
     def samples(self, index: int, count: int) -> list[np.ndarray]:
         """Translate image ``index`` to raw edente images (H, W); a deterministic module gives one image.

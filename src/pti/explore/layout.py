@@ -15,6 +15,8 @@ from pti.latent_study.options import ATTRIBUTES, LABELS, METHODS
 from pti.latent_study.projection import Projection
 
 PAIR, POINTS = "pair", "points"
+ALONG = "along "
+"""Beginning of the values of walks along an attribute; its measure follows."""
 MAX_SAMPLES, MAX_FRAMES = 16, 15
 
 _MAP_STYLE = {"height": "min(72vh, 720px)", "minHeight": "420px"}
@@ -78,7 +80,7 @@ def page_layout(page: Page) -> html.Main:
             tools,
             html.Div([_map(), html.Div(_sidebar(), className="side")], className="study"),
             *samples,
-            _walk(),
+            _walk(page.explorer),
             dcc.Store(id="clicked", data=[]),
             dcc.Store(id="selected"),
         ],
@@ -109,8 +111,10 @@ def _sidebar() -> list[Any]:
     ]
 
 
-def _walk() -> html.Section:
+def _walk(explorer: Explorer) -> html.Section:
     kinds = {PAIR: "from one image of the pair to the other", POINTS: "between the last two clicked points"}
+    measures = () if explorer.attributes is None else explorer.attributes.measures
+    kinds |= {f"{ALONG}{measure}": f"along {measure}" for measure in measures}
     frames = dcc.Input(id="frames", type="number", min=3, max=MAX_FRAMES, value=8, debounce=True)
     tools = [dcc.RadioItems(kinds, PAIR, id="walk", className="inline"), _labelled("Frames", frames)]
     return _strip_section("Walk through the latent space", tools, "frames-shown")

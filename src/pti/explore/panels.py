@@ -49,6 +49,21 @@ def walk_panel(explorer: Explorer, clicked: Sequence[int], along_pair: bool, ste
     ]
 
 
+def attribute_panel(explorer: Explorer, clicked: Sequence[int], measure: str, steps: int) -> list[Any]:
+    """Show images decoded from the last clicked one along an attribute, with the height of their bone."""
+    if not clicked:
+        return [_hint("Click a point.")]
+    if explorer.attributes is None or measure not in explorer.attributes.measures:
+        return [_hint("This model has no such attribute.")]  # a browser may send anything
+    index, moves = clicked[-1], np.linspace(-2, 2, steps)
+    frames = explorer.attribute_walk(index, measure, moves)
+    window = tissue_window(explorer.reconstruction(index))
+    return [
+        _measured(explorer, index, frame, window, f"{move:+.1f} SD")
+        for frame, move in zip(frames, moves, strict=True)
+    ]
+
+
 def samples_panel(explorer: Explorer, clicked: Sequence[int], count: int, requested: bool) -> list[Any]:
     """Show samples for the dente image of the clicked pair, after the true edente image where it is known."""
     if not clicked:

@@ -54,7 +54,10 @@ def _weights(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor
 
 
 def _model(model: Mapping[str, Any]) -> dict[str, Any]:
-    absent = {key: None for key in (*_TRAINING_PARTS, "ema_decay") if key in model}
+    absent: dict[str, Any] = {key: None for key in (*_TRAINING_PARTS, "ema_decay") if key in model}
+    attributes = model.get("attributes")
+    if isinstance(attributes, dict):
+        absent["attributes"] = {**attributes, "table": None}  # a path of the machine that trained
     return {**model, **absent}
 
 

@@ -72,6 +72,7 @@ def write_atlas(
         attributes=ATTRIBUTES,
         methods={name: METHODS[name] for name in projections},
         splits=bool(palette(latents, "split")),
+        latent_attributes=bool(tables.fits or tables.walks),
         data=_as_json(data),
         plotly=Markup(get_plotlyjs()),
         script=Markup((PACKAGE / "latent_study/templates/atlas.js").read_text(encoding="utf-8")),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pti.common.tables import write_csv
+from pti.latent_study.attributes import AttributeFit, AttributeStudy, WalkEffect
 from pti.latent_study.distances import Measure, group_measures, patient_distances
 from pti.latent_study.latents import Latents
 from pti.latent_study.probes import Channel, LinearProbe, channels, probe_attributes
@@ -18,6 +19,8 @@ FILES = {
     "patients": "patients_by_distance.csv",
     "probes": "attributes.csv",
     "channels": "channels.csv",
+    "fits": "latent_attributes.csv",
+    "walks": "attribute_walks.csv",
 }
 """File of each table."""
 
@@ -30,6 +33,8 @@ class StudyTables:
     patients: list[dict[str, str | int | float]]
     probes: list[LinearProbe]
     channels: list[Channel]
+    fits: Sequence[AttributeFit] = ()
+    walks: Sequence[WalkEffect] = ()
 
     def rows(self) -> dict[str, Sequence[Mapping[str, Any]]]:
         """Return the rows of each table as mappings."""
@@ -38,16 +43,23 @@ class StudyTables:
             "patients": self.patients,
             "probes": [asdict(row) for row in self.probes],
             "channels": [asdict(row) for row in self.channels],
+            "fits": [asdict(row) for row in self.fits],
+            "walks": [asdict(row) for row in self.walks],
         }
 
 
-def tabulate(latents: Latents, components: PrincipalComponents) -> StudyTables:
-    """Compute all tables."""
+def tabulate(
+    latents: Latents, components: PrincipalComponents, attributes: AttributeStudy | None = None
+) -> StudyTables:
+    """Compute all tables; those of latent attributes have rows where ``attributes`` is given."""
+    attributes = attributes or AttributeStudy()
     return StudyTables(
         group_measures(latents),
         patient_distances(latents),
         probe_attributes(latents, components),
         channels(latents),
+        attributes.fits,
+        attributes.effects,
     )
 
 
@@ -71,6 +83,12 @@ def key_metrics(tables: StudyTables) -> dict[str, Any]:
     """Return the values to print: all measures, the probes' R², unused channels, the KL divergence."""
     metrics: dict[str, Any] = {f"{row.measure}, {row.of}": row.value for row in tables.measures}
     metrics |= {f"R² of {probe.attribute}, {probe.group}": probe.r2 for probe in tables.probes}
+    for fit in tables.fits:
+        metrics[f"rank correlation of the attribute {fit.measure}, {fit.group}"] = fit.rank_correlation
+    for effect in tables.walks:
+        if effect.along == effect.measured:
+            key = f"correlation along a walk in {effect.along}, {effect.group}"
+            metrics[key] = effect.correlation
     unused = [str(row.channel) for row in tables.channels if not row.used]
     metrics["unused channels"] = ", ".join(unused) or "none"
     metrics["KL, nats an image"] = sum(row.kl for row in tables.channels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -14,9 +15,11 @@ from typing_extensions import override
 
 from pti import losses
 from pti.common.errors import UsageError
+from pti.common.randomness import keyed_generator
 from pti.data.normalization import Normalization
 from pti.drawing.figures import Comparison
 from pti.modules import optimization
+from pti.modules.attributes import LatentAttributes
 from pti.modules.examples import comparison
 from pti.modules.manual_optimization import ManualOptimization
 from pti.modules.optimization import OptimizerFactory, last_layer_weight
@@ -28,6 +31,10 @@ from pti.networks.posterior import Posterior
 
 if TYPE_CHECKING:
     from monai.networks.nets.autoencoderkl import AutoencoderKL
+
+
+_STRETCHES = 1
+"""Last part of the key of the generator that draws stretches of training images."""
 
 
 class AdversarialVAE(ManualOptimization):
@@ -51,6 +58,7 @@ class AdversarialVAE(ManualOptimization):
         reconstruction: (reconstruction, image) -> loss.
         perceptual: perceptual distance; None = none.
         extra_losses: further losses by name.
+        attributes: latent channels that follow measures of the bone; None = none.
         kl_weight: of the KL, in nats per image.
         perceptual_weight: of the perceptual distance.
         adv_weight: of the adversarial loss.
@@ -75,6 +83,7 @@ class AdversarialVAE(ManualOptimization):
         reconstruction: Callable[[Tensor, Tensor], Tensor] = losses.l1,
         perceptual: PerceptualLoss | None = None,
         extra_losses: Mapping[str, losses.Term] | None = None,
+        attributes: LatentAttributes | None = None,
         *,
         kl_weight: float = 1e-6,
         perceptual_weight: float = 1.0,
@@ -92,6 +101,9 @@ class AdversarialVAE(ManualOptimization):
         self.discriminator = self.in_memory_format(discriminator or nn.Identity())
         self.normalization = normalization
         self.perceptual = perceptual
+        self.attributes = attributes
+        if attributes is not None:
+            attributes.require_channels(autoencoder.latent_channels)
         self.ema = self.average_of(self.autoencoder)
         self.trained_networks = (self.autoencoder, self.discriminator)
         self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
@@ -147,9 +159,13 @@ class AdversarialVAE(ManualOptimization):
 
         with self.optimizing(self.autoencoder, batch_idx) as minimize:
             posterior = _encode(self.autoencoder, image)
-            reconstruction = _decode(self.autoencoder, posterior.sample(self.batch_generator()))
+            latents = posterior.sample(self.batch_generator())
+            reconstruction = _decode(self.autoencoder, latents)
             discriminator = self.discriminator if adversarial else None
             loss, parts = self.objective(image, reconstruction, posterior, discriminator)
+            if self.attributes is not None:
+                added, own_parts = self._attribute_losses(self.attributes, batch, posterior.mean, latents)
+                loss, parts = loss + added, parts | own_parts
             minimize(loss)
         parts["variation"] = relative_variation(image, reconstruction)
 
@@ -163,6 +179,21 @@ class AdversarialVAE(ManualOptimization):
             parts["logits_real"], parts["logits_fake"] = real.float().mean(), fake.float().mean()
 
         return self.end_of_batch({"loss": loss, **parts}, len(image))
+
+    def _attribute_losses(
+        self, attributes: LatentAttributes, batch: dict[str, Any], mean: Tensor, latents: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted sum of order and steering loss, and both unweighted; see `LatentAttributes`."""
+        statistics = self.normalization.statistics(batch["image"])
+        stretched = self._normalize(batch["stretched"], statistics)
+        read = attributes.read(torch.cat([mean, _encode(self.autoencoder, stretched).mean]))
+        parts = {"order": losses.attribute_order(read, batch["sizes"], attributes.delta)}
+        loss = attributes.weight * parts["order"]
+        if attributes.steering_weight:
+            steered = _decode(self.autoencoder, attributes.move(latents, batch["changes"] / attributes.scale))
+            parts["steering"] = self.objective.reconstruction(steered, stretched)
+            loss = loss + attributes.steering_weight * parts["steering"]
+        return loss, parts
 
     def adversarial_weight(self, others: Tensor, adversarial: Tensor) -> Tensor | float:
         """Return the weight of the adversarial loss beside the sum of all other losses."""
@@ -194,6 +225,22 @@ class AdversarialVAE(ManualOptimization):
         return {"examples": comparison(columns, batch["name"], difference=("original", "reconstruction"))}
 
     @override
+    def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Add what the losses of attributes compare, so that no step waits for images from the device."""
+        if self.attributes is None or not self.trainer.training:
+            return batch
+        generator = keyed_generator("cpu", self.seed, self.batches_seen, self.global_rank, _STRETCHES)
+        return batch | self.attributes.training_inputs(batch, self.datamodule.sources, generator)
+
+    @override
+    def on_fit_start(self) -> None:
+        """Measure the spread of the attributes' measures, unless it is known."""
+        if self.attributes is not None and not self.attributes.fitted:
+            images = replace(self.datamodule.training_set(), augmentation=None)
+            batches = (images[0, index] for index in range(len(images)))
+            self.attributes.fit(batches, self.datamodule.sources)
+
+    @override
     def setup(self, stage: str) -> None:
         """Fit the normalisation unless it is fitted; compile."""
         if stage == "fit":
@@ -215,8 +262,22 @@ class AdversarialVAE(ManualOptimization):
         super().on_save_checkpoint(checkpoint)
         checkpoint["perceptual"] = "none" if self.perceptual is None else self.perceptual.name
 
-    def _normalize(self, raw: Tensor) -> Tensor:
-        image = self.normalization.normalize(raw, self.normalization.statistics(raw))
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Start attributes that the checkpoint lacks, drop those that are not configured."""
+        super().on_load_checkpoint(checkpoint)
+        state = checkpoint["state_dict"]
+        stored = [name for name in state if name.startswith("attributes.")]
+        if self.attributes is None:
+            for name in stored:
+                del state[name]
+        elif not stored:
+            state |= {f"attributes.{name}": value for name, value in self.attributes.state_dict().items()}
+
+    def _normalize(self, raw: Tensor, statistics: Tensor | None = None) -> Tensor:
+        """Normalise raw images, by their own statistics unless others are given."""
+        statistics = self.normalization.statistics(raw) if statistics is None else statistics
+        image = self.normalization.normalize(raw, statistics)
         return image.to(memory_format=self.memory_format)
 
 

@@ -25,6 +25,7 @@ _NAMES = {
     "pti.diffusion.samplers": "ddim ddpm dpm_solver euler first_step heun",
     "pti.losses": "Term feature_matching focal_frequency gradient hinge l1 l2 lsgan",
     "pti.modules.adversarial_vae": "AdversarialVAE",
+    "pti.modules.attributes": "LatentAttributes",
     "pti.modules.latent_diffusion": "LatentDiffusion",
     "pti.modules.optimization": "LrSchedule",
     "pti.modules.regression": "LatentRegression Regression",

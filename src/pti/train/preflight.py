@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pti.cli.preflight import require_folder, require_one_of
+from pti.cli.preflight import require_file, require_folder, require_one_of
 from pti.common.conf_dir import CONF_DIR
 from pti.common.errors import UsageError
 from pti.common.path_settings import literal
@@ -45,6 +45,7 @@ def check_config(config: Any, root_is_named: bool) -> None:
             f"trainer.strategy={strategy}: expected auto or ddp (one process for each device, each with all "
             "weights)."
         )
+    require_file("model.attributes.table", (config.model.get("attributes") or {}).get("table"))
     workers = config.data.get("num_workers", "auto")
     if workers != "auto" and not (isinstance(workers, int) and workers >= 0):
         raise UsageError(f"data.num_workers={workers}: expected auto or a whole number, 0 or more.")

@@ -61,6 +61,8 @@ FIXED = (
     "model.normalization",
     "model.size_condition",
     "model.texture",
+    "model.attributes._target_",
+    "model.attributes.measures",
     "model.optimizer._target_",
     "model.generator_optimizer._target_",
     "model.discriminator_optimizer._target_",

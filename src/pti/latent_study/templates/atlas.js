@@ -214,13 +214,15 @@ function fill(id, rows, onRow) {
 }
 
 function fillTables() {
-  const { measures, patients, probes, channels } = data.tables;
+  const { measures, patients, probes, channels, fits, walks } = data.tables;
   fill("measures", measures.map(({ measure, of, value, meaning }) => ({ measure: `${measure}, ${of}`, value, meaning })));
   fill("patient-table", patients.map(({ smallest, largest, ...row }) => row), ({ patient }) => { $("search").value = patient; search(); });
   fill("probes", probes.map(({ group, attribute, r2, mean_error, component, rank_correlation }) => ({
     group, attribute: data.attributes[attribute].label, "R²": r2, error: mean_error, component: `PC ${component}`, correlation: rank_correlation,
   })));
   fill("channels", channels);
+  if (fits.length) fill("fits", fits);
+  if (walks.length) fill("walks", walks);
 }
 
 // Start
