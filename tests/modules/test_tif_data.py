@@ -208,3 +208,18 @@ def test_background_that_is_not_0_is_reported_once(
     assert f"2 of {total} images have a background that is not 0" in record.getMessage()
     assert f"dente/{first.name}: -1024.0, dente/{second.name}: noise" in record.getMessage()
     assert "Set all pixels outside the tissue to 0" in record.getMessage()
+
+
+def test_fewer_validation_images_than_devices_are_refused(
+    paired_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out = len(_ready(paired_set, batch_size=1).val_dataloader())
+    for devices in (held_out, held_out + 1):
+        data = _data(paired_set, batch_size=1)
+        data.prepare_data()
+        monkeypatch.setattr(data, "rank_and_world_size", lambda devices=devices: (0, devices))
+        if devices == held_out:
+            data.setup("fit")
+            continue
+        with pytest.raises(DataError, match=f"only {held_out} validation images for {devices} devices"):
+            data.setup("fit")

@@ -265,6 +265,14 @@ class TifDataModule(lightning.LightningDataModule):
         world_size, samples = self.rank_and_world_size()[1], len(self._splits["train"].samples)
         if few := too_few_samples(samples, self.batch_size, world_size):
             raise DataError(f"{self.root}: {'. '.join(few)}")
+        held_out = len(self._splits["val"].samples) if "val" in self._splits else 0
+        if 0 < held_out < world_size:
+            # Lightning leaves out validation on a rank without images, for which the others wait for ever.
+            images = f"{held_out} validation image{'s' if held_out > 1 else ''}"
+            raise DataError(
+                f"{self.root}: only {images} for {world_size} devices. Set trainer.devices={held_out}, or add "
+                "validation images."
+            )
 
     def _evaluation_loader(self, split: str) -> BatchLoader | list:
         if split not in self._splits:

@@ -1,0 +1,125 @@
+"""The scripts in ``conf/cluster`` start the processes they say, and continue their run."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.training_setup import arguments
+from pti.common.conf_dir import CONF_DIR
+from pti.runs.checkpoint import read
+
+SCRIPTS = CONF_DIR / "cluster"
+SRUN = """#!/usr/bin/env bash
+# One process for each task, with the variables that SLURM sets.
+pids=()
+for ((task = 0; task < SLURM_NTASKS; task++)); do
+    SLURM_STEP_ID=0 SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_NODEID=0 "$@" &
+    pids+=($!)
+done
+code=0
+for pid in "${pids[@]}"; do wait "$pid" || code=$?; done
+exit $code
+"""
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def environment(folder: Path, **variables: str) -> dict[str, str]:
+    """The environment of a script: its ``python`` is this one, and ``srun`` starts its tasks here."""
+    binaries = folder / "bin"
+    binaries.mkdir(exist_ok=True)
+    (binaries / "srun").write_text(SRUN)
+    (binaries / "srun").chmod(0o755)
+    if not (binaries / "python").exists():
+        (binaries / "python").symlink_to(sys.executable)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{binaries}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **variables}
+
+
+def start(script: str, folder: Path, overrides: list[str], **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["bash", str(SCRIPTS / script), *overrides],
+        cwd=folder,
+        env=environment(folder, **variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(*processes: subprocess.Popen[str]) -> str:
+    outputs = [process.communicate(timeout=270)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(outputs)
+    return outputs[0]
+
+
+def devices(port: int) -> dict[str, str]:
+    return {"DEVICES": "2", "PORT": str(port)}
+
+
+def slurm_job(script: str, **variables: str) -> dict[str, str]:
+    """The variables of a job that the script's own options describe, with two tasks on a node at most."""
+    tasks = re.search(r"--ntasks-per-node=", (SCRIPTS / script).read_text())
+    count = "2" if tasks else "1"
+    return {"SLURM_JOB_ID": "77", "SLURM_JOB_NAME": "pti", "SLURM_NTASKS": count, "SLURM_NNODES": "1"} | (
+        {"SLURM_NTASKS_PER_NODE": count} | variables
+    )
+
+
+@pytest.mark.slow
+def test_torchrun_trains_on_all_devices_and_continues(root, tmp_path, free_port):
+    settings = arguments(root, "trainer=ddp_cpu", "output_dir=run")
+    for epochs in (1, 2):
+        run = start(
+            "torchrun.sh", tmp_path, [*settings, f"trainer.max_epochs={epochs}"], **devices(free_port)
+        )
+        finish(run)
+        last = read(tmp_path / "run" / "checkpoints" / "last.ckpt")
+        assert (last["world_size"], last["epoch"]) == (2, epochs - 1)
+
+
+@pytest.mark.slow
+def test_torchrun_trains_on_several_nodes(root, tmp_path, free_port):
+    settings = arguments(root, "trainer=ddp_cpu", "trainer.max_epochs=1", "output_dir=run")
+    settings = [text.replace("fractions=[0.6,0.2,0.2]", "fractions=[0.5,0.4,0.1]") for text in settings]
+    ranks = [
+        start("torchrun.sh", tmp_path, settings, NODES="2", NODE_RANK=rank, **devices(free_port))
+        for rank in "01"
+    ]
+    finish(*ranks)
+    assert read(tmp_path / "run" / "checkpoints" / "last.ckpt")["world_size"] == 4
+
+
+@pytest.mark.slow
+def test_a_slurm_job_trains_in_its_folder_and_ends_at_once_when_it_is_finished(root, tmp_path, free_port):
+    settings = arguments(root, "trainer=ddp_cpu", "trainer.max_epochs=1")
+    job = slurm_job("slurm.sbatch", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port))
+    finish(start("slurm.sbatch", tmp_path, settings, **job))
+    (last,) = tmp_path.glob("outputs/*/job_77/checkpoints/last.ckpt")
+    assert read(last)["world_size"] == 2
+    again = start("slurm.sbatch", tmp_path, settings, **job, SLURM_RESTART_COUNT="1")
+    assert "is finished; nothing is left to train" in finish(again)
+
+
+@pytest.mark.slow
+def test_each_task_of_the_array_trains_its_fold(root, tmp_path):
+    for fold in ("0", "1"):
+        job = slurm_job("folds.sbatch", SLURM_ARRAY_JOB_ID="77", SLURM_ARRAY_TASK_ID=fold)
+        settings = [
+            text for text in arguments(root, "trainer.max_epochs=1") if not text.startswith("data.fractions")
+        ]
+        finish(start("folds.sbatch", tmp_path, settings, **job))
+    folds = {
+        path.parents[1].name: read(path)["config"]["data"]["fold"]
+        for path in tmp_path.glob("outputs/*/job_77_*/checkpoints/last.ckpt")
+    }
+    assert folds == {"job_77_0": 0, "job_77_1": 1}
