@@ -43,9 +43,7 @@ def calibration_text(scores: Scores, calibration: Calibration, checkpoint: str) 
         "found_on": calibration.origin,
         "slices": len(scores.names),
         "patients": len(set(scores.patients)),
-        "corrections_mm": {
-            measure: _finite(levels) for measure, levels in calibration.corrections.items()
-        },
+        "corrections_mm": {measure: _finite(levels) for measure, levels in calibration.corrections.items()},
     }
     if calibration.band_factors:
         content[BAND_FACTORS] = _finite(calibration.band_factors)

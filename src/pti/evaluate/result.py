@@ -48,10 +48,10 @@ class Evaluation:
         heights: Known distribution of the true heights; None = unknown.
         distances: Set distances of every method with images, for each kind of features.
         audits: Memorization audits.
-        bands: Coverage of the band of the main method's outline at each level; empty without a calibration.
         notes: Notes for the reader on what was left out and why.
         provenance: What was evaluated, with what.
         seed: Seed of the bootstrap.
+        bands: Coverage of the band of the main method's outline at each level; empty without a calibration.
     """
 
     measurements: Measurements
@@ -61,10 +61,10 @@ class Evaluation:
     heights: HeightDistribution | None = None
     distances: Sequence[SetDistance] = ()
     audits: Sequence[AuditedImages] = ()
-    bands: Sequence[BandCoverage] = ()
     notes: Sequence[str] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
+    bands: Sequence[BandCoverage] = ()
 
     @property
     def scores(self) -> Scores:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,8 @@ class Calibration:
     def _missing_bands(self) -> list[str]:
         return [
             f"there is no {level * 100:.0f} % band of the outline: it needs at least "
-            f"{patients_needed(level)} validation patients whose bone has a new outline; {_fitted_on(self.origin)}"
+            f"{patients_needed(level)} validation patients whose bone has a new outline; "
+            f"{_fitted_on(self.origin)}"
             for level, factor in self.band_factors.items()
             if math.isinf(factor)
         ]

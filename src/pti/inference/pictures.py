@@ -68,15 +68,26 @@ def draw_translation(
         image = "mean: " if len(samples) > 1 else ""
         text += f"; target {metrics['target_height_mm']:.1f} mm"
         text += f"; {image}PSNR {metrics['psnr']:.1f} dB, SSIM {metrics['ssim']:.3f}"
+    if band is not None:
+        text += f"\n{band_text(band)}; white: predicted outline{'' if target is None else ', green: target'}"
     warning = f"unlike the training: {metrics[REASON]}" if metrics.get(REASON) else ""
     return titled_row(panels, f"{name}\n{text}", color_bar, lambda place: sequential(place, 1), warning)
 
 
+def band_text(band: ImageBand) -> str:
+    """Say what the band covers, and how wide it is."""
+    width = "" if np.isnan(band.width_mm) else f", here {band.width_mm:.1f} mm wide"
+    return (
+        f"blue band: covers on average {100 * band.level:.0f} % of a patient's new outline, "
+        f"where bone no longer ends as in the condition{width}"
+    )
+
+
 def draw_band(pixels: np.ndarray, band: ImageBand, target: np.ndarray | None = None) -> np.ndarray:
-    """Draw the band in blue, the mean outline in white and the target's outline in green over (H, W, 3) uint8.
+    """Draw the band in blue, the mean outline in white and the target's outline in green over a picture.
 
     Args:
-        pixels: The picture.
+        pixels: (H, W, 3) uint8, the picture.
         band: The band.
         target: (H, W) raw image; None = unknown.
     """

@@ -1,4 +1,4 @@
-"""Band around the mean outline of the bone in an image's samples that covers the true outline at a known rate.
+"""Band around the mean outline of an image's samples that covers the bone's true outline at a known rate.
 
 m(x) and s(x) are mean and standard deviation over the samples of the signed distance from pixel x to the
 sample's outline; the band of factor c is {x : |m(x)| ≤ c·s(x)}. Conformal risk control (Angelopoulos et al.
@@ -149,7 +149,7 @@ def signed_distance(mask: np.ndarray, pixel_mm: float) -> np.ndarray:
     diagonal = float(np.hypot(*mask.shape))
     if not mask.any() or mask.all():
         return np.full(mask.shape, diagonal if not mask.any() else -diagonal) * pixel_mm
-    outside, inside = (ndimage.distance_transform_edt(part) for part in (~mask, mask))
+    outside, inside = (np.asarray(ndimage.distance_transform_edt(part)) for part in (~mask, mask))
     return np.where(mask, 0.5 - inside, outside - 0.5) * pixel_mm
 
 
