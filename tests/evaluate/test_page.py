@@ -279,8 +279,8 @@ def test_the_report_states_the_coverage_of_the_outlines_band(evaluation, tmp_pat
     )
     assert values["outline 50% band, width in mm"] == pytest.approx(9 * PIXEL_MM, rel=0.1)
     html = " ".join(written["report"].read_text().split())
-    assert re.search(r"The 50 % band covers \d\d % \(95 % interval .* is 4\.\d\d mm wide", html)
-    assert "The 90 % band covers" not in html
+    assert re.search(r"The 50 % band contains \d\d % \(95 % interval .* is 4\.\d\d mm wide", html)
+    assert "The 90 % band contains" not in html
     assert "∞ for 90 %" in html
 
 

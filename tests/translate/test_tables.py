@@ -142,9 +142,10 @@ def test_the_band_is_the_last_panel_with_its_outlines_and_an_explanation():
     inside = np.argwhere(blue[:, -width:])
     assert inside[:, 0].min() < pixels.shape[0] / 2
     assert blue[:, :width].sum() == 0
-    text = band_text(band)
-    assert text.startswith("blue band: covers on average 90 % of a patient's new outline")
-    assert text.endswith(f"here {band.width_mm:.1f} mm wide")
+    first, second = band_text(band, has_target=False).splitlines()
+    assert first.startswith("blue band: contains on average 90 % of the bone's new outline")
+    assert second == f"band {band.width_mm:.1f} mm wide; white: predicted outline"
+    assert band_text(band, has_target=True).endswith("; green: target")
 
 
 def test_the_targets_outline_is_green_over_the_band():

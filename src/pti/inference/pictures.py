@@ -69,17 +69,17 @@ def draw_translation(
         text += f"; target {metrics['target_height_mm']:.1f} mm"
         text += f"; {image}PSNR {metrics['psnr']:.1f} dB, SSIM {metrics['ssim']:.3f}"
     if band is not None:
-        text += f"\n{band_text(band)}; white: predicted outline{'' if target is None else ', green: target'}"
+        text += f"\n{band_text(band, target is not None)}"
     warning = f"unlike the training: {metrics[REASON]}" if metrics.get(REASON) else ""
     return titled_row(panels, f"{name}\n{text}", color_bar, lambda place: sequential(place, 1), warning)
 
 
-def band_text(band: ImageBand) -> str:
-    """Say what the band covers, and how wide it is."""
-    width = "" if np.isnan(band.width_mm) else f", here {band.width_mm:.1f} mm wide"
+def band_text(band: ImageBand, has_target: bool) -> str:
+    """Say in two lines what the band contains, how wide it is, and what the lines in it are."""
+    width = "" if np.isnan(band.width_mm) else f"band {band.width_mm:.1f} mm wide; "
     return (
-        f"blue band: covers on average {100 * band.level:.0f} % of a patient's new outline, "
-        f"where bone no longer ends as in the condition{width}"
+        f"blue band: contains on average {100 * band.level:.0f} % of the bone's new outline (where it differs "
+        f"from the condition's)\n{width}white: predicted outline{'; green: target' if has_target else ''}"
     )
 
 
