@@ -146,6 +146,9 @@ def test_the_band_is_the_last_panel_with_its_outlines_and_an_explanation():
     assert first.startswith("blue band: contains on average 90 % of the bone's new outline")
     assert second == f"band {band.width_mm:.1f} mm wide; white: predicted outline"
     assert band_text(band, has_target=True).endswith("; green: target")
+    open_band = image_band(raw, [*samples, raw * 0], 0.15, {0.9: 1.5})
+    assert open_band is not None
+    assert band_text(open_band, has_target=True).endswith("\nsamples without bone leave the outline open")
 
 
 def test_the_targets_outline_is_green_over_the_band():

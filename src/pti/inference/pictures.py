@@ -76,11 +76,14 @@ def draw_translation(
 
 def band_text(band: ImageBand, has_target: bool) -> str:
     """Say in two lines what the band contains, how wide it is, and what the lines in it are."""
+    level = f"{100 * band.level:.0f} %"
+    text = f"blue band: contains on average {level} of the bone's new outline"
+    text += " (where it differs from the condition's)"
     width = "" if np.isnan(band.width_mm) else f"band {band.width_mm:.1f} mm wide; "
-    return (
-        f"blue band: contains on average {100 * band.level:.0f} % of the bone's new outline (where it differs "
-        f"from the condition's)\n{width}white: predicted outline{'; green: target' if has_target else ''}"
-    )
+    lines = f"{width}white: predicted outline{'; green: target' if has_target else ''}"
+    if not band.outline.mask.any():
+        lines = "samples without bone leave the outline open"
+    return f"{text}\n{lines}"
 
 
 def draw_band(pixels: np.ndarray, band: ImageBand, target: np.ndarray | None = None) -> np.ndarray:
