@@ -151,6 +151,8 @@ def test_the_calibration_comes_from_validation_patients(result, data):
     assert values["samples"] == 2
     assert values["found_on"] == f"validation split of {data}"
     assert values["corrections_mm"]["height"]["0.9"] is None
+    assert values["outline_band_factors"]["0.5"] > 0
+    assert values["outline_band_factors"]["0.9"] is None
     names = {
         path.name.rsplit("_s", 1)[0]
         for path in (result / "translations" / "ldm" / "val" / "samples").iterdir()

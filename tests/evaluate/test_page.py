@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 import re
 from dataclasses import replace
@@ -12,21 +13,19 @@ import numpy as np
 import pytest
 
 from pti.data import tif
-from pti.evaluate.calibration_fit import calibration_text, fit_corrections
+from pti.evaluate.calibration_fit import calibration_text, fit_band_factors, fit_corrections
 from pti.evaluate.image_baselines import unchanged
+from pti.evaluate.outlines import measure_outlines
 from pti.evaluate.report import summary_values, write_report
 from pti.evaluate.result import AuditedImages, Evaluation
 from pti.evaluate.scores import Case, measure_cases
-from pti.inference.calibration_file import (
-    missing_calibration,
-    read_calibration,
-    read_height_calibration,
-)
+from pti.inference.calibration_file import BAND_FACTORS, Calibration, missing_calibration, read_calibration
 from pti.metrics.calibration import interval_coverage
 from pti.metrics.changed_region import GHOST, REGION_METRICS
 from pti.metrics.distribution import SetDistance
 from pti.metrics.error_budget import ErrorComponent
 from pti.metrics.memorization import audit
+from pti.metrics.outline_band import band_coverage
 
 PIXEL_MM = 0.5
 LEAST_HEIGHT = 30
@@ -226,24 +225,68 @@ def test_without_conditions_there_are_no_regions(evaluation, tmp_path):
     assert "Changed and unchanged tissue" not in written["report"].read_text()
 
 
+def outlines_of(evaluation):
+    outlines = measure_outlines(evaluation.measurements.cases, evaluation.main, PIXEL_MM)
+    assert outlines is not None
+    return outlines
+
+
 def test_calibration_survives_a_file(evaluation, tmp_path):
     scores = evaluation.scores
-    corrections = fit_corrections(scores)
+    factors = fit_band_factors(outlines_of(evaluation), scores.patients)
+    assert factors[0.5] < factors[0.8] < factors[0.9] == math.inf
+    calibration = Calibration(fit_corrections(scores), "the test", factors)
     path = tmp_path / "calibration.json"
-    path.write_text(calibration_text(scores, corrections, "the test", "a1b2"))
-    corrected, origin = read_calibration(path, samples=2)
-    assert corrected == corrections
-    assert origin == "the test (8 patients)"
-    of_height = read_height_calibration(path, 2, "a1b2")
-    assert of_height.corrections == corrections["height"]
-    assert (of_height.origin, len(of_height.notes)) == (origin, 1)
+    path.write_text(calibration_text(scores, calibration, "a1b2"))
+    read = read_calibration(path, 2, "a1b2")
+    assert read == replace(calibration, origin="the test (8 patients)")
+    missing = [
+        "there is no corrected 90 % interval",
+        "there is no 90 % band of the outline: it needs at least 9",
+    ]
+    for notes in (read.notes(), read.notes_on_images()):
+        assert [note[: len(start)] for note, start in zip(notes, missing, strict=True)] == missing
     with pytest.raises(Exception, match="fitted on 2 samples per slice, but there are 5 now"):
         read_calibration(path, samples=5)
     with pytest.raises(Exception, match="fitted with the checkpoint of SHA-256 a1b2"):
         read_calibration(path, 2, "c3d4")
+    content = json.loads(path.read_text())
+    del content[BAND_FACTORS]
+    path.write_text(json.dumps(content))
+    earlier = read_calibration(path, samples=2)
+    assert earlier == replace(read, band_factors={})
+    assert len(earlier.notes()) == 1
+    assert "an earlier version wrote it" in earlier.notes_on_images()[1]
     path.write_text("{}")
     with pytest.raises(Exception, match=r"expected a calibration\.json"):
         read_calibration(path, samples=2)
+
+
+def test_the_report_states_the_coverage_of_the_outlines_band(evaluation, tmp_path):
+    """The patients 0 to 7 are predicted p + 1 pixels too high, with a standard deviation of 1 pixel."""
+    factors = {0.5: 4.5, 0.8: 6.5, 0.9: math.inf}
+    rows = band_coverage(outlines_of(evaluation), evaluation.scores.patients, factors)
+    banded = replace(evaluation, bands=rows)
+    written = write_report(banded, tmp_path)
+    summary = {row["figure"]: row for row in table(written["summary"]) if row["method"] == evaluation.main}
+    assert float(summary["outline_band_50_coverage"]["value"]) == pytest.approx(4 / 8, abs=0.06)
+    assert float(summary["outline_band_80_coverage"]["value"]) == pytest.approx(6 / 8, abs=0.06)
+    assert float(summary["outline_band_50_width_mm"]["value"]) == pytest.approx(9 * PIXEL_MM, rel=0.1)
+    assert "outline_band_90_coverage" not in summary
+    values = summary_values(banded)
+    assert values["outline 80% band holds"] == pytest.approx(
+        float(summary["outline_band_80_coverage"]["value"])
+    )
+    assert values["outline 50% band, width in mm"] == pytest.approx(9 * PIXEL_MM, rel=0.1)
+    html = " ".join(written["report"].read_text().split())
+    assert re.search(r"The 50 % band contains \d\d % \(95 % interval .* is 4\.\d\d mm wide", html)
+    assert "The 90 % band contains" not in html
+    assert "∞ for 90 %" in html
+
+
+def test_without_conditions_there_is_no_new_outline(evaluation):
+    cases = [replace(case, condition=None) for case in evaluation.measurements.cases]
+    assert measure_outlines(cases, evaluation.main, PIXEL_MM) is None
 
 
 def test_a_missing_correction_is_explained(evaluation, tmp_path):

@@ -15,6 +15,7 @@ from pti.common.errors import DataError, UsageError
 from pti.common.randomness import sample_generator
 from pti.data import tif
 from pti.data.input_images import InputImage, find_images
+from pti.inference.calibration_file import Calibration
 from pti.inference.devices import choose_devices
 from pti.inference.sampling import SampleTask, Sampling, TranslateBatch
 from pti.inference.summarize import FOLDERS, SummarizeImage
@@ -51,11 +52,11 @@ class Run:
     targets: dict[str, Path] = field(default_factory=dict)
     module: TinyTranslator = field(default_factory=TinyTranslator)
     load: Callable[[], nn.ModuleList] | None = None
-    corrections: dict[float, float] | None = None
+    calibration: Calibration | None = None
 
     @property
     def summarize(self) -> SummarizeImage:
-        return SummarizeImage(self.output_dir, self.sampling, 0.15, 1500.0, self.targets, self.corrections)
+        return SummarizeImage(self.output_dir, self.sampling, 0.15, 1500.0, self.targets, self.calibration)
 
     def __call__(self, batch_size: int = 4, devices: int = 1) -> list[dict]:
         translate = TranslateBatch(self.output_dir, 32, self.sampling)
@@ -218,7 +219,7 @@ def test_another_calibration_redraws_pictures_and_keeps_the_samples(tmp_path, re
     Run(folder, **known)(4)
     before = {path: path.stat().st_mtime_ns for path in (folder / "samples").rglob("*.tif")}
     for corrections in ({0.9: 1.5}, {0.8: 0.5, 0.9: np.inf}, {0.8: 0.5, 0.9: np.inf}):
-        run = Run(folder, corrections=corrections, **known)
+        run = Run(folder, calibration=Calibration({"height": corrections}, "a test"), **known)
         level, moved = next((level, moved) for level, moved in corrections.items() if np.isfinite(moved))
         for row in run(4):
             heights = [sample["bone_height_mm"] for sample in row["samples"]]
@@ -227,6 +228,14 @@ def test_another_calibration_redraws_pictures_and_keeps_the_samples(tmp_path, re
             assert row["height_high_mm"] == pytest.approx(max(heights) + moved)
         assert run.module.calls == []
         assert run.files()["pictures/a.png"] != uncalibrated.files()["pictures/a.png"]
+    drawn = set()
+    for factors in ({0.9: 2.0}, {0.8: 1.0, 0.9: np.inf}, {0.9: 3.0}):
+        calibration = Calibration({"height": {0.9: 1.5}}, "a test", factors)
+        run = Run(folder, calibration=calibration, **known)
+        level, factor = next((level, factor) for level, factor in factors.items() if np.isfinite(factor))
+        assert {(row["band_level"], row["band_factor"]) for row in run(4)} == {(level, factor)}
+        drawn.add(run.files()["pictures/a.png"])
+    assert len(drawn) == 3
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert Run(folder, **known)(4) == rows
     assert Run(folder, **known).files() == uncalibrated.files()

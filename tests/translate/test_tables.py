@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pti.inference.pictures import draw_translation, predicted_height
+from pti.inference.pictures import band_text, draw_band, draw_translation, predicted_height
 from pti.inference.translator import Translations
+from pti.metrics.outline_band import image_band
 from pti.translate.tables import finish
 
 
@@ -124,6 +125,53 @@ def test_only_the_standard_deviation_is_coloured():
     colourful = np.abs(picture[..., 0] - picture[..., 2]) > 60
     assert not colourful[:, : 5 * width].any()
     assert colourful[:, 5 * width :].mean() > 0.1
+
+
+def test_the_band_is_the_last_panel_with_its_outlines_and_an_explanation():
+    raw = np.zeros((64, 64), np.float32)
+    raw[20:60, 16:48] = 1000
+    samples = [np.where(np.arange(64)[:, None] < top, 0, raw) for top in (28, 32, 36)]
+    metrics = {"condition_height_mm": 4.0, "bone_height_mm": 3.0, "samples": [{"bone_height_mm": 3.0}] * 3}
+    band = image_band(raw, samples, 0.15, {0.9: 1.5})
+    assert band is not None
+    pixels = np.asarray(draw_translation("a", raw, samples, metrics, 1000.0, None, band)).astype(int)
+    without = np.asarray(draw_translation("a", raw, samples, metrics, 1000.0))
+    width = pixels.shape[1] // 7
+    assert pixels.shape[1] - without.shape[1] == pytest.approx(width, abs=8)
+    blue = pixels[..., 2] - pixels[..., 0] > 60
+    inside = np.argwhere(blue[:, -width:])
+    assert inside[:, 0].min() < pixels.shape[0] / 2
+    assert blue[:, :width].sum() == 0
+    first, second = band_text(band, has_target=False).splitlines()
+    assert first.startswith("blue band: contains on average 90 % of the bone's new outline")
+    assert second == f"band {band.width_mm:.1f} mm wide; white: predicted outline"
+    assert band_text(band, has_target=True).endswith("; green: target")
+    open_band = image_band(raw, [*samples, raw * 0], 0.15, {0.9: 1.5})
+    assert open_band is not None
+    assert band_text(open_band, has_target=True).endswith("\nsamples without bone leave the outline open")
+
+
+def test_the_targets_outline_is_green_over_the_band():
+    raw = np.zeros((64, 64), np.float32)
+    raw[20:60, 16:48] = 1000
+    target = np.where(np.arange(64)[:, None] < 28, 0, raw)
+    band = image_band(raw, [raw], 0.15, {0.9: 8.0})
+    assert band is not None
+    shown = draw_band(np.zeros((64, 64, 3), np.uint8), band, target)[:, 32].astype(int)
+    green, white = shown[:, 1] - shown[:, 2] > 50, shown.min(axis=1) > 100
+    assert set(np.flatnonzero(green)) == {27, 28}
+    assert {19, 20} <= set(np.flatnonzero(white))
+
+
+def test_bands_are_in_the_table_and_the_summary(tmp_path):
+    rows = [row("a", None, [12.5, 11.0]) | {"band_level": 0.9, "band_factor": 2.0, "band_width_mm": 1.5}]
+    rows.append(row("b", None, [12.5, 11.0]) | {"band_level": 0.9, "band_factor": 2.0})
+    metrics, images = written(tmp_path, rows, 2, None, "the validation split (12 patients)")
+    assert [(image["band_level"], image["band_width_mm"]) for image in images] == [
+        ("0.9", "1.5"),
+        ("0.9", ""),
+    ]
+    assert (metrics["band_level"], metrics["band_width_mm"]) == (0.9, 1.5)
 
 
 def test_the_predicted_height_of_an_image_as_text():

@@ -145,6 +145,7 @@ def calibration(path: Path, samples: int, checkpoint: Path) -> Path:
     corrections = {measure: {"0.5": 0.1, "0.8": 0.75, "0.9": None} for measure in MEASURES}
     content = {"method": "ldm", "checkpoint": hash_file(checkpoint), "samples": samples, "slices": 12}
     content |= {"found_on": "validation split of DATA", "patients": 6, "corrections_mm": corrections}
+    content["outline_band_factors"] = {"0.5": 0.8, "0.8": 1.5, "0.9": None}
     path.write_text(json.dumps(content))
     return path
 
@@ -154,6 +155,7 @@ def test_a_calibration_gives_each_height_an_interval(tmp_path, checkpoint):
     settings = ("split=train", "samples=3", f"calibration={file}", "output_dir=out")
     done = run(tmp_path, f"ckpt={checkpoint}", *settings)
     assert "no corrected 90 % interval: it needs at least 9 validation patients" in done.stdout
+    assert "no 90 % band of the outline: it needs at least 9 validation patients" in done.stdout
     assert "mm, 80 %: " in done.stdout
     samples = rows(tmp_path / "out" / "manifest.csv")
     for image in rows(tmp_path / "out" / "images.csv"):
@@ -163,7 +165,8 @@ def test_a_calibration_gives_each_height_an_interval(tmp_path, checkpoint):
         assert float(image["height_low_mm"]) == pytest.approx(min(heights) - 0.75)
         assert float(image["height_high_mm"]) == pytest.approx(max(heights) + 0.75)
     metrics = json.loads((tmp_path / "out" / "summary.json").read_text())["figures"]
-    assert metrics["interval_level"] == 0.8
+    assert metrics["interval_level"] == metrics["band_level"] == 0.8
+    assert {row["band_level"] for row in rows(tmp_path / "out" / "images.csv")} == {"0.8"}
     assert metrics["calibration"] == "validation split of DATA (6 patients)"
     done = run(tmp_path, f"ckpt={checkpoint}", "samples=2", f"calibration={file}", "output_dir=new", code=1)
     assert "fitted on 3 samples per slice, but there are 2 now" in done.stderr

@@ -1,11 +1,13 @@
-"""Fit the conformal corrections of a method's intervals, and format them as ``calibration.json``."""
+"""Fit the conformal calibration of a method, and format it as ``calibration.json``."""
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 
 from pti.evaluate.scores import Scores
-from pti.inference.calibration_file import MEASURES, Corrections
+from pti.inference.calibration_file import BAND_FACTORS, MEASURES, Calibration
 from pti.metrics.calibration import LEVELS, conformal_correction
+from pti.metrics.outline_band import MeasuredOutline, band_factor
 
 
 def fit_corrections(scores: Scores) -> dict[str, dict[float, float]]:
@@ -21,25 +23,32 @@ def fit_corrections(scores: Scores) -> dict[str, dict[float, float]]:
     }
 
 
-def calibration_text(scores: Scores, corrections: Corrections, origin: str, checkpoint: str) -> str:
+def fit_band_factors(outlines: Sequence[MeasuredOutline], patients: Sequence[str]) -> dict[float, float]:
+    """Fit the factor of the outline's band for each level."""
+    return {level: band_factor(outlines, patients, level) for level in LEVELS}
+
+
+def calibration_text(scores: Scores, calibration: Calibration, checkpoint: str) -> str:
     """Format the text of ``calibration.json``.
 
     Args:
         scores: The scores of the fit.
-        corrections: Mm.
-        origin: Text that names the patients of the fit.
+        calibration: The fit.
         checkpoint: SHA-256 of the checkpoint file.
     """
     content = {
         "method": scores.method,
         "checkpoint": checkpoint,
         "samples": scores.samples,
-        "found_on": origin,
+        "found_on": calibration.origin,
         "slices": len(scores.names),
         "patients": len(set(scores.patients)),
-        "corrections_mm": {
-            measure: {str(level): value if math.isfinite(value) else None for level, value in levels.items()}
-            for measure, levels in corrections.items()
-        },
+        "corrections_mm": {measure: _finite(levels) for measure, levels in calibration.corrections.items()},
     }
+    if calibration.band_factors:
+        content[BAND_FACTORS] = _finite(calibration.band_factors)
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def _finite(levels: Mapping[float, float]) -> dict[str, float | None]:
+    return {str(level): value if math.isfinite(value) else None for level, value in levels.items()}

@@ -14,7 +14,7 @@ from pti.data.layouts import Pair
 from pti.evaluate.evaluation import target_images
 from pti.evaluate.intensities import survey_targets
 from pti.evaluate.predictions import match
-from pti.evaluate.scores import Case, Scores, measure_cases
+from pti.evaluate.scores import Case
 from pti.inference.features import FeatureExtractor
 from pti.inference.held_out import pairs_of_split
 from pti.inference.inputs import Inputs, find_inputs
@@ -139,13 +139,12 @@ class CheckpointPredictions:
         files = {file.resolve() for pair in pairs for file in pair.files.values()}
         return len({case.patient for case in cases if case.target.resolve() in files})
 
-    def validation_scores(self, data_range: float) -> Scores | None:
-        """Measure the first method on validation patients; None if there are none."""
+    def validation_cases(self) -> list[Case]:
+        """Apply the first method to the validation split; empty if there are no validation patients."""
         try:
-            cases, _ = self.cases("val", [self.main])
+            return self.cases("val", [self.main])[0]
         except DataError:
-            return None
-        return measure_cases(cases, data_range, self.first.pixel_mm).methods[self.main]
+            return []
 
     def feature_extractor(self) -> FeatureExtractor | None:
         """Return a feature extractor with the first checkpoint's autoencoder; None without images of it."""

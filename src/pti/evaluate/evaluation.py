@@ -14,12 +14,14 @@ from pti.data.layouts import PATIENT_PATTERN
 from pti.evaluate.baselines import FittedBaselines, image_baselines, with_size_baselines
 from pti.evaluate.intensities import intensity_notes, survey_targets
 from pti.evaluate.known_heights import read_height_distribution
+from pti.evaluate.outlines import measure_outlines
 from pti.evaluate.result import Evaluation
 from pti.evaluate.scores import Case, Scores, measure_cases
-from pti.inference.calibration_file import MEASURES, Corrections
+from pti.inference.calibration_file import MEASURES, Calibration, Corrections
 from pti.inference.survey import Survey
 from pti.metrics.calibration import IntervalCoverage, interval_coverage
 from pti.metrics.error_budget import error_budget
+from pti.metrics.outline_band import BandCoverage, band_coverage
 from pti.runs.summary import hash_config, package_versions
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class EvaluationInput:
         data_root: Folder in which a phantom has its ``truth.csv``.
         settings: Settings of the evaluation; a data range of None is taken from the targets.
         fitted: Fit of the baselines on training pairs; None = fit on the other patients of the set.
-        corrections: Corrections of the intervals; None = no corrections.
+        calibration: Calibration of the intervals and of the band; None = unknown.
         autoencoder: ``target``, ``condition`` -> (N,) mm, see `pti.metrics.error_budget.error_budget`.
         notes: Notes for the reader so far.
     """
@@ -78,7 +80,7 @@ class EvaluationInput:
     data_root: Path
     settings: EvaluationSettings
     fitted: FittedBaselines | None = None
-    corrections: Corrections | None = None
+    calibration: Calibration | None = None
     autoencoder: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
@@ -116,8 +118,11 @@ def evaluate_predictions(given: EvaluationInput) -> Evaluation:
     budget = ()
     if heights is not None or given.autoencoder:
         budget = error_budget(scores.error("height"), given.autoencoder, heights)
-    intervals = _intervals(scores, given.corrections)
-    return Evaluation(measurements, given.main, intervals, budget, heights, notes=notes, seed=settings.seed)
+    intervals = _intervals(scores, given.calibration and given.calibration.corrections)
+    bands = _bands(given, pixel_mm, notes)
+    return Evaluation(
+        measurements, given.main, intervals, budget, heights, bands=bands, notes=notes, seed=settings.seed
+    )
 
 
 def _intervals(scores: Scores, corrections: Corrections | None) -> dict[str, list[IntervalCoverage]]:
@@ -133,6 +138,18 @@ def _intervals(scores: Scores, corrections: Corrections | None) -> dict[str, lis
         )
         for measure in MEASURES
     }
+
+
+def _bands(given: EvaluationInput, pixel_mm: float, notes: list[str]) -> list[BandCoverage]:
+    """Return the coverage of the outline's band at each level; empty without a calibration of it."""
+    if given.calibration is None or not given.calibration.band_factors:
+        return []
+    outlines = measure_outlines(given.cases, given.main, pixel_mm)
+    if outlines is None:
+        notes.append("the band of the outline is left out: it needs the conditions")
+        return []
+    patients = [case.patient for case in given.cases]
+    return band_coverage(outlines, patients, given.calibration.band_factors)
 
 
 def data_range_of(targets: Survey) -> float:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pti.common.files import write_text_atomically
 from pti.data.input_images import InputImage
 from pti.evaluate.baselines import fit_baselines
-from pti.evaluate.calibration_fit import calibration_text, fit_corrections
+from pti.evaluate.calibration_fit import calibration_text, fit_band_factors, fit_corrections
 from pti.evaluate.checkpoint_predictions import CheckpointPredictions
 from pti.evaluate.evaluation import (
     EvaluationInput,
@@ -16,9 +16,10 @@ from pti.evaluate.evaluation import (
     fingerprint,
     provenance_of_run,
 )
-from pti.evaluate.scores import Case
+from pti.evaluate.outlines import measure_outlines
+from pti.evaluate.scores import Case, measure_cases
 from pti.evaluate.set_distances import TrainingImages, with_set_comparison
-from pti.inference.calibration_file import Corrections, missing_calibration, read_calibration
+from pti.inference.calibration_file import Calibration, read_calibration
 from pti.inference.features import EncodedImages, FeatureExtractor
 
 
@@ -39,7 +40,7 @@ def evaluate_checkpoints(
     for method in predictions.predictors:
         if count := predictions.patients_seen_in_training(method, cases):
             notes.append(f"{method} was trained on {count} of the patients: its results are too optimistic")
-    corrections, origin = _corrections(predictions, settings, data_range, notes)
+    calibration, origin = _calibration(predictions, settings, data_range, notes)
     pairs, extractor = predictions.training_pairs(main), predictions.feature_extractor()
     encoded = {} if extractor is None else _encode(extractor, cases)
     evaluation = evaluate_predictions(
@@ -49,7 +50,7 @@ def evaluate_checkpoints(
             predictions.root,
             settings,
             fitted=fit_baselines(pairs, pixel_mm) if pairs else None,
-            corrections=corrections,
+            calibration=calibration,
             autoencoder={role: images.height_change_mm for role, images in encoded.items()},
             notes=notes,
         )
@@ -63,27 +64,39 @@ def evaluate_checkpoints(
     return EvaluationOutcome(evaluation, fingerprint(cases), predictions.first.checkpoint)
 
 
-def _corrections(
+def _calibration(
     predictions: CheckpointPredictions, settings: EvaluationSettings, data_range: float, notes: list[str]
-) -> tuple[Corrections | None, str]:
-    """Read or fit the corrections of the intervals; return them, and text that says where they come from."""
-    first = predictions.first
+) -> tuple[Calibration | None, str]:
+    """Read or fit the calibration; return it, and text that says where it comes from."""
     if settings.calibration is not None:
-        corrections, origin = read_calibration(settings.calibration, predictions.samples, first.sha256)
-        notes += missing_calibration(corrections, origin)
-        return corrections, origin
+        calibration = read_calibration(settings.calibration, predictions.samples, predictions.first.sha256)
+        notes += calibration.notes()
+        return calibration, calibration.origin
     if predictions.split == "val":
         return None, "none: the validation patients are the ones to calibrate on"
-    scores = predictions.validation_scores(data_range)
-    if scores is None:
+    cases = predictions.validation_cases()
+    if not cases:
         notes.append("the intervals aren't corrected: there are no validation patients")
         return None, "none"
-    corrections, origin = fit_corrections(scores), f"validation split of {predictions.root}"
-    text = calibration_text(scores, corrections, origin, first.sha256)
+    calibration = _fit_calibration(predictions, cases, data_range)
+    notes += calibration.notes()
+    return calibration, calibration.origin
+
+
+def _fit_calibration(
+    predictions: CheckpointPredictions, cases: Sequence[Case], data_range: float
+) -> Calibration:
+    """Fit the calibration on validation patients, and write it."""
+    main, first = predictions.main, predictions.first
+    scores = measure_cases(cases, data_range, first.pixel_mm).methods[main]
+    outlines = measure_outlines(cases, main, first.pixel_mm)
+    factors = {} if outlines is None else fit_band_factors(outlines, scores.patients)
+    split = f"validation split of {predictions.root}"
+    calibration = Calibration(fit_corrections(scores), split, factors)
+    text = calibration_text(scores, calibration, first.sha256)
     write_text_atomically(predictions.output_dir / "calibration.json", text)
-    origin = f"{origin} ({len(set(scores.patients))} patients, {len(scores.names)} slices)"
-    notes += missing_calibration(corrections, origin)
-    return corrections, origin
+    patients = f"{len(set(scores.patients))} patients, {len(scores.names)} slices"
+    return replace(calibration, origin=f"{split} ({patients})")
 
 
 def _encode(extractor: FeatureExtractor, cases: Sequence[Case]) -> dict[str, EncodedImages]:

@@ -14,7 +14,7 @@ from pti.evaluate.evaluation import (
     provenance_of_run,
 )
 from pti.evaluate.predictions import match_folders, method_names
-from pti.inference.calibration_file import missing_calibration, read_calibration
+from pti.inference.calibration_file import read_calibration
 
 
 def evaluate_folders(
@@ -33,13 +33,14 @@ def evaluate_folders(
     methods, condition_dir = method_names(prediction_dirs), settings.condition_dir
     matched = match_folders(methods, target_dir, condition_dir, settings.patient_pattern)
     cases, main = matched.cases[: settings.num_samples], next(iter(methods))
-    corrections, provenance, notes = None, {"truths": str(target_dir.absolute())}, list(matched.notes)
+    calibration, provenance, notes = None, {"truths": str(target_dir.absolute())}, list(matched.notes)
     if settings.calibration is not None:
         samples = len(cases[0].predictions[main])
-        corrections, provenance["calibration"] = read_calibration(settings.calibration, samples)
-        notes += missing_calibration(corrections, provenance["calibration"])
+        calibration = read_calibration(settings.calibration, samples)
+        provenance["calibration"] = calibration.origin
+        notes += calibration.notes()
     root = target_dir.absolute().parent
-    given = EvaluationInput(cases, main, root, settings, corrections=corrections, notes=notes)
+    given = EvaluationInput(cases, main, root, settings, calibration=calibration, notes=notes)
     evaluation = evaluate_predictions(given)
     if settings.distributions:
         # Imported here because torch takes seconds, in which worker processes measure already.

@@ -62,6 +62,7 @@ def page(
         agreements=[plot for plot in agreements if plot is not None],
         calibration=plots.calibration_plot(scores, "height", evaluation.intervals.get("height", ())),
         spread=_spread(evaluation, own),
+        bands=evaluation.bands,
         intervals=[row for rows in evaluation.intervals.values() for row in rows],
         sets=_sets(evaluation, differences),
         distribution=plots.distribution_plot(measurements, evaluation.main, _PLOTTED),

@@ -57,6 +57,10 @@ def summary_values(evaluation: Evaluation) -> dict[str, Any]:
         values[f"height {row.level:.0%} interval holds"] = row.coverage.value
         if row.corrected_coverage is not None:
             values[f"height {row.level:.0%} interval, corrected, holds"] = row.corrected_coverage.value
+    for row in evaluation.bands:
+        if row.coverage is not None and row.width is not None:
+            values[f"outline {row.level:.0%} band holds"] = row.coverage.value
+            values[f"outline {row.level:.0%} band, width in mm"] = row.width.value
     for method, summary in summaries.items():
         if method != evaluation.main:
             values[f"height_abs_error_mm of {method}"] = summary["height_abs_error_mm"].value

@@ -11,6 +11,7 @@ from pti.metrics.calibration import IntervalCoverage
 from pti.metrics.distribution import SetDistance
 from pti.metrics.error_budget import ErrorComponent, HeightDistribution
 from pti.metrics.memorization import Audit
+from pti.metrics.outline_band import BandCoverage
 
 COMPARED = (*ABSOLUTE[:4], "dice", "hausdorff95_mm", "ssim", "psnr", "mae")
 """Metrics in which methods are compared pair by pair."""
@@ -50,6 +51,7 @@ class Evaluation:
         notes: Notes for the reader on what was left out and why.
         provenance: What was evaluated, with what.
         seed: Seed of the bootstrap.
+        bands: Coverage of the band of the main method's outline at each level; empty without a calibration.
     """
 
     measurements: Measurements
@@ -62,6 +64,7 @@ class Evaluation:
     notes: Sequence[str] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
+    bands: Sequence[BandCoverage] = ()
 
     @property
     def scores(self) -> Scores:
@@ -69,10 +72,14 @@ class Evaluation:
         return self.measurements.methods[self.main]
 
     def summaries(self) -> dict[str, dict[str, Mean]]:
-        """Return method -> metric -> mean, including the KIDs (``kid_lite0``)."""
+        """Return method -> metric -> mean, including the KIDs (``kid_lite0``) and the outline's bands."""
         summaries = {name: summarize(scores, self.seed) for name, scores in self.measurements.methods.items()}
         for distance in self.distances:
             summaries[distance.method][distance.metric] = distance.kid_mean()
+        for row in self.bands:
+            if row.coverage is not None and row.width is not None:
+                name = f"outline_band_{100 * row.level:.0f}"
+                summaries[self.main] |= {f"{name}_coverage": row.coverage, f"{name}_width_mm": row.width}
         return summaries
 
     def differences(self) -> list[Difference]:

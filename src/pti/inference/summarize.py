@@ -10,11 +10,13 @@ import numpy as np
 from pti.common.errors import DataError
 from pti.data import tif
 from pti.data.input_images import InputImage
+from pti.inference.calibration_file import Calibration
 from pti.inference.gate import Judge
 from pti.inference.pictures import draw_translation, save_picture
 from pti.inference.sampling import SAMPLES, SampleTask, Sampling
 from pti.inference.trust import TRUST
 from pti.metrics.calibration import INTERVAL
+from pti.metrics.outline_band import BAND, band_settings, image_band
 from pti.metrics.translation import height_interval, mean_image, spread_image, translation_metrics
 from pti.runs.manifest import Manifest
 
@@ -34,7 +36,7 @@ class SummarizeImage:
         pixel_mm: Edge of a pixel in mm, for files without a resolution.
         data_range: Data range of the set, raw units.
         targets: Name -> file of the target, where it is known.
-        corrections: Corrections of the height intervals, level -> mm; None = no intervals.
+        calibration: Calibration of the height intervals and of the outline's band; None = neither.
         judge: Judges input and answer; None = they aren't judged.
     """
 
@@ -43,7 +45,7 @@ class SummarizeImage:
     pixel_mm: float
     data_range: float
     targets: Mapping[str, Path]
-    corrections: Mapping[float, float] | None = None
+    calibration: Calibration | None = None
     judge: Judge | None = None
 
     def files(self, source: InputImage) -> list[Path]:
@@ -61,8 +63,8 @@ class SummarizeImage:
         """Write the files of an image and measure it.
 
         Returns:
-            The values of `translation_metrics` and `height_interval`, the verdict of ``judge``, the patient,
-            the resolution, and the number, seed and file of each sample.
+            The values of `translation_metrics`, `height_interval` and `ImageBand`, the verdict of ``judge``,
+            the patient, the resolution, and the number, seed and file of each sample.
         """
         image = tif.read(source.path)
         tasks = self.tasks(source)
@@ -70,7 +72,9 @@ class SummarizeImage:
         target = self._read_target(source, image.pixels)
         pixel_mm = image.pixel_mm or self.pixel_mm
         metrics = translation_metrics(image.pixels, samples, pixel_mm, self.data_range, target)
-        metrics |= height_interval(metrics, self.corrections)
+        metrics |= height_interval(metrics, self.calibration and self.calibration.height)
+        band = image_band(image.pixels, samples, pixel_mm, self._band_factors)
+        metrics |= {} if band is None else band.as_metrics()
         if self.judge is not None:
             metrics |= self.judge(source.name, image.pixels, samples, metrics["bone_height_mm"] > 0)
         for task, row in zip(tasks, metrics["samples"], strict=True):
@@ -82,7 +86,7 @@ class SummarizeImage:
         tif.write(mean, mean_image(samples), image.pixel_mm)
         for file in spread:
             tif.write(file, spread_image(samples), image.pixel_mm)
-        drawn = draw_translation(source.name, image.pixels, samples, metrics, self.data_range, target)
+        drawn = draw_translation(source.name, image.pixels, samples, metrics, self.data_range, target, band)
         save_picture(drawn, picture)
         return {"patient": source.patient, "pixel_mm": pixel_mm, **metrics}
 
@@ -101,8 +105,13 @@ class SummarizeImage:
         metrics = self.recorded(manifest, source)
         if self.judge is not None and TRUST not in metrics:
             return False
-        interval = {key: metrics[key] for key in INTERVAL if key in metrics}
-        return interval == height_interval(metrics, self.corrections)
+        calibrated = {key: metrics[key] for key in (*INTERVAL, *BAND[:2]) if key in metrics}
+        interval = height_interval(metrics, self.calibration and self.calibration.height)
+        return calibrated == interval | band_settings(self._band_factors)
+
+    @property
+    def _band_factors(self) -> Mapping[float, float]:
+        return {} if self.calibration is None else self.calibration.band_factors
 
     def _row_name(self, source: InputImage) -> str:
         """Name the manifest's row after the first file, because an image may be called like a sample."""

@@ -13,7 +13,7 @@ import torch
 from pti.common.progress import track
 from pti.common.terminal import print_notes
 from pti.data.input_images import InputImage
-from pti.inference.calibration_file import HeightCalibration
+from pti.inference.calibration_file import Calibration
 from pti.inference.devices import Load, batched, run_batches
 from pti.inference.gate import Gate
 from pti.inference.inputs import Inputs
@@ -60,7 +60,7 @@ def translate_images(
     sampling: Sampling,
     batch_size: int,
     devices: Sequence[torch.device],
-    calibration: HeightCalibration | None = None,
+    calibration: Calibration | None = None,
     gate: Gate | None = None,
 ) -> Translations:
     """Translate images into a folder; resume an earlier run with the same settings.
@@ -75,7 +75,7 @@ def translate_images(
         sampling: Settings; None stands for the checkpoint's own value.
         batch_size: Samples at a time on each device.
         devices: From `choose_devices`.
-        calibration: Calibration of the height intervals; None = no intervals.
+        calibration: Calibration of the height intervals and of the outline's band; None = neither.
         gate: Judges inputs and answers; None = they aren't judged.
 
     Raises:
@@ -102,9 +102,8 @@ def translate_images(
         data_range, meaning = fixed_data_range(module.normalization, surveyed.tissue_range)
         judge = None if gate is None else gate.open(module, inputs.images, devices[0])
         translate = TranslateBatch(output_dir, translator.data["image_size"], sampling)
-        corrections = None if calibration is None else calibration.corrections
         summarize = SummarizeImage(
-            output_dir, sampling, translator.pixel_mm, data_range, inputs.targets, corrections, judge
+            output_dir, sampling, translator.pixel_mm, data_range, inputs.targets, calibration, judge
         )
         build = translator.builder(in_this_process=len(devices) == 1)
         translate_all(build, translate, summarize, inputs.images, manifest, batch_size, devices)

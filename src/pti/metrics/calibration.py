@@ -185,9 +185,20 @@ def conformal_correction(
     known = ~np.isnan(scores)
     scores, owner = scores[known], np.asarray(patients, str)[known]
     _, place, counts = np.unique(owner, return_inverse=True, return_counts=True)
-    weights = 1 / ((len(counts) + 1) * counts[place])
+    return patient_quantile(scores, 1 / counts[place], len(counts), level)
+
+
+def patient_quantile(scores: np.ndarray, weights: np.ndarray, patients: int, level: float) -> float:
+    """Compute the level-quantile of scores of P patients and one infinite score of a further patient.
+
+    Args:
+        scores: (n,).
+        weights: (n,) weights of the scores; those of each patient sum to 1, as does that of infinity.
+        patients: P.
+        level: Between 0 and 1.
+    """
     order = np.argsort(scores)
-    reached = np.cumsum(weights[order]) >= level - 1e-12
+    reached = np.cumsum(weights[order]) / (patients + 1) >= level - 1e-12
     return float(scores[order][reached.argmax()]) if reached.any() else float("inf")
 
 

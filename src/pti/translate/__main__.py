@@ -82,7 +82,7 @@ def write_images(
     from hydra.utils import instantiate
 
     from pti.inference.bone_sizes import mean_height_loss_mm
-    from pti.inference.calibration_file import read_height_calibration
+    from pti.inference.calibration_file import read_calibration
     from pti.inference.gate import open_gate
     from pti.inference.sampling import Sampling
     from pti.inference.translator import translate_images
@@ -95,8 +95,8 @@ def write_images(
     calibration = None
     if cfg.calibration is not None:
         samples = sampling.resolved(*translator.modules).samples
-        calibration = read_height_calibration(Path(str(cfg.calibration)), samples, translator.sha256)
-        print_notes(calibration.notes)
+        calibration = read_calibration(Path(str(cfg.calibration)), samples, translator.sha256)
+        print_notes(calibration.notes_on_images())
     gate = open_gate(translator.checkpoint, cfg.strict, cfg.batch_size)
     translations = translate_images(
         translator, inputs, output_dir, sampling, cfg.batch_size, devices, calibration, gate
@@ -114,7 +114,7 @@ def write_sizes(
     device: "torch.device",
 ) -> None:
     """Predict sizes, of a model that makes no images."""
-    from pti.inference.calibration_file import missing_calibration, read_calibration
+    from pti.inference.calibration_file import read_calibration
     from pti.metrics.calibration import QUANTILES
     from pti.translate.sizes import translate_sizes
 
@@ -128,9 +128,9 @@ def write_sizes(
     corrections, origin = {}, None
     if cfg.calibration is not None:
         path = Path(str(cfg.calibration))
-        corrections, origin = read_calibration(path, QUANTILES, predictor.sha256)
-        for note in missing_calibration(corrections, origin):
-            print(f"Note: {note}.")
+        calibration = read_calibration(path, QUANTILES, predictor.sha256)
+        corrections, origin = calibration.corrections, calibration.origin
+        print_notes(calibration.notes())
     translate_sizes(predictor, inputs, output_dir, cfg.batch_size, device, corrections, origin)
 
 

@@ -13,6 +13,7 @@ from pti.inference.tables import Rows, count_images, extreme, mean
 from pti.inference.translator import IMAGE_TABLE, SAMPLE_TABLE, Translations
 from pti.inference.trust import REASON, TRUST
 from pti.metrics.calibration import INTERVAL
+from pti.metrics.outline_band import BAND
 from pti.metrics.translation import TARGET_METRICS
 from pti.runs.checkpoint import Checkpoint
 from pti.runs.summary import from_here, print_summary, write_summary
@@ -23,6 +24,7 @@ _IMAGE_COLUMNS = ("name", "patient", "pixel_mm", "condition_height_mm", "median_
 _IMAGE_COLUMNS += ("height_spread_mm",)
 SPREAD_OF_MODELS = "height_spread_of_models_mm"
 _IMAGE_TARGET_COLUMNS = ("target_height_mm", "height_error_mm", "offset_height_error_mm", *TARGET_METRICS)
+_BAND_LEVEL, _, _BAND_WIDTH = BAND
 
 _MAX_LINES = 20  # images listed in the terminal
 
@@ -44,12 +46,13 @@ def finish(
     ]
     known = [row for row in rows if "target_height_mm" in row]
     interval = INTERVAL if translations.calibration is not None else ()
+    band = (_BAND_LEVEL, _BAND_WIDTH) if any(_BAND_LEVEL in row for row in rows) else ()
     judged = (TRUST, REASON) if any(TRUST in row for row in rows) else ()
     columns = (*_SAMPLE_COLUMNS, *interval, *judged, *(_SAMPLE_TARGET_COLUMNS if known else ()))
     write_csv(output_dir / SAMPLE_TABLE, columns, _sample_rows(rows, (*interval, *judged)))
     spread = (SPREAD_OF_MODELS,) if models > 1 else ()
-    columns = (*_IMAGE_COLUMNS, *spread, *interval, *judged, *(_IMAGE_TARGET_COLUMNS if known else ()))
-    write_csv(output_dir / IMAGE_TABLE, columns, rows)
+    columns = (*_IMAGE_COLUMNS, *spread, *interval, *band, *judged)
+    write_csv(output_dir / IMAGE_TABLE, (*columns, *(_IMAGE_TARGET_COLUMNS if known else ())), rows)
     metrics = _metrics(rows, translations, mean_loss_mm)
     artefacts: dict[str, Path] = {
         "samples": output_dir / "samples",
@@ -96,7 +99,7 @@ def _metrics(rows: Rows, translations: Translations, mean_loss_mm: float | None)
     if translations.sampling["models"] > 1:
         metrics["height_spread_of_models_mm"] = mean(rows, SPREAD_OF_MODELS)
     if translations.calibration is not None:
-        metrics |= {"calibration": translations.calibration, **_interval_metrics(rows)}
+        metrics |= {"calibration": translations.calibration, **_interval_metrics(rows), **_band_metrics(rows)}
     if any(TRUST in row for row in rows):
         metrics["images_unlike_training"] = sum(bool(row.get(REASON)) for row in rows)
     if known := [row for row in rows if "target_height_mm" in row]:
@@ -160,6 +163,12 @@ def _interval_metrics(rows: Rows) -> dict[str, Any]:
         if "target_height_mm" in row
     ]
     return metrics | ({"height_interval_holds": sum(contained) / len(contained)} if contained else {})
+
+
+def _band_metrics(rows: Rows) -> dict[str, Any]:
+    """Return level and mean width of the outline's bands; empty without bands."""
+    level = next((row[_BAND_LEVEL] for row in rows if _BAND_LEVEL in row), None)
+    return {} if level is None else {_BAND_LEVEL: level, _BAND_WIDTH: mean(rows, _BAND_WIDTH)}
 
 
 def _sample_rows(rows: Rows, shared: Sequence[str]) -> list[Mapping[str, Any]]:
