@@ -95,6 +95,7 @@ ACCEPTED = {
     "train/callbacks/finite.py: allow_config_changes=true": "train",
     "train/callbacks/finite.py: model.gradient_clip_val={}": "train",
     "train/callbacks/finite.py: trainer.precision=32-true": "train",
+    "modules/tif_data.py: trainer.devices={}": "train",
     "train/failures.py: ckpt_path=last": "train",
     "train/failures.py: data.num_workers=0": "train",
     "train/failures.py: trainer.precision=bf16-mixed": "train",
@@ -274,12 +275,18 @@ def second_stage(root: Path, link: str, tmp_path: Path) -> Attempt:
     [
         ("model.guidance_scale=2", "model.condition_dropout=0.1"),
         ("model.network.latent_channels=7", "model.network.latent_channels=4"),
+        ("model.network.condition_maps=4", "model.network.condition_maps=0"),
         ("data.image_size=18", "data.image_size=20"),
         ("data.sources=both", "data.sources=pairs"),
     ],
 )
 def test_a_second_stage(second_stage, override, advised):
     assert follow(second_stage, override, "model.condition_dropout=0") == [advised]
+
+
+def test_other_ridges_in_training_pairs(second_stage):
+    ridges = ("data/augmentation=mild", "data.augmentation.ridge=0.5")
+    assert follow(second_stage, *ridges) == ["data.augmentation.ridge=0", "model/size_condition=predicted"]
 
 
 def test_guidance_of_a_model_without_condition_dropout():
@@ -313,11 +320,14 @@ FOLLOWED = {
     "explore/server.py: port=0",
     "modules/latent_diffusion.py: guidance_scale=1",
     "modules/latent_diffusion.py: model.condition_dropout=0.1",
+    "modules/latent_diffusion.py: model.network.condition_maps={}",
     "modules/latent_space/__init__.py: data.image_size={}",
     "modules/latent_space/__init__.py: model.network.latent_channels={}",
     "modules/optimization.py: model.lr_schedule.decay=constant",
     "modules/tif_data.py: data.allow_config_changes=true",
+    "modules/translation.py: data.augmentation.ridge=0",
     "modules/translation.py: data.sources=pairs",
+    "modules/translation.py: model/size_condition=predicted",
     "train/devices.py: trainer.accelerator=cpu",
     "train/resume.py: allow_config_changes=true",
 }

@@ -91,6 +91,7 @@ def test_torchrun_trains_on_all_devices_and_continues(root, tmp_path, free_port)
 def test_torchrun_trains_on_several_nodes(root, tmp_path, free_port):
     settings = arguments(root, "trainer=ddp_cpu", "trainer.max_epochs=1", "output_dir=run")
     settings = [text.replace("fractions=[0.6,0.2,0.2]", "fractions=[0.5,0.4,0.1]") for text in settings]
+    settings.append("data.batch_size=2")
     ranks = [
         start("torchrun.sh", tmp_path, settings, NODES="2", NODE_RANK=rank, **devices(free_port))
         for rank in "01"

@@ -269,10 +269,8 @@ class TifDataModule(lightning.LightningDataModule):
         if 0 < held_out < world_size:
             # Lightning leaves out validation on a rank without images, for which the others wait for ever.
             images = f"{held_out} validation image{'s' if held_out > 1 else ''}"
-            raise DataError(
-                f"{self.root}: only {images} for {world_size} devices. Set trainer.devices={held_out}, or add "
-                "validation images."
-            )
+            fix = f"Set trainer.devices={held_out}, or add validation images."
+            raise DataError(f"{self.root}: only {images} for {world_size} devices. {fix}")
 
     def _evaluation_loader(self, split: str) -> BatchLoader | list:
         if split not in self._splits:

@@ -233,7 +233,7 @@ def require_pairs(data: TifDataModule, with_sizes: bool = False) -> None:
     if not with_sizes and data.augmentation is not None and data.augmentation.ridge:
         raise UsageError(
             f"data.augmentation.ridge={data.augmentation.ridge}: it changes what this model learns. "
-            "Set data.augmentation.ridge=0, or give them to it with model/size_condition=predicted."
+            "Set data.augmentation.ridge=0 or model/size_condition=predicted."
         )
     if data.sources != "pairs":
         raise UsageError(
