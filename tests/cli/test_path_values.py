@@ -27,7 +27,7 @@ STUDY = {"ckpt", "input_dir", "cache_dir", *INFERENCE}
 DATA = {*INFERENCE, "data.cache_dir", "data.layout.condition_folder", "data.layout.target_folder"}
 PATH_KEYS = {
     "analyze": STUDY,
-    "benchmark": {"output_dir"},
+    "benchmark": {"ckpt", "output_dir"},
     "check": DATA,
     "convert": {"config", "weights", "autoencoder_ckpt", "data.root", "output_dir"},
     "demo": {"output_dir", "data.root"},

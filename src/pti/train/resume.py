@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -68,6 +67,9 @@ FIXED = (
     "model.discriminator_optimizer._target_",
 )
 """Keys that the checkpoint's weights, statistics and optimizer states depend on; a resumed run keeps them."""
+
+FITTED = ("model.size_condition", "model.texture")
+"""Modules of `FIXED` that are fitted before the first step: a run without them can't get them later."""
 
 ADJUSTABLE = ("use_checkpoint", "use_flash_attention")
 """Last parts of keys below `FIXED` that change speed and memory only."""
@@ -167,7 +169,8 @@ def find_start(checkpoint: Checkpoint, config: dict[str, Any], output_dir: Path,
     fixed = {
         key: change
         for key, change in changes.items()
-        if _is_fixed(key) and (_ABSENT not in change or _is_added_or_removed(key, changes))
+        # A key that one side lacks is a new option, unless it is a module that is fitted at the start.
+        if _is_fixed(key) and (_ABSENT not in change or key.removesuffix("._target_") in FITTED)
     }
     allowed = config.get("allow_config_changes", False)
     if fixed or (changes and not allowed):
@@ -219,11 +222,6 @@ def _may_differ(key: str) -> bool:
 def _is_fixed(key: str) -> bool:
     inside = any(key == name or key.startswith(f"{name}.") for name in FIXED)
     return inside and not key.endswith(ADJUSTABLE)
-
-
-def _is_added_or_removed(key: str, changes: Mapping[str, Any]) -> bool:
-    """Tell whether a key is null on one side of a change, and a group of keys on the other."""
-    return "None" in changes[key] and any(name.startswith(f"{key}.") for name in changes)
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

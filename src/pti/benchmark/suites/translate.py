@@ -15,7 +15,7 @@ from pti.benchmark.experiments import draw_pairs, fix_seed, phantom_overrides, s
 from pti.benchmark.settings import SuiteSettings
 from pti.common.errors import UsageError
 from pti.common.path_settings import setting
-from pti.common.randomness import sample_generator
+from pti.common.randomness import sample_generator, sample_rank
 from pti.diffusion.formulation import SamplingSchedule
 from pti.diffusion.samplers import Generator, Progress, Sampler, ddpm
 from pti.inference.sampling import Sampling, translate_squares
@@ -106,8 +106,9 @@ def plain_work(settings: SuiteSettings, open_network: Callable[[SuiteSettings], 
 def translate(module: Any, pairs: Pairs, **settings: Any) -> np.ndarray:
     """Draw one sample for each condition, (N, S, S) raw, with the same noise in each call."""
     generators = [sample_generator(0, name, 0) for name in pairs.names]
+    ranks = [sample_rank(0, name, 0) for name in pairs.names]
     with torch.inference_mode():
-        return translate_squares(module, pairs.conditions, generators, **settings)
+        return translate_squares(module, pairs.conditions, generators, ranks, **settings)
 
 
 def mean_absolute_error(predicted: np.ndarray, pairs: Pairs) -> float:
