@@ -39,7 +39,7 @@ def measured(factors: list[float]) -> MeasuredOutline:
 
 def test_distances_are_positive_outside_and_zero_between_the_pixels_of_the_outline():
     mask = np.zeros((5, 6), bool)
-    mask[2:, :] = True  # it reaches the frame, which is no outline
+    mask[2:, :] = True  # it reaches the frame, which is not an outline
     distance = signed_distance(mask, PIXEL_MM)
     assert distance[:, 3].tolist() == [0.75, 0.25, -0.25, -0.75, -1.25]
     assert at_outline(distance, mask).tolist() == [0] * 6

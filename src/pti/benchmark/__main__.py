@@ -126,7 +126,7 @@ def _comparisons(name: str, settings: SuiteSettings) -> "list[Comparison]":
 
 
 def _measure_peak(name: str, settings: SuiteSettings, comparison: int, side: "Side", work: "Work") -> "Peak":
-    """Run a side once in a process of its own and return its peak memory."""
+    """Run a side once in a separate process and return its peak memory."""
     import json
     import tempfile
 

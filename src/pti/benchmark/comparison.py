@@ -165,7 +165,7 @@ class Measurement:
         comparison: What to measure.
         repeats: Timed runs of each side.
         device: Where the work runs.
-        peak: Measures a side's memory in a process of its own; None = memory is not measured.
+        peak: Measures a side's memory in a separate process; None = memory is not measured.
     """
 
     comparison: Comparison
@@ -271,7 +271,7 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """Format a number with so many significant digits, with thousands separators; empty for None."""
+    """Format a number with a number of significant digits and thousands separators; empty for None."""
     if value is None:
         return ""
     if value == 0 or not math.isfinite(value):

@@ -41,9 +41,9 @@ def phantom_overrides(settings: SuiteSettings, size: int, pairs: int, batch_size
 
 
 def draw_pairs(folder: Path, size: int, pairs: int) -> Path:
-    """Write a data set of so many phantom pairs, unless it exists; return its folder.
+    """Write a data set of phantom pairs, unless it exists; return its folder.
 
-    Each pair has a patient of its own.
+    Each pair is from another patient.
     """
     import shutil
 

@@ -210,7 +210,7 @@ def band_factor(outlines: Sequence[MeasuredOutline], patients: Sequence[str], le
     if not known:
         return float("inf")
     owners = [patient for _, patient in known]
-    # Each patient has one unit of weight, each of his slices the same share of it, whatever its length.
+    # Each patient has one unit of weight, each of its slices the same share of it, whatever its length.
     shares = [np.full(factors.size, 1 / (owners.count(patient) * factors.size)) for factors, patient in known]
     factors = np.concatenate([factors for factors, _ in known])
     return patient_quantile(factors, np.concatenate(shares), len(set(owners)), level)

@@ -267,7 +267,7 @@ class TifDataModule(lightning.LightningDataModule):
             raise DataError(f"{self.root}: {'. '.join(few)}")
         held_out = len(self._splits["val"].samples) if "val" in self._splits else 0
         if 0 < held_out < world_size:
-            # Lightning leaves out validation on a rank without images, for which the others wait for ever.
+            # Lightning skips validation on a rank without images, and the other ranks would hang.
             images = f"{held_out} validation image{'s' if held_out > 1 else ''}"
             fix = f"Set trainer.devices={held_out}, or add validation images."
             raise DataError(f"{self.root}: only {images} for {world_size} devices. {fix}")

@@ -69,4 +69,7 @@ def test_the_plain_recipes_network_translates(tmp_path: Path):
     with small_settings(tmp_path, translations=2, plain_steps=2) as settings:
         for comparison in translate_suite(settings):
             for side in comparison.sides:
-                side.build().run()
+                translated = side.build().run()
+                assert isinstance(translated, np.ndarray)
+                assert translated.shape[0] == 2
+                assert np.isfinite(translated).all()

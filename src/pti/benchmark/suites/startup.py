@@ -1,4 +1,4 @@
-"""Suite ``startup``: how long a command takes until it does something, each in a process of its own."""
+"""Suite ``startup``: the time until a command does something, each measured in a separate process."""
 
 from __future__ import annotations
 
