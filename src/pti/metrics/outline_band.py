@@ -192,7 +192,7 @@ def measure_outline(
 def band_factor(outlines: Sequence[MeasuredOutline], patients: Sequence[str], level: float) -> float:
     """Fit the smallest factor c whose bands cover a fraction ``level`` of a new patient's new outline.
 
-    The loss of a patient is the fraction of the new outline outside the band, averaged over his slices; R(c)
+    The loss of a patient is the fraction of the new outline outside the band, averaged over its slices; R(c)
     is its mean over the P patients. The factor is the smallest with P/(P + 1)·R(c) + 1/(P + 1) ≤ 1 − level,
     which bounds the expected loss of a new patient by 1 − level, whatever the model (Angelopoulos et al.
     2022, theorem 1). Slices without a new outline are left out: they have nothing to cover.
