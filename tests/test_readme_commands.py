@@ -64,6 +64,7 @@ SMALLER = {  # beginning of a command -> settings appended to it
         "model.sampling_steps=2",
     ],
     "train experiment=regression": NETWORK,
+    "benchmark": ["suite=data", "images=8", "repeats=1"],  # tests/benchmark runs all suites
     "analyze": ["dpi=72", "atlas_methods=[]"],
     "explore": ["method=pca", "methods=[pca]"],
 }

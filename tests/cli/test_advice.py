@@ -99,6 +99,7 @@ ACCEPTED = {
     "train/failures.py: ckpt_path=last": "train",
     "train/failures.py: data.num_workers=0": "train",
     "train/failures.py: trainer.precision=bf16-mixed": "train",
+    "train/size_response.py: data/augmentation=ridges": "train experiment=ldm_demo",
 }
 """Advice after a failure that no test can cause everywhere -> command that has to accept it."""
 

@@ -88,6 +88,20 @@ def test_ranks_order_the_first_measure():
     assert deviation == pytest.approx(3.09, abs=0.01)
 
 
+@pytest.mark.parametrize(("ratio", "factor"), [(0.8, 1.25), (0.2, 2)])
+def test_a_weak_response_is_compensated_in_the_first_measure(ratio: float, factor: float):
+    condition, images = fitted(), patients(50, 5)[0]
+
+    def deviations() -> Tensor:
+        generators = [torch.Generator().manual_seed(index) for index in range(50)]
+        center = condition.inputs(images) @ condition.weights.mT + condition.bias
+        return condition.draw(images, generators) - center
+
+    before = deviations()
+    condition.fit_response(ratio)
+    torch.testing.assert_close(deviations(), before * torch.tensor([factor, 1.0]))
+
+
 def test_an_image_unlike_all_others_gets_no_absurd_sizes():
     drawn = fitted().draw(torch.full((1, 1, 32, 32), 1e4), [torch.Generator()], [0.5])
     assert drawn.abs().max() < 6

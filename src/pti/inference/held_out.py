@@ -1,10 +1,13 @@
 """List the images and pairs of a data set by split, with the split of a checkpoint's training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pti.common.errors import DataError, UsageError
+from pti.data import resize, tif
 from pti.data.dataset import samples_of
 from pti.data.input_images import InputImage
 from pti.data.layouts import Pair
@@ -50,6 +53,15 @@ def pairs_of_split(data: Mapping[str, Any], split: str, source: str) -> list[Pai
     """
     pairs = [pair for folder in _folders(data, source) for _, pair in folder.numbered(split)]
     return sorted((pair for pair in pairs if len(pair.files) == 2), key=lambda pair: pair.name)
+
+
+def read_squares(pairs: Sequence[Pair], role: str, size: int) -> np.ndarray:
+    """Read the raw images of a role, ``condition`` or ``target``, as squares: (N, size, size) float32.
+
+    Raises:
+        TifError: A file can't be used.
+    """
+    return np.stack([resize.pad_and_resize(tif.read(pair.files[role]).pixels, size) for pair in pairs])
 
 
 def _folders(data: Mapping[str, Any], source: str) -> list[Folder]:

@@ -9,11 +9,10 @@ import torch
 
 from pti.common.errors import DataError
 from pti.common.randomness import sample_generator
-from pti.data import resize, tif
 from pti.data.layouts import Pair
 from pti.data.splits import evenly_spaced
 from pti.inference.devices import batched, device_of
-from pti.inference.held_out import pairs_of_split
+from pti.inference.held_out import pairs_of_split, read_squares
 from pti.inference.loaded import LoadedTranslator
 from pti.inference.trust import (
     CHANGE,
@@ -78,7 +77,8 @@ class TrustFit:
         features: list[dict[str, Any]] = []
         for batch in batched(pairs, self.batch_size):
             self.tick()
-            conditions, targets = (_squares(translator, batch, role) for role in ("condition", "target"))
+            size = translator.data["image_size"]
+            conditions, targets = (read_squares(batch, role, size) for role in ("condition", "target"))
             own, _ = input_features(module, conditions)
             changes = map(change_features, conditions, targets)
             features += [row | {CHANGE: change} for row, change in zip(own, changes, strict=True)]
@@ -91,7 +91,7 @@ class TrustFit:
         rows: list[dict[str, float]] = []
         sampling = module.resolve_sampling(None, None, None)
         for batch in batched(pairs, self.batch_size):
-            squares = _squares(translator, batch, "condition")
+            squares = read_squares(batch, "condition", translator.data["image_size"])
             scores = input_scores(distances, module, squares)
             raw = torch.from_numpy(squares)[:, None].to(device_of(module))
             answers = []
@@ -104,9 +104,3 @@ class TrustFit:
                 for index, (own, square) in enumerate(zip(scores, squares, strict=True))
             ]
         return rows
-
-
-def _squares(translator: LoadedTranslator, pairs: Sequence[Pair], role: str) -> np.ndarray:
-    """Read raw images as (B, S, S) float32."""
-    size = translator.data["image_size"]
-    return np.stack([resize.pad_and_resize(tif.read(pair.files[role]).pixels, size) for pair in pairs])

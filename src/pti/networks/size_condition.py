@@ -35,6 +35,9 @@ _LIMIT = 4.0
 _TAIL = 1e-4
 """Smallest distance of a rank from 0 and 1: sizes are drawn within 3.7 standard deviations."""
 
+MIN_RESPONSE = 0.5
+"""Smallest response that is compensated: drawn heights lie at most twice as far from their mean."""
+
 
 class SizeCondition(nn.Module):
     """Factorise p(y | x) into p(s | x) and p(y | x, s): draw the bone's sizes s first, then an image y.
@@ -44,6 +47,12 @@ class SizeCondition(nn.Module):
     grid. Its covariance is that of the errors on patients who were left out of the fit: the spread of samples
     is the uncertainty about a new patient, and not that of a network about the patients it was trained on.
 
+    A denoiser that was trained on few patients relies partly on what it reads off the image itself: the
+    height of its bones changes by less than the height that it is given. `fit_response` takes this ratio, and
+    the heights given are drawn that much further from their mean: on 60 new patients, the nominal 80 %
+    intervals of a model of 48 patients, with a ratio of 0.76, cover 73 % instead of 70 %. The widths are not
+    compensated: denoisers read them off the image (ratios of 0.0 to 0.3), where they vary little.
+
     Sizes are lengths relative to the edge of the image, standardised by their mean and standard deviation in
     the training set. The network gets each as a map with one value everywhere.
 
@@ -52,7 +61,8 @@ class SizeCondition(nn.Module):
         grid: cells along each edge of the image.
 
     Buffers: ``shift`` and ``scale`` (M,) of the sizes; ``weights`` (M, 2·grid²) and ``bias`` (M,) of the
-    regression; ``factor`` (M, M), the lower triangular root of the covariance; ``fitted`` ().
+    regression; ``factor`` (M, M), the lower triangular root of the covariance; ``fitted`` (); ``response``
+    (M,), the ratios of changes in the images to changes of the sizes given, 1 until measured.
     """
 
     shift: Tensor
@@ -61,6 +71,7 @@ class SizeCondition(nn.Module):
     bias: Tensor
     factor: Tensor
     fitted: Tensor
+    response: Tensor
 
     def __init__(
         self,
@@ -77,6 +88,7 @@ class SizeCondition(nn.Module):
         self.register_buffer("bias", torch.zeros(count))
         self.register_buffer("factor", torch.zeros(count, count))
         self.register_buffer("fitted", torch.tensor(False))
+        self.register_buffer("response", torch.ones(count))
 
     def inputs(self, images: Tensor) -> Tensor:
         """Reduce normalised images (B, 1, H, W) to the inputs of the regression (B, 2·grid²)."""
@@ -135,6 +147,14 @@ class SizeCondition(nn.Module):
             getattr(self, name).copy_(torch.from_numpy(np.asarray(value)))
         return np.sqrt(covariance.diagonal())
 
+    def fit_response(self, ratio: float) -> None:
+        """Compensate for the denoiser's response to the first measure.
+
+        Args:
+            ratio: change of that size in the denoiser's images, divided by the change of the size given.
+        """
+        self.response[0] = max(ratio, MIN_RESPONSE)
+
     def standardize(self, sizes: Tensor) -> Tensor:
         """Standardise true sizes (B, M); an unknown size (NaN) becomes 0, the mean."""
         return ((sizes - self.shift) / self.scale).nan_to_num(0.0)
@@ -142,7 +162,7 @@ class SizeCondition(nn.Module):
     def draw(
         self, images: Tensor, generators: Sequence[torch.Generator], ranks: Sequence[float] | None = None
     ) -> Tensor:
-        """Draw standardised sizes (B, M) from their distribution, given normalised dente images.
+        """Draw the standardised sizes (B, M) to give to the denoiser, for normalised dente images.
 
         Args:
             images: (B, 1, H, W).
@@ -156,7 +176,8 @@ class SizeCondition(nn.Module):
             rank = torch.tensor(ranks, dtype=torch.float64).clamp(_TAIL, 1 - _TAIL)
             noise[:, 0] = torch.special.ndtri(rank).float()
         mean = self.inputs(images).to(self.weights.dtype) @ self.weights.mT + self.bias
-        return mean.clamp(-_LIMIT, _LIMIT) + to_device(noise, mean.device, mean.dtype) @ self.factor.mT
+        deviation = to_device(noise, mean.device, mean.dtype) @ self.factor.mT
+        return mean.clamp(-_LIMIT, _LIMIT) + deviation / self.response
 
     def maps(self, sizes: Tensor, like: Tensor) -> Tensor:
         """Repeat standardised sizes (B, M) over the positions of latents (B, C, h, w): (B, M, h, w)."""

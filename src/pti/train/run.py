@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from pti.common.conf_dir import CONF_DIR
+from pti.modules.latent_diffusion import LatentDiffusion
 from pti.modules.manual_optimization import ManualOptimization
 from pti.modules.protocols import Autoencoder, Translator
 from pti.modules.tif_data import TifDataModule
@@ -51,6 +52,7 @@ from pti.train.failures import to_user_error
 from pti.train.initial import prepare_weights
 from pti.train.record import write_record
 from pti.train.resume import Start, find_start, open_resumed
+from pti.train.size_response import store_response
 from pti.train.trust import store_trust
 
 _DDP_STRATEGY = CONF_DIR / "trainer" / "strategy" / "ddp.yaml"
@@ -174,9 +176,12 @@ class Training:
             del resumed, first_stage, initial  # free their memory
             ckpt_path = None if self.start is None else str(self.start.checkpoint)
             trainer.fit(module, datamodule, ckpt_path=ckpt_path, weights_only=True)
-            if self.leading and isinstance(module, Translator) and self.config.trust_images:
+            if self.leading and isinstance(module, Translator):
                 device, folder = trainer.strategy.root_device, self.output_dir / "checkpoints"
-                store_trust(folder, device, self.config.trust_images, self.signals)
+                if isinstance(module, LatentDiffusion) and module.size_condition is not None:
+                    store_response(folder, device, self.signals)
+                if self.config.trust_images:
+                    store_trust(folder, device, self.config.trust_images, self.signals)
 
     def conclude(self, status: str) -> None:
         """Write ``summary.json`` and print a table on rank 0, provided that training could be built."""

@@ -1,0 +1,84 @@
+"""The measured response is the slope of the height in a denoiser's images against the height given."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from helpers.tiny_checkpoints import SIZE, TRANSLATOR, save
+from pti.data.phantom import make_phantom
+from pti.inference.loaded import LoadedTranslator, open_predictor, predicts_sizes
+from pti.inference.size_response import measure_response
+from pti.modules.latent_diffusion import LatentDiffusion
+from pti.runs.constructors import build
+
+MEAN, SCALE, SPREAD = 0.5, 0.25, 0.8  # heights relative to the edge; standard deviation of the drawn ones
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "phantom"
+    make_phantom(root, patients=24, slices=1, image_size=64, seed=1)
+    return root
+
+
+@pytest.fixture
+def translator(tmp_path: Path, data: Path) -> LoadedTranslator:
+    """A model that draws heights with the given mean and spread, whatever the image."""
+    model: dict[str, Any] = copy.deepcopy(TRANSLATOR)
+    model["network"]["condition_maps"] = 1
+    condition = {"_target_": "pti.networks.size_condition.SizeCondition", "measures": ["height"], "grid": 4}
+    module = build(model | {"size_condition": condition}, "the test")
+    module.size_condition.shift.fill_(MEAN)
+    module.size_condition.scale.fill_(SCALE)
+    module.size_condition.factor.fill_(SPREAD)
+    path = save(tmp_path / "best.ckpt", module, model | {"size_condition": condition}, data, batch_size=8)
+    translator = open_predictor(path)
+    assert not predicts_sizes(translator)
+    return translator
+
+
+def bones(heights: Tensor) -> Tensor:
+    """Rectangles (B, 1, S, S) of heights relative to S; none where the height is 0."""
+    images = torch.zeros(len(heights), 1, SIZE, SIZE)
+    for image, height in zip(images, heights.tolist(), strict=True):
+        image[0, SIZE - 1 - round(height * SIZE) : SIZE - 1, 8:24] = 1000.0 if height > 0 else 0.0
+    return images
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, ratio: float, without_bone: float = -9.0) -> None:
+    """Let translations follow a share of the drawn height; below a height there is no bone."""
+
+    def translate(self: Any, raw: Tensor, generators: Any, *, ranks: Any, **_: Any) -> Tensor:
+        given = self.size_condition.draw(raw, generators, ranks)[:, 0]
+        offset = 0.1 * torch.arange(len(raw))  # differs between images, as what a network sees in them does
+        return bones(torch.where(given < without_bone, 0.0, MEAN + SCALE * (offset / 8 + ratio * given)))
+
+    monkeypatch.setattr(LatentDiffusion, "translate", translate)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.4, 1.0])
+def test_it_is_the_share_of_a_change_that_reaches_the_image(translator, monkeypatch, ratio):
+    answer(monkeypatch, ratio)
+    assert measure_response(translator) == pytest.approx(ratio, abs=0.05)  # heights are whole pixels
+
+
+def test_samples_without_bone_are_left_out(translator, monkeypatch):
+    answer(monkeypatch, 0.7, without_bone=-0.5)
+    assert measure_response(translator) == pytest.approx(0.7, abs=0.07)
+
+
+def test_without_any_bone_there_is_no_response(translator, monkeypatch):
+    answer(monkeypatch, 0.7, without_bone=9.0)
+    assert measure_response(translator) is None
+
+
+def test_it_can_be_stopped(translator):
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_response(translator, stop)
