@@ -231,11 +231,12 @@ def outlines_of(evaluation):
     return outlines
 
 
-def test_calibration_survives_a_file(evaluation, tmp_path):
+@pytest.mark.parametrize("evenly_spread", [False, True])
+def test_calibration_survives_a_file(evaluation, tmp_path, evenly_spread):
     scores = evaluation.scores
     factors = fit_band_factors(outlines_of(evaluation), scores.patients)
     assert factors[0.5] < factors[0.8] < factors[0.9] == math.inf
-    calibration = Calibration(fit_corrections(scores), "the test", factors)
+    calibration = Calibration(fit_corrections(scores), "the test", factors, evenly_spread)
     path = tmp_path / "calibration.json"
     path.write_text(calibration_text(scores, calibration, "a1b2"))
     read = read_calibration(path, 2, "a1b2")

@@ -55,6 +55,44 @@ def test_intervals_of_calibrated_samples_have_nominal_coverage(level):
     assert np.mean((low <= truth) & (truth <= high)) == pytest.approx(level, abs=0.01)
 
 
+def quantiles_and_truth(count: int, samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Evenly spread samples of a standard normal distribution, and true values from it."""
+    ranks = (np.arange(samples) + 0.5) / samples
+    truth = np.random.default_rng(0).normal(size=count)
+    return np.tile(ndtri(ranks), (count, 1)), truth
+
+
+@pytest.mark.parametrize("samples", [8, 39])
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.9])
+def test_intervals_of_evenly_spread_samples_have_nominal_coverage(level, samples):
+    values, truth = quantiles_and_truth(20_000, samples)
+    low, high = central_interval(values, level, evenly_spread=True)
+    coverage = np.mean((low <= truth) & (truth <= high))
+    linear = 0.01 if samples > 8 else 0.03  # error of the interpolation between quantiles
+    assert coverage == pytest.approx(min(level, (samples - 1) / samples), abs=linear)
+    wider_low, wider_high = central_interval(values, level)
+    assert np.mean(wider_high - wider_low) >= np.mean(high - low)
+    (row,) = [
+        row
+        for row in interval_coverage("height", values, truth, list(map(str, range(20_000))), None, True)
+        if row.level == level
+    ]
+    assert row.coverage.value == pytest.approx(coverage)
+
+
+def test_corrections_belong_to_one_kind_of_samples():
+    values, truth = quantiles_and_truth(400, 8)
+    names = [str(index) for index in range(400)]
+    for spread in (False, True):
+        correction = conformal_correction(values, truth, names, 0.9, spread)
+        low, high = central_interval(values, 0.9, correction, spread)
+        assert np.mean((low <= truth) & (truth <= high)) == pytest.approx(0.9, abs=0.01)
+    sharp, wide = (valid_interval(values[0], {0.5: 0.0}, spread) for spread in (True, False))
+    assert sharp is not None
+    assert wide is not None
+    assert wide.low < sharp.low < sharp.high < wide.high
+
+
 def test_few_samples_cover_at_most_their_range():
     samples, truth = draws(20_000, 4)
     low, high = central_interval(samples, 0.9)

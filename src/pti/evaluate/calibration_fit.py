@@ -8,6 +8,7 @@ from pti.evaluate.scores import Scores
 from pti.inference.calibration_file import BAND_FACTORS, MEASURES, Calibration
 from pti.metrics.calibration import LEVELS, conformal_correction
 from pti.metrics.outline_band import MeasuredOutline, band_factor
+from pti.runs.manifest import EVENLY_SPREAD
 
 
 def fit_corrections(scores: Scores) -> dict[str, dict[float, float]]:
@@ -15,7 +16,11 @@ def fit_corrections(scores: Scores) -> dict[str, dict[float, float]]:
     return {
         measure: {
             level: conformal_correction(
-                scores.predicted[measure], scores.true[measure], scores.patients, level
+                scores.predicted[measure],
+                scores.true[measure],
+                scores.patients,
+                level,
+                scores.evenly_spread,
             )
             for level in LEVELS
         }
@@ -40,6 +45,7 @@ def calibration_text(scores: Scores, calibration: Calibration, checkpoint: str) 
         "method": scores.method,
         "checkpoint": checkpoint,
         "samples": scores.samples,
+        EVENLY_SPREAD: calibration.evenly_spread,
         "found_on": calibration.origin,
         "slices": len(scores.names),
         "patients": len(set(scores.patients)),

@@ -135,6 +135,7 @@ def _intervals(scores: Scores, corrections: Corrections | None) -> dict[str, lis
             scores.true[measure],
             scores.patients,
             None if corrections is None else corrections.get(measure),
+            scores.evenly_spread,
         )
         for measure in MEASURES
     }

@@ -120,7 +120,7 @@ def _case(evaluation: Evaluation, index: int) -> dict[str, Any]:
     pictures[title] = outlined(predicted, window, outlines, crop, f"prediction of {case.name}", scale)
     rows = evaluation.intervals.get("height", ())
     corrections = {row.level: row.correction for row in rows if row.correction is not None}
-    valid = valid_interval(heights, corrections)
+    valid = valid_interval(heights, corrections, scores.evenly_spread)
     interval = None if valid is None else (valid.level, valid.low, valid.high)
     return {
         "name": case.name,

@@ -92,7 +92,7 @@ def _fit_calibration(
     outlines = measure_outlines(cases, main, first.pixel_mm)
     factors = {} if outlines is None else fit_band_factors(outlines, scores.patients)
     split = f"validation split of {predictions.root}"
-    calibration = Calibration(fit_corrections(scores), split, factors)
+    calibration = Calibration(fit_corrections(scores), split, factors, scores.evenly_spread)
     text = calibration_text(scores, calibration, first.sha256)
     write_text_atomically(predictions.output_dir / "calibration.json", text)
     patients = f"{len(set(scores.patients))} patients, {len(scores.names)} slices"

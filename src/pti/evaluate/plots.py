@@ -35,7 +35,8 @@ def agreement_plot(scores: Scores, measure: str) -> Markup | None:
     with drawing(8.6, 3.7, f"{title}: predicted against true, and Bland–Altman") as canvas:
         scatter, bland_altman = canvas.figure.subplots(1, 2)
         if scores.samples > 1:
-            low, high = central_interval(scores.predicted[measure][known], _LEVEL)
+            values = scores.predicted[measure][known]
+            low, high = central_interval(values, _LEVEL, evenly_spread=scores.evenly_spread)
             scatter.vlines(true, low, high, color=PREDICTED, alpha=0.35, linewidth=1.2)
         scatter.scatter(true, predicted, s=16, color=PREDICTED, linewidths=0)
         ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
@@ -103,7 +104,10 @@ def calibration_plot(scores: Scores, measure: str, intervals: Sequence[IntervalC
     if scores.samples < 2 or not known.any():
         return None
     nominal = np.linspace(0.05, 0.95, 19)
-    actual = [np.mean(covers(*central_interval(samples[known], level), true[known])) for level in nominal]
+    actual = [
+        np.mean(covers(*central_interval(samples[known], level, 0.0, scores.evenly_spread), true[known]))
+        for level in nominal
+    ]
     with drawing(8.6, 3.5, f"Calibration of the {label_of(measure)}") as canvas:
         coverage, ranks = canvas.figure.subplots(1, 2)
         coverage.plot([0, 1], [0, 1], color=TEXT, linewidth=1, linestyle="--")
@@ -119,7 +123,7 @@ def calibration_plot(scores: Scores, measure: str, intervals: Sequence[IntervalC
         counts = rank_histogram(samples, true)
         ranks.bar(range(len(counts)), counts, color=PREDICTED, width=0.86)
         expected = np.full(len(counts), counts.sum() / len(counts))
-        if not (scores.independent or scores.quantiles):
+        if scores.evenly_spread:
             # The outermost of K evenly spread samples are the quantiles 1 / 2K and 1 − 1 / 2K.
             expected = np.full(len(counts), counts.sum() / scores.samples)
             expected[[0, -1]] /= 2

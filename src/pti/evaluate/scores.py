@@ -74,6 +74,11 @@ class Scores:
         """The number of samples, K."""
         return self.predicted["height"].shape[1]
 
+    @property
+    def evenly_spread(self) -> bool:
+        """True if the K values are samples that are spread evenly over a distribution."""
+        return not (self.independent or self.quantiles)
+
     def point_prediction(self, measure: str) -> np.ndarray:
         """Return the median over the samples, (N,) mm."""
         return np.median(self.predicted[measure], axis=1)

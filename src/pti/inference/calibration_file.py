@@ -9,6 +9,7 @@ from typing import Any
 
 from pti.common.errors import DataError
 from pti.metrics.calibration import LEVELS, patients_needed
+from pti.runs.manifest import EVENLY_SPREAD
 
 MEASURES = ("height", "width_quarter", "width_half", "width_three_quarters")
 """The lengths that get intervals."""
@@ -29,11 +30,14 @@ class Calibration:
         origin: Text that names the patients of the fit.
         band_factors: Level -> factor of the band around the bone's outline, see `pti.metrics.outline_band`;
             infinite if there were too few patients, empty if the file has no factors.
+        evenly_spread: The corrections belong to samples that are spread evenly, see
+            `pti.metrics.calibration.central_interval`.
     """
 
     corrections: Corrections
     origin: str
     band_factors: Mapping[float, float] = field(default_factory=dict)
+    evenly_spread: bool = False
 
     @property
     def height(self) -> Mapping[float, float]:
@@ -103,6 +107,7 @@ def read_calibration(path: Path, samples: int, checkpoint: str | None = None) ->
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         corrections = {measure: _by_level(content["corrections_mm"][measure]) for measure in MEASURES}
         factors = _by_level(content.get(BAND_FACTORS, {}))
+        evenly_spread = content.get(EVENLY_SPREAD, False)
         fitted_samples, model = content["samples"], content["checkpoint"]
         origin = f"{content['found_on']} ({content['patients']} patients)"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -117,7 +122,7 @@ def read_calibration(path: Path, samples: int, checkpoint: str | None = None) ->
             f"{path}: fitted with the checkpoint of SHA-256 {model[:12]}… ({content['method']}), but this "
             f"one has {checkpoint[:12]}…. Write a calibration.json for it with pti evaluate."
         )
-    return Calibration(corrections, origin, factors)
+    return Calibration(corrections, origin, factors, evenly_spread)
 
 
 def _by_level(values: Mapping[str, float | None]) -> dict[float, float]:

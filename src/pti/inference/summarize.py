@@ -72,7 +72,7 @@ class SummarizeImage:
         target = self._read_target(source, image.pixels)
         pixel_mm = image.pixel_mm or self.pixel_mm
         metrics = translation_metrics(image.pixels, samples, pixel_mm, self.data_range, target)
-        metrics |= height_interval(metrics, self.calibration and self.calibration.height)
+        metrics |= self._height_interval(metrics)
         band = image_band(image.pixels, samples, pixel_mm, self._band_factors)
         metrics |= {} if band is None else band.as_metrics()
         if self.judge is not None:
@@ -106,8 +106,12 @@ class SummarizeImage:
         if self.judge is not None and TRUST not in metrics:
             return False
         calibrated = {key: metrics[key] for key in (*INTERVAL, *BAND[:2]) if key in metrics}
-        interval = height_interval(metrics, self.calibration and self.calibration.height)
-        return calibrated == interval | band_settings(self._band_factors)
+        return calibrated == self._height_interval(metrics) | band_settings(self._band_factors)
+
+    def _height_interval(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+        if self.calibration is None:
+            return {}
+        return height_interval(metrics, self.calibration.height, self.calibration.evenly_spread)
 
     @property
     def _band_factors(self) -> Mapping[float, float]:

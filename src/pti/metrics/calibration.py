@@ -96,24 +96,29 @@ def crps_normal(mean: np.ndarray, std: np.ndarray, truth: np.ndarray) -> np.ndar
 
 
 def central_interval(
-    samples: np.ndarray, level: float, correction: float = 0.0
+    samples: np.ndarray, level: float, correction: float = 0.0, evenly_spread: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute the interval between the samples' quantiles (1 ± level) / 2, widened by a correction.
 
-    The quantile p has rank p · (K + 1), so that a true value from the same distribution as the samples falls
-    below it with probability p. Ranks beyond the outermost samples are clipped to these, so that K samples
-    cover at most (K - 1) / (K + 1) of such true values.
+    The quantile p of independent samples has rank p · (K + 1), so that a true value from the same
+    distribution falls below it with probability p. Samples that are spread evenly are the quantiles
+    (i − ½) / K of their distribution (Hazen 1914), so that p has rank p · K + ½. Ranks beyond the outermost
+    samples are clipped to these, so that K samples cover at most (K - 1) / (K + 1) of such true values, or
+    (K - 1) / K if they are spread evenly.
 
     Args:
         samples: (N, K).
         level: Between 0 and 1.
         correction: Added at both ends, in the unit of the samples; a negative one shrinks the interval
             at most to its centre.
+        evenly_spread: The samples are spread evenly over their distribution; False = independent samples, or
+            the quantiles i / (K + 1).
 
     Returns:
         Lower and upper ends, (N,) each.
     """
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], axis=1, method="weibull")
+    ends, method = [(1 - level) / 2, (1 + level) / 2], "hazen" if evenly_spread else "weibull"
+    low, high = np.quantile(samples, ends, axis=1, method=method)
     middle = (low + high) / 2
     return np.minimum(low - correction, middle), np.maximum(high + correction, middle)
 
@@ -123,12 +128,15 @@ def covers(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return (low <= truth + ROUNDING_MM) & (truth <= high + ROUNDING_MM)
 
 
-def valid_interval(samples: np.ndarray, corrections: Mapping[float, float]) -> ValidInterval | None:
+def valid_interval(
+    samples: np.ndarray, corrections: Mapping[float, float], evenly_spread: bool = False
+) -> ValidInterval | None:
     """Compute the corrected interval of one slice at the highest level that has a finite correction.
 
     Args:
         samples: (K,).
         corrections: Level -> correction, in the unit of the samples.
+        evenly_spread: See `central_interval`.
 
     Returns:
         None if no correction is finite.
@@ -137,7 +145,7 @@ def valid_interval(samples: np.ndarray, corrections: Mapping[float, float]) -> V
     if not finite:
         return None
     level = max(finite)
-    low, high = central_interval(np.asarray(samples)[None], level, corrections[level])
+    low, high = central_interval(np.asarray(samples)[None], level, corrections[level], evenly_spread)
     return ValidInterval(level, float(low[0]), float(high[0]))
 
 
@@ -161,7 +169,11 @@ def rank_histogram(samples: np.ndarray, truth: np.ndarray, seed: int = 0) -> np.
 
 
 def conformal_correction(
-    samples: np.ndarray, truth: np.ndarray, patients: Sequence[str], level: float
+    samples: np.ndarray,
+    truth: np.ndarray,
+    patients: Sequence[str],
+    level: float,
+    evenly_spread: bool = False,
 ) -> float:
     """Fit the widening of :func:`central_interval` at both ends that makes its nominal level valid.
 
@@ -176,11 +188,12 @@ def conformal_correction(
         truth: (N,).
         patients: (N,) the patient of each slice.
         level: Between 0 and 1.
+        evenly_spread: See `central_interval`.
 
     Returns:
         In the unit of the samples; infinite with fewer patients than :func:`patients_needed`.
     """
-    low, high = central_interval(samples, level)
+    low, high = central_interval(samples, level, evenly_spread=evenly_spread)
     scores = np.maximum(low - truth, truth - high)
     known = ~np.isnan(scores)
     scores, owner = scores[known], np.asarray(patients, str)[known]
@@ -216,6 +229,7 @@ def interval_coverage(
     truth: np.ndarray,
     patients: Sequence[str],
     corrections: Mapping[float, float] | None = None,
+    evenly_spread: bool = False,
 ) -> list[IntervalCoverage]:
     """Compute coverage and width of the intervals at each of :data:`LEVELS`.
 
@@ -225,11 +239,12 @@ def interval_coverage(
         truth: (N,) mm.
         patients: (N,) the patient of each slice.
         corrections: Level -> correction, mm; None = no corrections.
+        evenly_spread: See `central_interval`.
     """
     known = ~np.isnan(truth) & ~np.isnan(samples).any(axis=1)
 
     def coverage_and_width(level: float, correction: float) -> tuple[Mean, float]:
-        low, high = central_interval(samples, level, correction)
+        low, high = central_interval(samples, level, correction, evenly_spread)
         widths = (high - low)[known]
         coverage = bootstrap_mean(np.where(known, covers(low, high, truth), np.nan), patients)
         return coverage, float(widths.mean()) if widths.size else float("nan")

@@ -81,19 +81,20 @@ def translation_metrics(
 
 
 def height_interval(
-    metrics: Mapping[str, Any], corrections: Mapping[float, float] | None
+    metrics: Mapping[str, Any], corrections: Mapping[float, float] | None, evenly_spread: bool = False
 ) -> dict[str, float]:
     """Compute an interval that covers the height of a new patient with a known probability: :data:`INTERVAL`.
 
     Args:
         metrics: From :func:`translation_metrics`.
         corrections: Level -> correction of the height, mm, from `pti.metrics.calibration`; None = unknown.
+        evenly_spread: The samples are spread evenly, see `pti.metrics.calibration.central_interval`.
 
     Returns:
         Empty if no correction is known, or none is finite.
     """
     heights = np.array([sample["bone_height_mm"] for sample in metrics["samples"]])
-    interval = None if corrections is None else valid_interval(heights, corrections)
+    interval = None if corrections is None else valid_interval(heights, corrections, evenly_spread)
     if interval is None:
         return {}
     return dict(zip(INTERVAL, (interval.level, interval.low, interval.high), strict=True))
