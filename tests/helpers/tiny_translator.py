@@ -37,6 +37,8 @@ class TinyTranslator(nn.Module):
         return {key: self.own[key] if value is None else value for key, value in settings.items()}
 
     def translate(self, raw: Tensor, generators: Sequence[torch.Generator], **settings: Any) -> Tensor:
+        images = settings.get("images")
+        raw = raw if images is None else raw[images]
         self.calls.append(len(raw))
         translations = []
         for image, generator in zip(raw, generators, strict=True):

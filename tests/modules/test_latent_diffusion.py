@@ -30,6 +30,7 @@ from pti.diffusion.paths import RectifiedFlow
 from pti.modules.latent_diffusion import CHANGE_THRESHOLD, LatentDiffusion
 from pti.modules.size_targets import relative_sizes
 from pti.modules.tif_data import TifDataModule
+from pti.networks.frozen_autoencoder import FrozenAutoencoder
 from pti.networks.size_condition import SizeCondition
 from pti.runs.checkpoint import open_checkpoint
 from pti.train.run import train
@@ -98,6 +99,23 @@ def test_every_option_trains_and_translates(
         module.validation_loss(module.on_before_batch_transfer(batch, 0))
     assert found.shape == (4, 1, SIZE, SIZE)
     assert_raw_images(found, module)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", COMBINED, ids=" ".join)
+def test_an_image_is_encoded_and_reconstructed_once_for_all_of_its_samples(
+    root: Path, autoencoder: Path, data: TifDataModule, options: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    module, batch = built(root, autoencoder, *options), training_batch(data, 3)
+    fill_zeros(module)
+    raw, images, encoded = batch["condition"], [0, 2, 0, 0, 2], []
+    encode = FrozenAutoencoder.encode
+    monkeypatch.setattr(FrozenAutoencoder, "encode", lambda *a: encoded.append(len(a[1])) or encode(*a))
+    noise = [generators([str(number) for number in range(5)]) for _ in range(2)]
+    expected = module.translate(raw[images], noise[0], steps=2)
+    found = module.translate(raw, noise[1], images=images, steps=2)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=0.5)
+    assert encoded == [5, 3]
 
 
 @torch.no_grad()

@@ -72,6 +72,13 @@ def test_a_new_network_changes_nothing(fitted):
 
 
 @torch.no_grad()
+def test_images_may_repeat(fitted):
+    module, batch = fitted
+    one = module.translate(batch["condition"], [])
+    torch.testing.assert_close(module.translate(batch["condition"], [], images=[1, 0, 1]), one[[1, 0, 1]])
+
+
+@torch.no_grad()
 def test_one_answer_whatever_the_generators_and_the_batch(fitted):
     module, batch = copy.deepcopy(fitted[0]), fitted[1]
     fill_zeros(module)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +19,13 @@ def to_device(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = 
         tensor = tensor.pin_memory()
     # Memory that isn't page-locked may be reused before MPS has read it.
     return tensor.to(device, non_blocking=device.type not in ("cpu", "mps"))
+
+
+def select(tensor: Tensor, rows: Sequence[int] | None) -> Tensor:
+    """Select rows of a tensor, which may repeat, without waiting for its device; None = return the tensor."""
+    if rows is None:
+        return tensor
+    return tensor.index_select(0, to_device(torch.tensor(rows), tensor.device))
 
 
 def to_host(*tensors: Tensor) -> Callable[[], list[Tensor]]:

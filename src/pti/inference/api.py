@@ -15,10 +15,13 @@ from pti.common.randomness import sample_generator, sample_rank
 from pti.data import resize
 from pti.data.normalization import RangeNormalization
 from pti.diffusion.samplers import Sampler
-from pti.inference.devices import choose_devices
+from pti.inference.devices import batched, choose_devices
 from pti.inference.sampling import translate_squares
 from pti.modules.protocols import Autoencoder, SizePredictor, Translator, autoencoder_of
 from pti.runs.checkpoint import open_checkpoint
+
+_BATCH = 32
+"""Samples that are drawn at a time."""
 
 Images = np.ndarray | Sequence[np.ndarray]
 """Raw images: one (H, W), several (N, H, W), or a sequence of (H, W) of any sizes; background exactly 0."""
@@ -166,11 +169,14 @@ class Model:
         squares = np.stack([resize.pad_and_resize(image, self.image_size) for image in listed])
         settings = {"sampler": sampler, "steps": steps, "guidance_scale": guidance_scale}
         batches = []
-        for sample in range(samples):
-            generators = [sample_generator(seed, name, sample) for name in names]
-            ranks = [sample_rank(seed, name, sample) for name in names]
-            batches.append(translate_squares(module, squares, generators, ranks, **settings))
-        by_image = np.stack(batches, axis=1)
+        tasks = [(image, sample) for image in range(len(listed)) for sample in range(samples)]
+        for batch in batched(tasks, _BATCH):
+            used = list(dict.fromkeys(image for image, _ in batch))
+            generators = [sample_generator(seed, names[image], sample) for image, sample in batch]
+            ranks = [sample_rank(seed, names[image], sample) for image, sample in batch]
+            places = [used.index(image) for image, _ in batch]
+            batches.append(translate_squares(module, squares[used], generators, ranks, places, **settings))
+        by_image = np.concatenate(batches).reshape(len(listed), samples, *squares.shape[1:])
         return _shaped_like(
             [module.at_own_size(image, raws) for image, raws in zip(listed, by_image, strict=True)], images
         )

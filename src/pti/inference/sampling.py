@@ -141,11 +141,10 @@ class TranslateBatch:
                 source: resize.pad_and_resize(image.pixels, self.image_size)
                 for source, image in zip(sources, images, strict=True)
             }
-            inputs = np.stack([squares[task.source] for task in tasks])
-            translations = np.empty_like(inputs)
+            translations = np.empty((len(tasks), self.image_size, self.image_size), np.float32)
             for number, module in enumerate(modules):
                 places = self._places(tasks, number)
-                translations[places] = self._translate(module, [tasks[at] for at in places], inputs[places])
+                translations[places] = self._translate(module, [tasks[at] for at in places], squares)
             writes = []
             for source, image in zip(sources, images, strict=True):
                 for number, module in enumerate(modules):
@@ -168,17 +167,22 @@ class TranslateBatch:
             if self.sampling.model_of(task.sample) == model and source in (None, task.source)
         ]
 
-    def _translate(self, module: Translator, tasks: Sequence[SampleTask], squares: np.ndarray) -> np.ndarray:
-        """Translate (B, S, S) raw dente images to (B, S, S) raw edente images."""
+    def _translate(
+        self, module: Translator, tasks: Sequence[SampleTask], squares: Mapping[InputImage, np.ndarray]
+    ) -> np.ndarray:
+        """Translate raw dente images, (S, S) each, to the (N, S, S) raw edente images of the tasks."""
         if not tasks:
-            return squares
+            return np.empty((0, self.image_size, self.image_size), np.float32)
         sampling = self.sampling
-        mirrored = np.array([sampling.is_mirrored(task.sample) for task in tasks])[:, None, None]
+        keys = [(task.source, sampling.is_mirrored(task.sample)) for task in tasks]
+        inputs = list(dict.fromkeys(keys))
+        mirrored = np.array([mirror for _, mirror in keys])[:, None, None]
         translations = translate_squares(
             module,
-            np.where(mirrored, squares[..., ::-1], squares),
+            np.stack([squares[source][:, ::-1] if mirror else squares[source] for source, mirror in inputs]),
             [sampling.generator(task.source, task.sample) for task in tasks],
             [sampling.rank(task.source, task.sample) for task in tasks],
+            None if len(inputs) == len(keys) else [inputs.index(key) for key in keys],
             sampler=sampling.sampler,
             steps=sampling.steps,
             guidance_scale=sampling.guidance_scale,
@@ -196,16 +200,18 @@ def translate_squares(
     squares: np.ndarray,
     generators: Sequence[torch.Generator],
     ranks: Sequence[float],
+    images: Sequence[int] | None = None,
     **settings: Any,
 ) -> np.ndarray:
-    """Translate raw dente images (B, S, S) to raw edente images (B, S, S), one sample for each generator.
+    """Translate raw dente images (B, S, S) to raw edente images (N, S, S), one sample for each generator.
 
     A GPU repeats its bits, in full precision: rounded to TF32, a sample would depend on the batch that it is
-    computed in. ``settings`` are those of ``module.translate``.
+    computed in. ``images`` and ``settings`` are those of ``module.translate``.
     """
     with full_precision(deterministic=True):
         raw = to_device(torch.from_numpy(squares)[:, None], device_of(module))
-        return module.translate(raw, generators, ranks=ranks, **settings).float().cpu().numpy()[:, 0]
+        translations = module.translate(raw, generators, images=images, ranks=ranks, **settings)
+        return translations.float().cpu().numpy()[:, 0]
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from pti.common.errors import UsageError
 from pti.common.randomness import sample_generator
-from pti.common.transfer import to_device
+from pti.common.transfer import select, to_device
 from pti.diffusion.formulation import DiffusionPath, min_snr_weight
 from pti.diffusion.guidance import drop_condition, guided
 from pti.diffusion.samplers import Progress, Sampler, first_step, gaussian_noise, sample
@@ -215,18 +215,20 @@ class LatentDiffusion(Translation):
         raw: Tensor,
         generators: Sequence[torch.Generator],
         *,
+        images: Sequence[int] | None = None,
         ranks: Sequence[float] | None = None,
         sampler: Sampler | None = None,
         steps: int | None = None,
         guidance_scale: float | None = None,
         progress: Progress = None,
     ) -> Tensor:
-        """Draw one sample for each image; see `Translation.translate`."""
+        """Draw samples; see `Translation.translate`."""
         settings = self.resolve_sampling(sampler, steps, guidance_scale)
-        condition = given = self.latent_space.encode_condition(raw)
+        encoded = self.latent_space.encode_condition(raw)
+        condition = given = select(encoded, images)
         if self.size_condition is not None:
-            images = self.normalization.normalize(raw, self.normalization.statistics(raw))
-            sizes = self.size_condition.draw(images, generators, ranks)
+            normalized = self.normalization.normalize(raw, self.normalization.statistics(raw))
+            sizes = self.size_condition.draw(select(normalized, images), generators, ranks)
             given = torch.cat([condition, self.size_condition.maps(sizes, condition)], dim=1)
         latents = sample(
             self.path,
@@ -239,7 +241,9 @@ class LatentDiffusion(Translation):
             progress=progress,
         )
         is_mean = getattr(settings["sampler"], "func", settings["sampler"]) is first_step
-        return self.latent_space.decode(raw, latents, None if is_mean else generators)
+        return self.latent_space.decode(
+            raw, latents, None if is_mean else generators, condition=encoded, images=images
+        )
 
     @override
     def on_fit_start(self) -> None:

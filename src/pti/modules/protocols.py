@@ -65,13 +65,17 @@ class Translator(Protocol):
         raw: Tensor,
         generators: Sequence[torch.Generator],
         *,
+        images: Sequence[int] | None = None,
         ranks: Sequence[float] | None = None,
         sampler: Sampler | None = None,
         steps: int | None = None,
         guidance_scale: float | None = None,
         progress: Progress = None,
     ) -> Tensor:
-        """Translate raw dente images (B, 1, H, W) to raw edente images (B, 1, H, W)."""
+        """Translate raw dente images (B, 1, H, W) to raw edente images (N, 1, H, W).
+
+        ``images`` holds the index of the raw image of each of N samples; None = one sample of each image.
+        """
         ...
 
     def at_own_size(self, raw: np.ndarray, translations: np.ndarray) -> np.ndarray:

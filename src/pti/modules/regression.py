@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from pti.common.transfer import select
 from pti.data.normalization import Normalization
 from pti.diffusion.samplers import Progress, Sampler
 from pti.losses import at_least_float32
@@ -33,6 +34,7 @@ class Deterministic:
         raw: Tensor,
         generators: Sequence[torch.Generator],
         *,
+        images: Sequence[int] | None = None,
         ranks: Sequence[float] | None = None,
         sampler: Sampler | None = None,
         steps: int | None = None,
@@ -41,7 +43,7 @@ class Deterministic:
     ) -> Tensor:
         """Predict; generators and the sampler's settings have no effect."""
         del generators, ranks, sampler, steps, guidance_scale, progress
-        return self.predict(raw)
+        return select(self.predict(raw), images)
 
 
 class Regression(Deterministic, OwnNormalization, Translation):

@@ -101,18 +101,21 @@ class Translation(ManualOptimization):
         raw: Tensor,
         generators: Sequence[torch.Generator],
         *,
+        images: Sequence[int] | None = None,
         ranks: Sequence[float] | None = None,
         sampler: Sampler | None = None,
         steps: int | None = None,
         guidance_scale: float | None = None,
         progress: Progress = None,
     ) -> Tensor:
-        """Translate raw dente images (B, 1, H, W) to raw edente images (B, 1, H, W), background exactly 0.
+        """Translate raw dente images (B, 1, H, W) to raw edente images (N, 1, H, W), background exactly 0.
 
         Args:
             raw: float32, background exactly 0, of the size that was trained on.
-            generators: one on the CPU for each image; all noise comes from them.
-            ranks: (B,) in [0, 1), the quantile of a predicted size that each sample has, if the module
+            generators: (N,), one on the CPU for each sample; all noise comes from them.
+            images: (N,), index in ``raw`` of the image of each sample, which is then encoded once for all of
+                its samples; None = one sample of each image, N = B.
+            ranks: (N,) in [0, 1), the quantile of a predicted size that each sample has, if the module
                 predicts sizes; None = random.
             sampler: a function of `pti.diffusion.samplers`; None = the module's own.
             steps: of the sampler; None = the module's own.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pti.common.errors import UsageError
 from pti.common.precision import full_precision
+from pti.common.transfer import select
 from pti.data import resize
 from pti.data.latent_cache import POSTERIORS
 from pti.data.normalization import Normalization
@@ -130,23 +131,34 @@ class LatentSpace(nn.Module):
         return torch.stack([condition.mean, target.mean, target.std], dim=1)
 
     def decode(
-        self, raw: Tensor, scaled: Tensor, generators: Sequence[torch.Generator] | None = None
+        self,
+        raw: Tensor,
+        scaled: Tensor,
+        generators: Sequence[torch.Generator] | None = None,
+        *,
+        condition: Tensor | None = None,
+        images: Sequence[int] | None = None,
     ) -> Tensor:
-        """Decode scaled latents (B, C, h, w), a translation of raw conditions (B, 1, H, W), to raw images.
+        """Decode scaled latents (N, C, h, w), translations of raw conditions (B, 1, H, W), to raw images.
 
         Args:
             raw: the conditions, background 0.
             scaled: the latents.
-            generators: of the texture, one for each image; None = no texture, as in a mean.
+            generators: of the texture, one for each translation; None = no texture, as in a mean.
+            condition: result of `encode_condition`; None = encode the conditions, if that is needed.
+            images: (N,), index of each translation's condition; None = one translation of each, N = B.
         """
-        statistics = self.normalization.statistics(raw)
+        each = self.normalization.statistics(raw)
+        statistics = select(each, images)
         translation = self.first_stage.decode_normalized(self.scaling.denormalize(scaled))
         decoded, lost = translation, torch.ones_like(translation)
         if self.detail_transfer is not None:
-            reconstruction = self.first_stage.decode_normalized(self.first_stage.encode(raw, statistics).mean)
-            condition = self.normalization.normalize(raw, statistics)
+            latents = self.encode_condition(raw) if condition is None else condition
+            decoded = self.first_stage.decode_normalized(self.scaling.denormalize(latents))
+            reconstruction = select(decoded, images)
+            original = select(self.normalization.normalize(raw, each), images)
             gate = self.detail_transfer.gate(translation, reconstruction)
-            decoded = translation + gate * (condition - reconstruction)
+            decoded = translation + gate * (original - reconstruction)
             kept = torch.maximum(gate, self.detail_transfer.gate(translation, reconstruction, slack=_SLACK))
             lost = (1 - kept.square()).sqrt()
         own = self.normalization.denormalize(decoded, statistics)
