@@ -4,7 +4,9 @@ import os
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from runpy import run_module
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from helpers.in_process import run_command
 from helpers.training_setup import arguments, environment, make_images
 from pti.cli.options import arguments_for_hydra
 from pti.cli.overrides import check_command_line
@@ -227,29 +230,30 @@ def _run(folder: Path, *arguments: str, code: int = 0, home: Path | None = None)
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize("name", ["a{b}=x#1, Mark's (1) données", "true", r"back\slash $x [y]"])
-def test_from_data_to_translations_in_folders_of_any_name(tmp_path: Path, name: str):
+def test_from_data_to_translations_in_folders_of_any_name(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+):
     home = tmp_path / "home"
     make_images(home / name)
     tiny = [text for text in arguments(home) if not text.startswith("data.root=")]
     tiny += ["trainer.max_epochs=1", "data.cache_dir=~/cache"]
     data, out = f"data.root=~/{name}", f"~/out/{name}"
-    _run(tmp_path, "pti.check", data, f"output_dir={out}/check", "workers=1", home=home)
-    _run(tmp_path, "pti.train", *tiny, data, f"output_dir={out}/vae", home=home)
+    monkeypatch.setenv("HOME", str(home))
+
+    def run(verb: str, *typed: str, code: int = 0) -> str:
+        done = run_command(
+            partial(run_module, f"pti.{verb}", run_name="__main__"), tmp_path, *typed, code=code
+        )
+        return done.stdout + done.stderr
+
+    run("check", data, f"output_dir={out}/check", "workers=1")
+    run("train", *tiny, data, f"output_dir={out}/vae")
     vae = home / "out" / name / "vae" / "checkpoints"
-    assert "output_dir" in _run(
-        tmp_path, "pti.train", *tiny, data, f"output_dir={out}/vae", code=2, home=home
-    )
-    resumed = [*tiny, "trainer.max_epochs=2", data, f"ckpt_path={vae}/last.ckpt"]
-    _run(tmp_path, "pti.train", *resumed, home=home)
-    _run(
-        tmp_path,
-        "pti.reconstruct",
-        f"ckpt={out}/vae/checkpoints/last.ckpt",
-        data,
-        f"output_dir={out}/r",
-        home=home,
-    )
+    assert "output_dir" in run("train", *tiny, data, f"output_dir={out}/vae", code=2)
+    run("train", *tiny, "trainer.max_epochs=2", data, f"ckpt_path={vae}/last.ckpt")
+    run("reconstruct", f"ckpt={out}/vae/checkpoints/last.ckpt", data, f"output_dir={out}/r")
     assert (home / "out" / name / "r" / "summary.json").is_file()
     assert (home / "out" / name / "check" / "check.html").is_file()
     swept = [*tiny, "-m", f"data.root='~/{name}'" if "'" not in name else f'data.root="~/{name}"', "seed=1,2"]
