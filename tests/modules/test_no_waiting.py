@@ -25,6 +25,9 @@ from pti.modules.latent_diffusion import LatentDiffusion
 from pti.train.callbacks import CollapseCheck, MetricsCsv, TrainingProgress
 
 EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
+QUICK = ("smoke", "smoke_ldm", "ldm_demo", "regression_demo", "regression_latent", "sizes", "sizes_latent")
+"""One experiment of each module; the large networks of the others take seconds to build."""
+
 PATHS, SAMPLERS = (
     sorted(path.stem for path in (CONF_DIR / "model" / group).glob("*.yaml")) for group in ("path", "sampler")
 )
@@ -58,7 +61,10 @@ WAITS = {
 ``trainer.log_every_n_steps`` batches, points of the curves and the check for a loss of NaN."""
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "experiment",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow, id=name) for name in EXPERIMENTS],
+)
 def test_no_step_waits_for_the_device(experiment: str, root: Path, tmp_path: Path) -> None:
     with meta_device() as settings, cheap_weights(), allowed(WAITS, may_wait), no_waiting():
         fit(experiment, root, tmp_path, settings)
