@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from helpers.second_stage_setup import arguments as second_stage
+from helpers.second_stage_setup import configuration, trained
 from helpers.training_setup import arguments
 from pti.common.conf_dir import CONF_DIR
 from pti.runs.checkpoint import read
@@ -98,6 +101,37 @@ def test_torchrun_trains_on_several_nodes(root, tmp_path, free_port):
     ]
     finish(*ranks)
     assert read(tmp_path / "run" / "checkpoints" / "last.ckpt")["world_size"] == 4
+
+
+@pytest.mark.slow
+def test_nodes_cache_latents_on_their_own_disks(root, link, tmp_path, free_port):
+    settings = [link, "trainer.max_epochs=1", "data.batch_size=1", "data/augmentation=mild", "trust_images=0"]
+    settings.append("data.fractions=[0.5,0.4,0.1]")
+    trained(
+        configuration(root, tmp_path / "before", *settings, f"data.cache_dir='{tmp_path}/node 0'"),
+        tmp_path / "before",
+    )
+    nodes = [
+        start(
+            "torchrun.sh",
+            tmp_path,
+            [
+                *second_stage(
+                    root, *settings, "trainer=ddp_cpu", "output_dir=run", f"data.cache_dir=node {rank}"
+                )
+            ],
+            NODES="2",
+            NODE_RANK=rank,
+            **devices(free_port),
+        )
+        for rank in "01"
+    ]
+    finish(*nodes)
+    assert read(tmp_path / "run" / "checkpoints" / "last.ckpt")["world_size"] == 4
+    (complete,), (new,) = (list(tmp_path.glob(f"node {rank}/latents/*/view_*.npy")) for rank in "01")
+    assert complete.stat().st_mtime < (tmp_path / "run" / "config.yaml").stat().st_mtime
+    assert complete.relative_to(tmp_path / "node 0") == new.relative_to(tmp_path / "node 1")
+    np.testing.assert_allclose(np.load(new), np.load(complete), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

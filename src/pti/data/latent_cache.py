@@ -45,10 +45,6 @@ class LatentCache:
     dataset: TifDataset
     views: int
 
-    def missing(self) -> list[int]:
-        """List the views that are not complete."""
-        return [view for view in range(self.views) if not self.array(view).exists]
-
     def array(self, view: int) -> MappedArray:
         """Return the file of a view."""
         return MappedArray(self.folder / f"view_{view:03d}.npy")

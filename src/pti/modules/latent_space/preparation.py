@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,11 @@ from pti.runs.lock import exclusive
 
 _TEXTURE_IMAGES = 64
 """Images that the texture is measured on, at most: a few hundred thousand pixels."""
+
+_BATCH = 8
+
+_VISIBLE_AFTER = 10.0
+"""Seconds after which a new file is visible on all nodes of a network file system."""
 
 
 def prepare_latents(space: LatentSpace, data: TifDataModule, trainer: Trainer) -> None:
@@ -86,26 +94,54 @@ def _views_to_encode(views: int, epochs: int | None) -> int:
 def build_cache(
     cache: LatentCache, encode: Encode, latent_shape: tuple[int, int, int], trainer: Trainer
 ) -> None:
-    """Encode the missing views: every rank encodes its share; rank 0 creates the files and renames them."""
-    barrier = trainer.strategy.barrier
+    """Encode the missing views: every rank encodes its share; one rank creates the files and renames them.
+
+    Nodes whose cache folder is on a disk of their own each encode everything, with their own ranks.
+    """
+    strategy, barrier = trainer.strategy, trainer.strategy.barrier
+    shared = _is_shared(cache.folder.parent, trainer)
+    leads = trainer.is_global_zero if shared else trainer.local_rank == 0
     with ExitStack() as held:
-        if trainer.is_global_zero:
+        if leads:
             cache.folder.parent.mkdir(parents=True, exist_ok=True)
             mark_used(cache.folder)
             remove_unused(cache.folder.parent)
             message = f"Waiting for another run that encodes the same latents: {cache.folder}."
             held.enter_context(exclusive(cache.folder, message, wait=True))
         barrier("latents: begin")
-        for view in cache.missing():
-            if trainer.is_global_zero:
+        for view in range(cache.views):
+            missing = not cache.array(view).exists
+            if strategy.reduce_boolean_decision(not missing, all=True):
+                continue
+            if leads and missing:
                 cache.create(view, latent_shape)
             barrier("latents: write")
-            of = f", view {view + 1} of {cache.views}" if cache.views > 1 else ""
-            cache.write(view, _shares(len(cache.dataset), f"Encoding the training set{of}", trainer), encode)
+            if missing:
+                of = f", view {view + 1} of {cache.views}" if cache.views > 1 else ""
+                shares = _shares(len(cache.dataset), f"Encoding the training set{of}", trainer, shared)
+                cache.write(view, shares, encode)
             barrier("latents: written")
-            if trainer.is_global_zero:
+            if leads and missing:
                 cache.finish(view)
             barrier("latents: whole")
+
+
+def _is_shared(folder: Path, trainer: Trainer) -> bool:
+    """Test whether all nodes see the files that rank 0 writes into a folder."""
+    if trainer.num_nodes == 1:
+        return True
+    name = trainer.strategy.broadcast(f".shared-{uuid.uuid4().hex}")
+    if trainer.is_global_zero:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    trainer.strategy.barrier("latents: file written")
+    deadline = time.monotonic() + _VISIBLE_AFTER
+    while not (seen := (folder / name).exists()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    shared = trainer.strategy.reduce_boolean_decision(seen, all=True)
+    if trainer.is_global_zero:
+        (folder / name).unlink()
+    return shared
 
 
 def fit_scaling(
@@ -152,7 +188,10 @@ def _targets(
             yield mean, std
 
 
-def _shares(samples: int, description: str, trainer: Trainer, batch_size: int = 8) -> Iterable[list[int]]:
-    """List this rank's batches of indices; rank 0 shows its progress."""
-    batches = evaluation_batches(samples, batch_size, trainer.global_rank, trainer.world_size)
+def _shares(samples: int, description: str, trainer: Trainer, all_nodes: bool = True) -> Iterable[list[int]]:
+    """List this rank's batches of indices, a share of all ranks' or of its node's; rank 0 shows progress."""
+    rank, ranks = trainer.global_rank, trainer.world_size
+    if not all_nodes:
+        rank, ranks = trainer.local_rank, trainer.num_devices
+    batches = evaluation_batches(samples, _BATCH, rank, ranks)
     return track(batches, description) if trainer.is_global_zero else batches
