@@ -98,6 +98,7 @@ ACCEPTED = {
     "modules/tif_data.py: trainer.devices={}": "train",
     "train/failures.py: ckpt_path=last": "train",
     "train/failures.py: data.num_workers=0": "train",
+    "train/failures.py: logger.wandb.offline=true": "train logger=wandb",
     "train/failures.py: trainer.precision=bf16-mixed": "train",
 }
 """Advice after a failure that no test can cause everywhere -> command that has to accept it."""

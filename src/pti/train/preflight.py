@@ -12,7 +12,8 @@ from pti.common.conf_dir import CONF_DIR
 from pti.common.errors import UsageError
 from pti.common.path_settings import literal
 
-_LOGGER_PACKAGES = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
+_LOGGER_PACKAGES = {"MLflow": "mlflow", "MLFlowLogger": "mlflow", "Wandb": "wandb", "WandbLogger": "wandb"}
+"""Class of a logger -> the package that it needs, which is also the name of the extra."""
 
 
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true", "32", "bf16", "16", "64", "None")
@@ -58,7 +59,7 @@ def check_config(config: Any, root_is_named: bool) -> None:
     for logger in (config.get("logger") or {}).values():
         package = _LOGGER_PACKAGES.get(str((logger or {}).get("_target_", "")).split(".")[-1])
         if package and importlib.util.find_spec(package) is None:
-            raise UsageError(f"This logger needs the package {package}: pip install {package}")
+            raise UsageError(f"logger={package} needs the package {package}: pip install 'pti[{package}]'.")
     output_dir = Path(config.output_dir).absolute()
     for key, path in (("data.root", config.data.get("root")), ("output_dir", output_dir)):
         if "${" in str(path):

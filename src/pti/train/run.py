@@ -49,11 +49,13 @@ from pti.train.console import (
 from pti.train.devices import count_devices, started_by_launcher, started_from_outside
 from pti.train.failures import to_user_error
 from pti.train.initial import prepare_weights
+from pti.train.loggers import LogConfiguration
 from pti.train.record import write_record
 from pti.train.resume import Start, find_start, open_resumed
 from pti.train.trust import store_trust
 
 _DDP_STRATEGY = CONF_DIR / "trainer" / "strategy" / "ddp.yaml"
+_LOGGERS = ("pti.train.loggers.", "pti.train.trackers.")  # these can continue a run
 _HIDDEN_WARNINGS = (  # Lightning's remarks on deliberate choices
     ".*does not have many workers.*",
     ".*smaller than the logging interval.*",
@@ -208,6 +210,7 @@ class Training:
             checkpoint=self._origin(),
             seed=self.plain.get("seed"),
             collapsed=collapse.finding if collapse is not None else "",
+            labels={key: self.plain.get(key) for key in ("tags", "group")},
         )
         if status != "failed":
             print_result(status, metrics, artefacts, isinstance(self.module, Autoencoder))
@@ -229,7 +232,8 @@ class Training:
                 check.config, checkpointer.collapse = self.plain, check
             if isinstance(check, Forecast):
                 self.forecast = check
-        callbacks: list[Callback] = [Randomness(self.config.seed), *others, checkpointer]
+        record = LogConfiguration(self.plain)
+        callbacks: list[Callback] = [Randomness(self.config.seed), record, *others, checkpointer]
         plugins: list[Any] = [AtomicCheckpointIO(None if resumed is None else resumed.content)]
         if started_by_launcher() or not started_from_outside():
             plugins.append(LightningEnvironment())
@@ -247,14 +251,11 @@ class Training:
         )
 
     def _loggers(self) -> list[Logger]:
-        loggers = []
-        for _, node in self._nodes("logger"):
-            settings = {}
-            if self.start is not None and self.start.in_place and node._target_.endswith(".TensorBoard"):
-                # Hide the points that the interrupted run logged after its last checkpoint.
-                settings = {"purge_step": self.start.first_step}
-            loggers.append(instantiate(node, **settings))
-        return loggers
+        first_step = self.start.first_step if self.start is not None and self.start.in_place else None
+        return [
+            instantiate(node, **({"first_step": first_step} if node._target_.startswith(_LOGGERS) else {}))
+            for _, node in self._nodes("logger")
+        ]
 
     def _nodes(self, group: str) -> list[tuple[str, DictConfig]]:
         return [
