@@ -101,7 +101,7 @@ def test_other_formats_are_converted_with_the_given_pixel_size(data, tmp_path, c
     again = find_inputs(data, "test", "the test", **settings)
     assert [image.path.stat().st_mtime_ns for image in again.images] == times  # a run can resume
     with pytest.raises(UsageError, match="another output_dir"):
-        find_inputs(data, "test", "the test", **settings | {"pixel_mm": 0.3})
+        find_inputs(data, "test", "the test", **{**settings, "pixel_mm": 0.3})
 
 
 def test_pictures_beside_tifs_are_no_inputs(data, tmp_path):

@@ -107,6 +107,22 @@ def train_from_file(config_file: Path, output_dir: Path) -> int:
     return train(config, output_dir)
 
 
+def build_parts(plain: dict[str, Any]) -> tuple[TifDataModule, ManualOptimization]:
+    """Build the data and the module of a new run, with the weights that it starts from.
+
+    Args:
+        plain: ``conf/train.yaml``, composed, plain; the first stage's configuration is added to it.
+    """
+    initial = None if plain.get("init_from") is None else open_weights(plain["init_from"])
+    first_stage = embed_first_stage_config(plain, None, initial and initial.checkpoint)
+    config = OmegaConf.create(plain)
+    module: ManualOptimization = instantiate(config.model)
+    if first_stage is not None:
+        load_first_stage_weights(module, first_stage)
+    prepare_weights(module, initial, plain, leading=False)
+    return instantiate(config.data), module
+
+
 class Training:
     """A training run that can be summarised after success, failure and interruption.
 
