@@ -78,9 +78,7 @@ class TensorBoard(TensorBoardLogger):
         from torch.utils.tensorboard.summary import hparams
 
         self.hparams = {**params}
-        shown = {
-            key: value if isinstance(value, (int, float)) else str(value) for key, value in leaves(params)
-        }
+        shown = {key: value if type(value) in (int, float) else str(value) for key, value in leaves(params)}
         writer = self.experiment._get_file_writer()
         for summary in hparams(shown, dict.fromkeys(_monitored(params), 0.0)):
             writer.add_summary(summary)

@@ -267,6 +267,8 @@ class Training:
         )
 
     def _loggers(self) -> list[Logger]:
+        if not self.leading:  # they would have nothing to log, and MLflow would create its database twice
+            return []
         first_step = self.start.first_step if self.start is not None and self.start.in_place else None
         return [
             instantiate(node, **({"first_step": first_step} if node._target_.startswith(_LOGGERS) else {}))

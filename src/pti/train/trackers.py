@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from PIL.Image import Image
 from typing_extensions import override
 
 from pti.common.files import write_json_atomically
+from pti.runs.lock import exclusive
 from pti.train.callbacks.forecast import Forecasted
 from pti.train.callbacks.stopping import Interrupted
 from pti.train.loggers import CONFIG, leaves
@@ -56,18 +58,21 @@ class MLflow(MLFlowLogger):
     ) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a local store is to stay local
         self._folder = Path(save_dir)
+        lock = contextlib.nullcontext()
         if tracking_uri.startswith("sqlite:///"):
-            database = Path(tracking_uri.removeprefix("sqlite:///")).absolute()
-            database.parent.mkdir(parents=True, exist_ok=True)
-            settings = {"artifact_location": str(database.with_suffix("")), **settings}
+            store = Path(tracking_uri.removeprefix("sqlite:///")).absolute().with_suffix("")
+            settings = {"artifact_location": str(store), **settings}
+            # Two processes that create the database at the same time would leave it half-made.
+            lock = exclusive(store, f"Waiting for another run that opens {tracking_uri}.", wait=True)
         labels = {re.sub(r"[^\w./: -]", "_", str(tag)): "true" for tag in tags}
-        super().__init__(
-            experiment_name=experiment_name or "pti",
-            run_name=run_name or _run_name(save_dir),
-            tracking_uri=tracking_uri,
-            tags=labels | ({} if group is None else {"group": str(group)}),
-            **settings,
-        )
+        with lock:
+            super().__init__(
+                experiment_name=experiment_name or "pti",
+                run_name=run_name or _run_name(save_dir),
+                tracking_uri=tracking_uri,
+                tags=labels | ({} if group is None else {"group": str(group)}),
+                **settings,
+            )
         self._run_id = self._existing(_read_ids(self._folder).get("mlflow"))
 
     @override
@@ -134,6 +139,7 @@ class Wandb(WandbLogger):
         self._run_id = _read_ids(self._folder).get("wandb") or secrets.token_hex(4)
         if offline:  # not by Lightning's argument, which sets WANDB_MODE for the whole process
             settings["mode"] = "offline"
+        settings.setdefault("settings", {"quiet": True})
         super().__init__(
             save_dir=save_dir,
             version=self._run_id,
