@@ -21,6 +21,7 @@ from helpers.training_setup import configuration
 from pti.common.errors import UsageError
 from pti.common.tables import read_csv
 from pti.train.failures import to_user_error
+from pti.train.loggers import CsvTable
 from pti.train.run import train
 
 STEPS = [step for step in range(12) if step != 7]
@@ -94,6 +95,20 @@ def test_csv(run):
     described = (run / "csv" / "hparams.yaml").read_text()
     assert all(text in described for text in ("kl_weight: 1.0e-06", "- baseline", "group: study 7"))
     assert len(drawn(run)) == 2
+
+
+def test_a_table_that_a_kill_has_cut_is_continued(tmp_path):
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "metrics.csv").write_text("a,step,z\n1.0,0,\n2.0,1,5.0\n3.0,2,\n4.")
+    table = CsvTable(first_step=2, save_dir=str(tmp_path), name="", version="csv")
+    table.log_metrics({"a": 7.0, "b": 8.0}, step=2)
+    table.save()
+    rows = read_csv(tmp_path / "csv" / "metrics.csv")[1]
+    assert [(row["step"], row["a"], row["b"], row["z"]) for row in rows] == [
+        ("0", "1.0", "", ""),
+        ("1", "2.0", "", "5.0"),
+        ("2", "7.0", "8.0", ""),
+    ]
 
 
 @needs_mlflow

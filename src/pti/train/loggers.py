@@ -106,9 +106,10 @@ class CsvTable(CSVLogger):
         super().__init__(**settings)
         table = Path(self.log_dir) / "metrics.csv"
         rows = read_csv(table)[1] if first_step and table.is_file() else []
+        whole = [row for row in rows if None not in row.values()]  # a kill may have cut the last row
         self._earlier = [
             {name: cell for name, cell in row.items() if cell}
-            for row in rows
+            for row in whole
             if int(row["step"]) < (first_step or 0)
         ]
 
