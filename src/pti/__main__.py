@@ -64,7 +64,9 @@ def _complete(arguments: list[str]) -> int:
 def _overview() -> str:
     width = max(map(len, VERBS))
     lines = [f"  {verb:{width}}  {description}" for verb, description in VERBS.items()]
-    usage = "Usage: pti VERB key=value …   (pti VERB --help lists the keys; pti --version; pti completion bash)"
+    usage = (
+        "Usage: pti VERB key=value …   (pti VERB --help lists the keys; pti --version; pti completion bash)"
+    )
     return "\n".join([usage, "", *lines])
 
 

@@ -126,8 +126,10 @@ def _search(config: dict[str, Any], folder: Path, device: int, devices: int) -> 
     import torch
 
     from pti.modules.adversarial_vae import AdversarialVAE
+    from pti.train.quiet import hide_warnings
     from pti.train.run import build_parts
 
+    hide_warnings()
     if torch.cuda.is_available() and config["trainer"]["accelerator"] != "cpu":
         torch.cuda.set_per_process_memory_fraction(_MEMORY, device)
     data, module = build_parts(config)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,21 +48,13 @@ from pti.train.devices import count_devices, started_by_launcher, started_from_o
 from pti.train.failures import to_user_error
 from pti.train.initial import prepare_weights
 from pti.train.loggers import LogConfiguration
+from pti.train.quiet import hide_warnings
 from pti.train.record import write_record
 from pti.train.resume import Start, find_start, open_resumed
 from pti.train.trust import store_trust
 
 _DDP_STRATEGY = CONF_DIR / "trainer" / "strategy" / "ddp.yaml"
 _LOGGERS = ("pti.train.loggers.", "pti.train.trackers.")  # these can continue a run
-_HIDDEN_WARNINGS = (  # Lightning's remarks on deliberate choices
-    ".*does not have many workers.*",
-    ".*smaller than the logging interval.*",
-    ".*in eval mode at the start of training.*",
-    ".*Checkpoint directory .* exists and is not empty.*",
-    ".*You have overridden `on_before_batch_transfer`.*",
-    ".*isinstance\\(treespec, LeafSpec\\).*",
-    ".*It is recommended to use `self.log.*sync_dist.*",  # the modules combine the metrics of the ranks
-)
 
 
 def train(config: DictConfig, output_dir: Path) -> int:
@@ -154,7 +144,7 @@ class Training:
 
     def run(self) -> None:
         """Build everything from the configuration, and fit."""
-        _hide_warnings()
+        hide_warnings()
         message = (
             f"{self.output_dir}: another process is training in this folder. Wait for it or stop it; a new "
             "run that is started now gets another folder."
@@ -279,9 +269,3 @@ class Training:
         return [
             (str(name), node) for name, node in (self.config.get(group) or {}).items() if node is not None
         ]
-
-
-def _hide_warnings() -> None:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in _HIDDEN_WARNINGS:
-        warnings.filterwarnings("ignore", message=message)
