@@ -62,7 +62,8 @@ def choose_batch_size(config: Mapping[str, Any], devices: Sequence[int]) -> int:
         DataError: Not even one sample fits, or a process was killed.
         UsageError, DataError: The training itself would fail.
     """
-    print(f"Searching for the largest batch size that fits on {len(devices)} device(s) …", flush=True)
+    where = "the GPU" if len(devices) == 1 else f"each of {len(devices)} GPUs"
+    print(f"Searching for the largest batch size that fits on {where} …", flush=True)
     config = {**config, "data": {**config["data"], "batch_size": 1}}
     sizes = []
     with tempfile.TemporaryDirectory() as folder:
