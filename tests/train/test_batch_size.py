@@ -63,6 +63,7 @@ def test_the_gpus_are_those_of_the_training(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # it starts several processes
 def test_the_number_of_the_smallest_device_is_recorded_and_a_resumed_run_keeps_it(
     root, tmp_path, monkeypatch
 ):
