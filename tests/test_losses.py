@@ -13,7 +13,9 @@ from pti import losses
 from pti.common.conf_dir import CONF_DIR
 from pti.metrics.calibration import crps_normal
 
-ADVERSARIAL = sorted(path.stem for path in (CONF_DIR / "model/adversarial").glob("*.yaml"))
+ADVERSARIAL = sorted(
+    path.stem for path in (CONF_DIR / "model/adversarial").glob("*.yaml") if path.stem != "none"
+)
 TERMS = sorted(path.stem for path in (CONF_DIR / "model/extra_losses").glob("*.yaml"))
 
 

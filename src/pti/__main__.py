@@ -1,4 +1,7 @@
-"""Console script ``pti VERB key=value …``, equivalent to ``python -m pti.VERB key=value …``."""
+"""Console script ``pti VERB key=value …``, equivalent to ``python -m pti.VERB key=value …``.
+
+``eval "$(pti completion bash)"`` lets the shell complete verbs, groups, options and keys.
+"""
 
 import difflib
 import importlib
@@ -34,6 +37,8 @@ def main() -> None:
     if arguments[0] in ("-V", "--version", "version"):
         print(f"pti {metadata.version('pti')}")
         sys.exit(0)
+    if arguments[0] == "completion":
+        sys.exit(_complete(arguments[1:]))
     verb = arguments[0].replace("-", "_")
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, n=1)
@@ -44,10 +49,24 @@ def main() -> None:
     importlib.import_module(f"pti.{verb}.__main__").main()
 
 
+def _complete(arguments: list[str]) -> int:
+    """Print a shell's completion script, or what continues a command line; return the exit code."""
+    from pti.cli.completion import completion
+
+    text = completion(arguments, VERBS)
+    if text is None:
+        print('Usage: eval "$(pti completion bash)", or zsh instead of bash', file=sys.stderr)
+        return 2
+    print(text)
+    return 0
+
+
 def _overview() -> str:
     width = max(map(len, VERBS))
     lines = [f"  {verb:{width}}  {description}" for verb, description in VERBS.items()]
-    usage = "Usage: pti VERB key=value …   (pti VERB --help lists the keys; pti --version)"
+    usage = (
+        "Usage: pti VERB key=value …   (pti VERB --help lists the keys; pti --version; pti completion bash)"
+    )
     return "\n".join([usage, "", *lines])
 
 

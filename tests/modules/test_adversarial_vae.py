@@ -223,6 +223,21 @@ def test_the_adaptive_weight_balances_the_gradients_at_the_last_layer():
     )
 
 
+def test_training_without_a_discriminator_is_that_before_it_starts():
+    without, before = tiny_vae(adversarial=None), tiny_vae(disc_start=99)
+    for module in (without, before):
+        fit(module, max_epochs=2)
+    assert equal(weights(without), weights(before.autoencoder))
+    assert not [name for name in without.state_dict() if name.startswith("discriminator")]
+    assert len(without.trainer.optimizers) == 1
+
+
+def test_losses_on_features_need_a_discriminator():
+    matching = {"feature_matching": losses.Term(1.0, losses.feature_matching)}
+    with pytest.raises(UsageError, match=r"extra_losses=\[feature_matching\].*model/adversarial=none"):
+        tiny_vae(adversarial=None, extra_losses=matching)
+
+
 def test_feature_matching_sets_in_with_the_discriminator():
     matching = losses.Term(1.0, losses.feature_matching)
     watch = Watch(lambda trainer, module: "train/feature_matching" in trainer.callback_metrics)

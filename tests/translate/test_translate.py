@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from helpers.in_process import Done, rows, run_command
 from helpers.tiny_checkpoints import AUTOENCODER, LAYOUT, TRANSLATOR, save, save_translator
@@ -315,3 +316,22 @@ def test_any_encoding_of_the_output_is_enough(tmp_path, checkpoint, data):
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii()
     assert b"images.csv" in done.stdout
+
+
+def test_a_png_is_translated_as_the_tif_of_its_values(checkpoint, data, tmp_path):
+    source = sorted((data / "dente").iterdir())[0]
+    pixels = np.clip(tif.read(source).pixels / 8, 0, 255).round().astype(np.uint8)
+    for folder in ("png", "tif"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(pixels).save(tmp_path / "png" / f"{source.stem}.png")
+    tif.write(tmp_path / "tif" / source.name, pixels, 0.3)
+    for folder, more in (("png", ["pixel_mm=0.3"]), ("tif", [])):
+        settings = (
+            f"ckpt={checkpoint}",
+            f"input_dir={tmp_path / folder}",
+            "samples=2",
+            f"output_dir=of_{folder}",
+        )
+        run(tmp_path, *settings, *more)
+    assert results(tmp_path / "of_png") == results(tmp_path / "of_tif")
+    assert rows(tmp_path / "of_png" / "images.csv") == rows(tmp_path / "of_tif" / "images.csv")

@@ -15,7 +15,8 @@ from pti.runs.summary import hash_config
 from pti.sweep.plan import job_name, plan_sweep
 from pti.sweep.record import FINISHED, WAITING, PlannedJob, Sweep
 
-_PLACES = ("output_dir", "new_sweep", "resume")  # keys that say where a job starts, not what it results in
+_PLACES = ("output_dir", "new_sweep", "resume", "tags", "group")
+"""Keys that say where a job starts and what it is called, not what it results in."""
 
 
 @contextmanager

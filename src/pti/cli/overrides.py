@@ -208,6 +208,8 @@ def _check_types(name: str, job: list[Override], config: Any) -> None:
         # An experiment may replace auto by a number, which does not forbid auto.
         if default == "auto" or (value == "auto" and compose_groups(name, []).get(key) == "auto"):
             continue
+        if value == "auto" and (name, key) == ("train", "data.batch_size"):
+            continue
         if any(item in (None, "???") or str(item).startswith("${") for item in (default, value)):
             continue
         accepted, expected = _TYPES[type(default)]

@@ -20,6 +20,7 @@ from pti.common.tables import read_csv
 SPLITS = ("train", "val", "test")
 ROLES = ("condition", "target")
 
+TIF_SUFFIXES = (".tif", ".tiff")
 PATIENT_PATTERN = r"^[^_]+_[^_]+_[^_]+_[^_]+_(?P<patient>[^_]+)$"
 """<slice>_<site>_<year>_<month>_<patient>, for example 1000_HA_2021_02_545."""
 
@@ -117,10 +118,14 @@ def csv_table(root: str | Path, table: str = "pairs.csv") -> list[Pair]:
     return sorted(pairs, key=lambda pair: pair.name)
 
 
-def tif_files(folder: str | Path) -> list[Path]:
+def tif_files(folder: str | Path, suffixes: tuple[str, ...] = TIF_SUFFIXES) -> list[Path]:
     """List the entries of a folder that end in .tif or .tiff and are not hidden, sorted by name.
 
     Links and folders with such a name are included, so that they can be reported.
+
+    Args:
+        folder: The folder.
+        suffixes: Other endings in place of these, in lower case.
 
     Raises:
         DataError: The folder is missing or can't be listed.
@@ -130,9 +135,7 @@ def tif_files(folder: str | Path) -> list[Path]:
     except OSError as error:
         fix = "Set data.root to the folder that contains the images, or choose another data/layout."
         raise DataError(f"{folder}: the folder can't be listed ({error.strerror}). {fix}") from None
-    return [
-        Path(folder, name) for name in names if name[0] != "." and name.lower().endswith((".tif", ".tiff"))
-    ]
+    return [Path(folder, name) for name in names if name[0] != "." and name.lower().endswith(suffixes)]
 
 
 def leaves_root(root: str | Path, path: str | Path, allow_links: bool = False) -> bool:

@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pti.common.errors import UsageError
 from pti.data.input_images import InputImage, find_images
 from pti.data.layouts import PATIENT_PATTERN, SPLITS
+from pti.data.other_formats import SUFFIXES
+from pti.inference.converted import convert
 from pti.inference.held_out import images_of_split, pairs_of_split
 
 
@@ -39,6 +42,8 @@ def find_inputs(
     num_samples: int | None = None,
     skip: Path | None = None,
     with_targets: bool = False,
+    converted_dir: Path | None = None,
+    pixel_mm: float | None = None,
 ) -> Inputs:
     """Find the images of ``input_dir``, or else of one split of the data set.
 
@@ -51,14 +56,23 @@ def find_inputs(
         num_samples: Return only the first images by name; None = all.
         skip: A folder below ``input_dir`` to leave out, usually the output folder.
         with_targets: Take the dente images only, and find their targets and the training pairs as well.
+        converted_dir: Folder for PNG, JPEG and DICOM images of ``input_dir``, as TIF; None = accept none.
+        pixel_mm: Edge of a pixel in mm of those that state none; None = left open.
 
     Raises:
         DataError: The data set can't be used, or there are no images.
+        UsageError: ``pixel_mm`` is given for TIF images.
     """
     if input_dir is not None:
         folder = Path(input_dir).absolute()
         pattern = trained.get("layout", {}).get("patient_pattern", PATIENT_PATTERN)
-        return Inputs(find_images(folder, pattern, skip=skip)[:num_samples], str(folder))
+        others = () if converted_dir is None else SUFFIXES
+        images = find_images(folder, pattern, skip, others)[:num_samples]
+        if converted_dir is not None and images[0].path.suffix.lower() in SUFFIXES:
+            return Inputs(convert(images, converted_dir, pixel_mm), str(folder))
+        _refuse_pixel_size(pixel_mm)
+        return Inputs(images, str(folder))
+    _refuse_pixel_size(pixel_mm)
     data = {**trained, **{key: value for key, value in (overrides or {}).items() if value is not None}}
     if with_targets:
         data["sources"] = "condition"
@@ -76,6 +90,14 @@ def find_inputs(
         ]
     origin = f"{split} of {Path(data['root']).absolute()}"
     return Inputs(images, origin, {image.name: splits[image] for image in images}, targets, training)
+
+
+def _refuse_pixel_size(pixel_mm: float | None) -> None:
+    if pixel_mm is not None:
+        raise UsageError(
+            f"pixel_mm={pixel_mm:g}: this key is for PNG, JPEG and DICOM images in input_dir, found TIFs. "
+            "State the pixel size in their resolution tag, and omit pixel_mm."
+        )
 
 
 def _populated_splits(data: Mapping[str, Any]) -> list[str]:

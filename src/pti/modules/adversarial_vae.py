@@ -54,7 +54,7 @@ class AdversarialVAE(ManualOptimization):
         normalization: raw images to normalised images.
         generator_optimizer: parameters -> optimizer of the autoencoder.
         discriminator_optimizer: parameters -> optimizer of the discriminator.
-        adversarial: losses of the logits.
+        adversarial: losses of the logits; None = train without a discriminator, which is then not kept.
         reconstruction: (reconstruction, image) -> loss.
         perceptual: perceptual distance; None = none.
         extra_losses: further losses by name.
@@ -79,7 +79,7 @@ class AdversarialVAE(ManualOptimization):
         normalization: Normalization,
         generator_optimizer: OptimizerFactory,
         discriminator_optimizer: OptimizerFactory,
-        adversarial: losses.AdversarialLoss,
+        adversarial: losses.AdversarialLoss | None,
         reconstruction: Callable[[Tensor, Tensor], Tensor] = losses.l1,
         perceptual: PerceptualLoss | None = None,
         extra_losses: Mapping[str, losses.Term] | None = None,
@@ -98,15 +98,18 @@ class AdversarialVAE(ManualOptimization):
         if disc_start_unit not in ("epochs", "batches"):
             raise UsageError(f"model.disc_start_unit={disc_start_unit}: expected epochs or batches.")
         self.autoencoder = self.in_memory_format(autoencoder)
-        self.discriminator = self.in_memory_format(discriminator or nn.Identity())
+        kept = None if adversarial is None else discriminator
+        self.discriminator = self.in_memory_format(kept or nn.Identity())
         self.normalization = normalization
         self.perceptual = perceptual
         self.attributes = attributes
         if attributes is not None:
             attributes.require_channels(autoencoder.latent_channels)
         self.ema = self.average_of(self.autoencoder)
-        self.trained_networks = (self.autoencoder, self.discriminator)
-        self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
+        self.trained_networks, self.optimizer_factories = (self.autoencoder,), (generator_optimizer,)
+        if adversarial is not None:
+            self.trained_networks += (self.discriminator,)
+            self.optimizer_factories += (discriminator_optimizer,)
         self.adversarial = adversarial
         self.objective = VaeObjective(
             reconstruction,
@@ -132,7 +135,9 @@ class AdversarialVAE(ManualOptimization):
 
     @property
     def discriminator_trains(self) -> bool:
-        """True once the adversarial game has started."""
+        """True once the adversarial game has started, if there is one."""
+        if self.adversarial is None:
+            return False
         progress = self.current_epoch if self.disc_start_unit == "epochs" else self.batches_seen
         return progress >= self.disc_start
 
@@ -155,13 +160,14 @@ class AdversarialVAE(ManualOptimization):
     @override
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Train the generator on one batch, then the discriminator."""
-        image, adversarial = self._normalize(batch["image"]), self.discriminator_trains
+        image = self._normalize(batch["image"])
+        adversarial = self.adversarial if self.discriminator_trains else None
 
         with self.optimizing(self.autoencoder, batch_idx) as minimize:
             posterior = _encode(self.autoencoder, image)
             latents = posterior.sample(self.batch_generator())
             reconstruction = _decode(self.autoencoder, latents)
-            discriminator = self.discriminator if adversarial else None
+            discriminator = None if adversarial is None else self.discriminator
             loss, parts = self.objective(image, reconstruction, posterior, discriminator)
             if self.attributes is not None:
                 added, own_parts = self._attribute_losses(self.attributes, batch, posterior.mean, latents)
@@ -169,12 +175,12 @@ class AdversarialVAE(ManualOptimization):
             minimize(loss)
         parts["variation"] = relative_variation(image, reconstruction)
 
-        if adversarial:
+        if adversarial is not None:
             with self.optimizing(self.discriminator, batch_idx) as minimize:
                 # One forward pass for both: under DDP, two before one backward pass are a risk.
                 logits = self.discriminator(torch.cat([image, reconstruction.detach()]))[-1]
                 real, fake = logits.chunk(2)
-                parts["discriminator"] = self.adversarial.discriminator(real, fake)
+                parts["discriminator"] = adversarial.discriminator(real, fake)
                 minimize(parts["discriminator"])
             parts["logits_real"], parts["logits_fake"] = real.float().mean(), fake.float().mean()
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pti import losses
+from pti.common.errors import UsageError
 from pti.networks.perceptual import PerceptualLoss
 from pti.networks.posterior import Posterior
 
@@ -23,7 +24,7 @@ class VaeObjective:
 
     Attributes:
         reconstruction: (reconstruction, image) -> loss.
-        adversarial: generator's and discriminator's losses of the logits.
+        adversarial: generator's and discriminator's losses of the logits; None = none.
         perceptual: perceptual distance; None = none.
         kl_weight: of the KL summed over an image's latents.
         perceptual_weight: of the perceptual distance; 0 leaves it out.
@@ -32,12 +33,21 @@ class VaeObjective:
     """
 
     reconstruction: Callable[[Tensor, Tensor], Tensor]
-    adversarial: losses.AdversarialLoss
+    adversarial: losses.AdversarialLoss | None
     perceptual: PerceptualLoss | None
     kl_weight: float
     perceptual_weight: float
     adversarial_weight: Callable[[Tensor, Tensor], Tensor | float]
     extra_losses: Mapping[str, losses.Term] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse losses on features of the discriminator if there is none."""
+        names = [name for name, term in self.extra_losses.items() if term.needs_discriminator]
+        if self.adversarial is None and names:
+            raise UsageError(
+                f"model/extra_losses=[{','.join(names)}]: compares features of the discriminator, which "
+                "model/adversarial=none leaves out. Remove one of the two."
+            )
 
     def __call__(
         self, image: Tensor, reconstruction: Tensor, posterior: Posterior, discriminator: Discriminator | None
@@ -66,7 +76,7 @@ class VaeObjective:
                 parts[name] = term(inputs)
                 loss = loss + term.weight * parts[name]
 
-        if fake_logits is not None:
+        if fake_logits is not None and self.adversarial is not None:
             parts["adversarial"] = self.adversarial.generator(fake_logits)
             loss = loss + self.adversarial_weight(loss, parts["adversarial"]) * parts["adversarial"]
         return loss, parts

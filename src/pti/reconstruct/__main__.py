@@ -23,6 +23,7 @@ def preflight(cfg: DictConfig) -> None:
     require_checkpoint_and_images(cfg)
     require_one_of(cfg, {"split": SPLITS, "data.sources": ("target", "condition", "both", None)})
     require_in_range(cfg, dict.fromkeys(("batch_size", "num_samples"), POSITIVE))
+    require_in_range(cfg, {"pixel_mm": (0.001, 10)})  # as for the sizes that files state
 
 
 @command("reconstruct", preflight=preflight)
@@ -64,6 +65,8 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         overrides=overrides,
         num_samples=cfg.num_samples,
         skip=output_dir,
+        converted_dir=output_dir / "converted_inputs",
+        pixel_mm=cfg.pixel_mm,
     )
     origin = inputs.origin if cfg.input_dir else f"{inputs.origin}, {cfg.data.sources or data['sources']}"
     settings = {"command": "reconstruct", "checkpoint": opened.sha256, "images": origin}

@@ -35,6 +35,7 @@ def write_summary(
     status: str = "finished",
     warnings: Sequence[str] = (),
     collapsed: str | None = None,
+    labels: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``output_dir/summary.json`` atomically and return its path.
 
@@ -50,6 +51,7 @@ def write_summary(
         status: ``finished``, ``interrupted`` or ``failed``.
         warnings: Sentences on doubtful data, as printed.
         collapsed: How the trained model has collapsed, empty if it has not; None = not a training.
+        labels: Further entries that identify the run, as ``tags`` and ``group`` of a training.
     """
     summary = {
         "command": command,
@@ -57,6 +59,7 @@ def write_summary(
         "arguments": sys.argv[1:],
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seed": seed,
+        **(labels or {}),
         "config_hash": None if config is None else hash_config(config),
         "data_fingerprint": data_fingerprint,
         "checkpoint": None if checkpoint is None else _identity(checkpoint),

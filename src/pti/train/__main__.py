@@ -13,6 +13,7 @@ from pti.cli.command import command
 from pti.cli.path_values import expand_paths
 from pti.cli.preflight import is_overridden
 from pti.runs.locate import resolve
+from pti.train.batch_size import AUTO, choose_batch_size, gpus
 from pti.train.cross_validation import first_stage_of
 from pti.train.devices import (
     check_environment,
@@ -105,6 +106,8 @@ def _train(config: DictConfig, output_dir: Path) -> int:
     if config.get("init_from") is not None and config.get("ckpt_path") is None:
         config.init_from = str(resolve(str(config.init_from)))
     devices = count_devices(config.trainer)
+    if config.data.get("batch_size") == AUTO:
+        config.data.batch_size = _batch_size(config, devices)
     if devices == 1 or started_from_outside():
         from pti.train.run import train
 
@@ -112,6 +115,16 @@ def _train(config: DictConfig, output_dir: Path) -> int:
     resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     OmegaConf.save(resolved, output_dir / "config.yaml")
     return run_on_devices(output_dir / "config.yaml", output_dir, devices)
+
+
+def _batch_size(config: DictConfig, devices: int) -> int:
+    """Return the batch size of the checkpoint to resume, or else the largest one that fits."""
+    if config.get("ckpt_path") is not None:
+        from pti.runs.checkpoint import open_intact
+
+        return int(open_intact(resolve(str(config.ckpt_path)))[0].config["data"]["batch_size"])
+    resolved: Any = OmegaConf.to_container(config, resolve=True)
+    return choose_batch_size(resolved, gpus(config.trainer, devices))
 
 
 if __name__ == "__main__":

@@ -131,6 +131,7 @@ def list_artefacts(folder: Path) -> dict[str, Path]:
         "config": folder / "config.yaml",
         "environment": folder / ENVIRONMENT,
         "split": folder / SPLIT,
+        "profile": folder / "fit-profile.txt",
     }
     pictures = sorted((folder / "images").glob("epoch=*.png"))
     paths |= {"pictures": pictures[-1]} if pictures else {}

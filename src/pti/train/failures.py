@@ -12,6 +12,11 @@ from pti.common.errors import DataError, UsageError, with_causes
 from pti.common.files import write_text_atomically
 
 _USER_ERRORS = {"UsageError": UsageError, "DataError": DataError}
+_LOGGER_FIXES = {
+    "mlflow": "Check logger.mlflow.tracking_uri, and whether its server runs.",
+    "wandb": "Run `wandb login`, or keep the data on this machine: set logger.wandb.offline=true.",
+}
+"""Package of a logger -> what to do about its errors."""
 _TAIL = 8  # lines of a rank's log that a message quotes
 
 
@@ -25,6 +30,8 @@ def to_user_error(error: Exception) -> Exception:
         return error
     for cause in with_causes(error):
         first_line = next(iter(str(cause).splitlines()), "")
+        if fix := _LOGGER_FIXES.get(package := type(cause).__module__.split(".")[0]):
+            return UsageError(f"logger={package}: {first_line.rstrip('.')}. {fix}")
         if type(cause).__name__ == "OutOfMemoryError":
             return DataError(
                 f"The device is out of memory ({first_line}). Lower data.batch_size (and raise "

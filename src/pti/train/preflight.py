@@ -11,8 +11,11 @@ from pti.cli.preflight import require_file, require_folder, require_one_of
 from pti.common.conf_dir import CONF_DIR
 from pti.common.errors import UsageError
 from pti.common.path_settings import literal
+from pti.train.batch_size import AUTO
+from pti.train.devices import started_from_outside
 
-_LOGGER_PACKAGES = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
+_LOGGER_PACKAGES = {"MLflow": "mlflow", "MLFlowLogger": "mlflow", "Wandb": "wandb", "WandbLogger": "wandb"}
+"""Class of a logger -> the package that it needs, which is also the name of the extra."""
 
 
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true", "32", "bf16", "16", "64", "None")
@@ -39,6 +42,15 @@ def check_config(config: Any, root_is_named: bool) -> None:
             f"trainer.precision={precision}: the networks are not trained in this precision. Expected one of "
             f"{', '.join(_PRECISIONS[:4])}; bf16-mixed needs half the memory."
         )
+    if config.data.get("batch_size") == AUTO and (
+        started_from_outside() or config.data.get("subset") == AUTO
+    ):
+        reason = (
+            "each process of torchrun or SLURM would measure for itself"
+            if started_from_outside()
+            else "debug=overfit trains on one batch"
+        )
+        raise UsageError(f"data.batch_size=auto: {reason}. Set data.batch_size=8, or another number.")
     strategy = config.trainer.get("strategy", "auto")
     if isinstance(strategy, str) and strategy not in ("auto", "ddp"):
         raise UsageError(
@@ -58,7 +70,7 @@ def check_config(config: Any, root_is_named: bool) -> None:
     for logger in (config.get("logger") or {}).values():
         package = _LOGGER_PACKAGES.get(str((logger or {}).get("_target_", "")).split(".")[-1])
         if package and importlib.util.find_spec(package) is None:
-            raise UsageError(f"This logger needs the package {package}: pip install {package}")
+            raise UsageError(f"logger={package} needs the package {package}: pip install 'pti[{package}]'.")
     output_dir = Path(config.output_dir).absolute()
     for key, path in (("data.root", config.data.get("root")), ("output_dir", output_dir)):
         if "${" in str(path):

@@ -29,6 +29,8 @@ MAY_DIFFER = (
     "trust_images",
     "callbacks",
     "logger",
+    "tags",
+    "group",
     "trainer.max_epochs",
     "trainer.max_steps",
     "trainer.max_time",
@@ -68,8 +70,9 @@ FIXED = (
 )
 """Keys that the checkpoint's weights, statistics and optimizer states depend on; a resumed run keeps them."""
 
-FITTED = ("model.size_condition", "model.texture")
-"""Modules of `FIXED` that are fitted before the first step: a run without them can't get them later."""
+KEPT = ("model.adversarial", "model.size_condition", "model.texture")
+"""Parts that a resumed run can neither get nor lose: the discriminator comes with the adversarial loss, the
+other modules are fitted before the first step."""
 
 ADJUSTABLE = ("use_checkpoint", "use_flash_attention")
 """Last parts of keys below `FIXED` that change speed and memory only."""
@@ -169,8 +172,8 @@ def find_start(checkpoint: Checkpoint, config: dict[str, Any], output_dir: Path,
     fixed = {
         key: change
         for key, change in changes.items()
-        # A key that one side lacks is a new option, unless it is a module that is fitted at the start.
-        if _is_fixed(key) and (_ABSENT not in change or key.removesuffix("._target_") in FITTED)
+        # Any other key that one side lacks is a new option.
+        if (key.removesuffix("._target_") in KEPT if _ABSENT in change else _is_fixed(key))
     }
     allowed = config.get("allow_config_changes", False)
     if fixed or (changes and not allowed):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,21 +48,15 @@ from pti.train.console import (
 from pti.train.devices import count_devices, started_by_launcher, started_from_outside
 from pti.train.failures import to_user_error
 from pti.train.initial import prepare_weights
+from pti.train.loggers import LogConfiguration
+from pti.train.quiet import hide_warnings
 from pti.train.record import write_record
 from pti.train.resume import Start, find_start, open_resumed
 from pti.train.size_response import store_response
 from pti.train.trust import store_trust
 
 _DDP_STRATEGY = CONF_DIR / "trainer" / "strategy" / "ddp.yaml"
-_HIDDEN_WARNINGS = (  # Lightning's remarks on deliberate choices
-    ".*does not have many workers.*",
-    ".*smaller than the logging interval.*",
-    ".*in eval mode at the start of training.*",
-    ".*Checkpoint directory .* exists and is not empty.*",
-    ".*You have overridden `on_before_batch_transfer`.*",
-    ".*isinstance\\(treespec, LeafSpec\\).*",
-    ".*It is recommended to use `self.log.*sync_dist.*",  # the modules combine the metrics of the ranks
-)
+_LOGGERS = ("pti.train.loggers.", "pti.train.trackers.")  # these can continue a run
 
 
 def train(config: DictConfig, output_dir: Path) -> int:
@@ -107,6 +99,22 @@ def train_from_file(config_file: Path, output_dir: Path) -> int:
     return train(config, output_dir)
 
 
+def build_parts(plain: dict[str, Any]) -> tuple[TifDataModule, ManualOptimization]:
+    """Build the data and the module of a new run, with the weights that it starts from.
+
+    Args:
+        plain: ``conf/train.yaml``, composed, plain; the first stage's configuration is added to it.
+    """
+    initial = None if plain.get("init_from") is None else open_weights(plain["init_from"])
+    first_stage = embed_first_stage_config(plain, None, initial and initial.checkpoint)
+    config = OmegaConf.create(plain)
+    module: ManualOptimization = instantiate(config.model)
+    if first_stage is not None:
+        load_first_stage_weights(module, first_stage)
+    prepare_weights(module, initial, plain, leading=False)
+    return instantiate(config.data), module
+
+
 class Training:
     """A training run that can be summarised after success, failure and interruption.
 
@@ -138,7 +146,7 @@ class Training:
 
     def run(self) -> None:
         """Build everything from the configuration, and fit."""
-        _hide_warnings()
+        hide_warnings()
         message = (
             f"{self.output_dir}: another process is training in this folder. Wait for it or stop it; a new "
             "run that is started now gets another folder."
@@ -213,6 +221,7 @@ class Training:
             checkpoint=self._origin(),
             seed=self.plain.get("seed"),
             collapsed=collapse.finding if collapse is not None else "",
+            labels={key: self.plain.get(key) for key in ("tags", "group")},
         )
         if status != "failed":
             print_result(status, metrics, artefacts, isinstance(self.module, Autoencoder))
@@ -234,7 +243,8 @@ class Training:
                 check.config, checkpointer.collapse = self.plain, check
             if isinstance(check, Forecast):
                 self.forecast = check
-        callbacks: list[Callback] = [Randomness(self.config.seed), *others, checkpointer]
+        record = LogConfiguration(self.plain)
+        callbacks: list[Callback] = [Randomness(self.config.seed), record, *others, checkpointer]
         plugins: list[Any] = [AtomicCheckpointIO(None if resumed is None else resumed.content)]
         if started_by_launcher() or not started_from_outside():
             plugins.append(LightningEnvironment())
@@ -252,22 +262,15 @@ class Training:
         )
 
     def _loggers(self) -> list[Logger]:
-        loggers = []
-        for _, node in self._nodes("logger"):
-            settings = {}
-            if self.start is not None and self.start.in_place and node._target_.endswith(".TensorBoard"):
-                # Hide the points that the interrupted run logged after its last checkpoint.
-                settings = {"purge_step": self.start.first_step}
-            loggers.append(instantiate(node, **settings))
-        return loggers
+        if not self.leading:  # they would have nothing to log, and MLflow would create its database twice
+            return []
+        first_step = self.start.first_step if self.start is not None and self.start.in_place else None
+        return [
+            instantiate(node, **({"first_step": first_step} if node._target_.startswith(_LOGGERS) else {}))
+            for _, node in self._nodes("logger")
+        ]
 
     def _nodes(self, group: str) -> list[tuple[str, DictConfig]]:
         return [
             (str(name), node) for name, node in (self.config.get(group) or {}).items() if node is not None
         ]
-
-
-def _hide_warnings() -> None:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in _HIDDEN_WARNINGS:
-        warnings.filterwarnings("ignore", message=message)

@@ -40,6 +40,7 @@ def preflight(cfg: DictConfig) -> None:
     require_one_of(cfg, {"split": SPLITS})
     require_in_range(cfg, dict.fromkeys(("samples", "steps", "batch_size", "num_samples"), POSITIVE))
     require_file("calibration", cfg.calibration)
+    require_in_range(cfg, {"pixel_mm": (0.001, 10)})  # as for the sizes that files state
 
 
 @command("translate", preflight=preflight)
@@ -63,6 +64,8 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         overrides=overrides,
         num_samples=cfg.num_samples,
         skip=output_dir,
+        converted_dir=output_dir / "converted_inputs",
+        pixel_mm=cfg.pixel_mm,
         with_targets=True,
     )
     if predicts_sizes(predictor):

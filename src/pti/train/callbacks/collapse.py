@@ -253,7 +253,7 @@ class CollapseCheck(Callback):
     def _judge(self, module: LightningModule, evidence: Evidence, model: Mapping[str, Any]) -> str:
         """Describe a discriminator that has won; empty otherwise."""
         losses = evidence.recent.get("discriminator", ())
-        if not isinstance(module, AdversarialVAE) or len(losses) < WINDOW:
+        if not isinstance(module, AdversarialVAE) or module.adversarial is None or len(losses) < WINDOW:
             return ""
         numbers = losses, chance_loss(module.adversarial), self._gradient
         return describe_win(*numbers, model) if has_won(*numbers) else ""

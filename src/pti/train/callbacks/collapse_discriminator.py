@@ -25,8 +25,11 @@ def chance_loss(adversarial: AdversarialLoss) -> float:
 def adversarial_gradient(module: AdversarialVAE, raw: Tensor) -> float:
     """Return the weighted adversarial loss's gradient norm at reconstructions of raw images (B, 1, H, W).
 
-    It is relative to that of the reconstructions' mean absolute error. Nothing in the module changes.
+    It is relative to that of the reconstructions' mean absolute error; 0 without an adversarial loss. Nothing
+    in the module changes.
     """
+    if module.adversarial is None:
+        return 0.0
     with torch.inference_mode(False):
         raw = raw.clone()
         with torch.no_grad():

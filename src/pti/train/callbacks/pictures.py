@@ -1,14 +1,14 @@
-"""Pictures of fixed validation images and the module's outputs for them, as PNG files and in TensorBoard."""
+"""Pictures of fixed validation images and the module's outputs for them, as PNG files and in the loggers."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from PIL.Image import Image
 
 from pti.data.dataset import TifDataset
 from pti.drawing.figures import Comparison, draw_comparison, draw_curves
@@ -17,11 +17,21 @@ from pti.train.callbacks.loop_state import batches_done
 from pti.train.callbacks.metrics_csv import read_metrics
 
 
+@runtime_checkable
+class PictureLogger(Protocol):
+    """A logger that takes pictures."""
+
+    def add_picture(self, name: str, picture: Image, step: int) -> None:
+        """Log a picture of a step, as the same pixels."""
+        ...
+
+
 class Pictures(Callback):
     """Draw the same validation images, of different patients, every few epochs and at the end.
 
     Writes ``images/epoch=….png``, further comparisons as ``images/NAME_epoch=….png``, and
-    ``images/curves.png``. The module's ``example_pictures`` chooses the content.
+    ``images/curves.png``. The module's ``example_pictures`` chooses the content. Loggers get the comparisons
+    as ``val/examples`` and ``val/NAME``.
 
     Args:
         every_n_epochs: interval in epochs; the last epoch is always drawn.
@@ -62,9 +72,8 @@ class Pictures(Callback):
             picture = draw_comparison(comparison)
             picture.save(folder / f"{'' if name == 'examples' else name + '_'}epoch={epoch:04d}.png")
             for logger in trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    step = batches_done(trainer) - 1
-                    logger.experiment.add_image(f"val/{name}", np.asarray(picture), step, dataformats="HWC")
+                if isinstance(logger, PictureLogger):
+                    logger.add_picture(f"val/{name}", picture, batches_done(trainer) - 1)
 
 
 @torch.no_grad()
