@@ -23,7 +23,8 @@ from pti.common.files import write_json_atomically
 from pti.common.randomness import sample_generator, sample_rank
 from pti.data.phantom import make_phantom
 from pti.diffusion import paths, samplers
-from pti.export.__main__ import main
+from pti.export.__main__ import PACKAGES, main
+from pti.export.formats import FORMATS
 from pti.export.onnx_check import export_graph
 from pti.export.onnx_graph import Graph
 from pti.export.onnx_graphs import graphs_of
@@ -36,7 +37,14 @@ TEMPLATES = Path(pti.__file__).parent / "export" / "templates"
 MEASURES = ["height", "width_half"]
 EVERYTHING = {
     **TRANSLATOR,
-    "network": {**TRANSLATOR["network"], "condition_maps": len(MEASURES)},
+    "network": {
+        **TRANSLATOR["network"],
+        "condition_maps": len(MEASURES),
+        "conditioning": "both",
+        "cross_attention_dim": 8,
+        "attention_levels": [False, True],
+        "patch_size": 2,
+    },
     "path": {
         "_target_": "pti.diffusion.paths.RectifiedFlow",
         "start": "condition",
@@ -205,10 +213,13 @@ def test_the_program_samples_as_pti_does(tmp_path, monkeypatch, dente, translato
     np.testing.assert_allclose(computed, expected, atol=1e-3 * np.ptp(expected))
 
 
-def test_every_sampler_is_tested_or_refused():
-    known = {getattr(sampler, "func", sampler) for sampler in SAMPLERS.values()}
-    configured = {path.stem for path in (Path(pti.__file__).parents[2] / "conf/model/sampler").glob("*.yaml")}
-    assert {sampler.__name__ for sampler in known} == configured
+def test_samplers_without_a_table_are_refused():
+    def consistency(*arguments: Any, **options: Any) -> Tensor:
+        raise NotImplementedError
+
+    for sampler, name in ((consistency, "consistency"), (partial(samplers.ddpm, clip=1.0), "ddpm with clip")):
+        with pytest.raises(UsageError, match=f"found the sampler {name}, expected ddim"):
+            sampling_table(paths.ScaledLinear(), sampler, 4)
 
 
 def test_a_plain_model_needs_no_more_than_its_latents(tmp_path, monkeypatch, dente):
@@ -332,8 +343,10 @@ def test_what_has_no_graphs_is_refused(tmp_path, data):
     done = run(tmp_path, "ckpt=a.ckpt", "format=onnx", "output_dir=out", code=2)
     assert "found a model of the class PixelSizes" in done.stderr
     run(tmp_path, "ckpt=a.ckpt", "format=safetensors", "output_dir=out")
-    with pytest.raises(UsageError, match="ddpm with clip, expected ddim"):
-        sampling_table(paths.ScaledLinear(), partial(samplers.ddpm, clip=1.0), 4)
+
+
+def test_every_format_states_its_packages():
+    assert PACKAGES.keys() == FORMATS.keys()
 
 
 def test_the_extra_is_named_where_it_is_missing(tmp_path, monkeypatch):

@@ -26,9 +26,12 @@ def run(graph: str, **values: np.ndarray) -> dict[str, np.ndarray]:
 
 def translate(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Draw an edente image (S, S) of a dente image (S, S): raw values, background 0."""
-    noise = lambda shape: random.standard_normal(shape, np.float32)  # noqa: E731
+
+    def normal(shape: tuple[int, ...]) -> np.ndarray:
+        return random.standard_normal(shape, np.float32)
+
     image, scale = image[None, None], SAMPLING["guidance_scale"]
-    given = run("encoder", image=image, size_noise=noise((1, SAMPLING["sizes"])))
+    given = run("encoder", image=image, size_noise=normal((1, SAMPLING["sizes"])))
     nothing, source = {name: 0 * value for name, value in given.items()}, given["latents"]
 
     def estimate(x: np.ndarray, at: dict) -> tuple[np.ndarray, np.ndarray]:
@@ -39,21 +42,21 @@ def translate(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
             without = run("denoiser", **values, **nothing)["output"]
             output = without + scale * (output - without)
         z, o = x - at["source_in_x"] * source, output - at["source_in_output"] * source
-        x0, drawn = (first * z + second * o for first, second in (at["x0_from"], at["noise_from"]))
-        return x0, noise(x.shape) if at["draws_noise"] else drawn
+        x0, noise = (first * z + second * o for first, second in (at["x0_from"], at["noise_from"]))
+        return x0, normal(x.shape) if at["draws_noise"] else noise
 
-    x = SAMPLING["start"]["source"] * source + SAMPLING["start"]["noise"] * noise(source.shape)
+    x = SAMPLING["start"]["source"] * source + SAMPLING["start"]["noise"] * normal(source.shape)
     before = 0.0
     for number, step in enumerate(SAMPLING["steps"]):
-        (x0, drawn), to = estimate(x, step), step["next"]
-        x = to["x0"] * x0 + to["source"] * source + to["noise"] * drawn + to["x0_change"] * (x0 - before)
+        (x0, noise), to = estimate(x, step), step["next"]
+        x = to["x0"] * x0 + to["source"] * source + to["noise"] * noise + to["x0_change"] * (x0 - before)
         if to["fresh"]:
-            x = x + to["fresh"] * noise(x.shape)
+            x = x + to["fresh"] * normal(x.shape)
         if to["heun"]:
-            x0_ahead, ahead = estimate(x, SAMPLING["steps"][number + 1])
-            x = x + to["heun"] * ((ahead - x0_ahead) - (drawn - x0))
+            x0_ahead, noise_ahead = estimate(x, SAMPLING["steps"][number + 1])
+            x = x + to["heun"] * ((noise_ahead - x0_ahead) - (noise - x0))
         before = x0
-    return run("decoder", x0=x, **given, image=image, texture_noise=noise(image.shape))["translation"][0, 0]
+    return run("decoder", x0=x, **given, image=image, texture_noise=normal(image.shape))["translation"][0, 0]
 
 
 if __name__ == "__main__":
