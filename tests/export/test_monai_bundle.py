@@ -16,6 +16,7 @@ from monai.bundle import run as run_bundle
 import pti
 from helpers.in_process import run_command
 from helpers.tiny_checkpoints import VAE, save, save_sizes, save_translator
+from pti.common.errors import UsageError
 from pti.data import tif
 from pti.data.input_images import find_images
 from pti.data.phantom import make_phantom
@@ -109,8 +110,10 @@ def test_an_interrupted_run_resumes_and_other_results_are_kept(tmp_path, images,
     run_bundle(**settings)
     assert first.exists()
     assert second.stat().st_mtime_ns == before
-    with pytest.raises(Exception, match="seed"):
+    with pytest.raises(RuntimeError) as failed:
         run_bundle(**settings, seed=1)
+    assert isinstance(failed.value.__cause__, UsageError)
+    assert "seed" in str(failed.value.__cause__)
 
 
 def test_monai_finds_what_it_expects_of_an_inference(images, tmp_path, bundle):
