@@ -65,6 +65,9 @@ def advised() -> set[str]:
 
 ELSEWHERE = {
     "cli/multirun.py: new_sweep=true": "sweep/test_sweep.py",
+    "export/onnx_check.py: format=safetensors": "export/test_onnx.py",
+    "export/onnx_graphs.py: format=safetensors": "export/test_onnx.py",
+    "export/sampling_table.py: format=safetensors": "export/test_onnx.py",
     "modules/adversarial_vae.py: model.adaptive_adv_weight=false": "modules/test_freezing.py",
     "train/requeue.py: resume=auto": "train/test_requeue.py",
     "train/resume.py: resume=auto": "train/test_requeue.py",

@@ -134,7 +134,8 @@ class RangeNormalization(Normalization):
 
     def statistics(self, raw: Tensor) -> Tensor:
         """Return low, high and floor in raw units and the gap, (B, 4), equal for all images."""
-        return self.bounds.to(raw.device).expand(len(raw), 4)
+        # Not len(raw), which makes the batch of an exported graph static.
+        return self.bounds.to(raw.device).expand(raw.shape[0], 4)
 
     def normalize(self, raw: Tensor, statistics: Tensor) -> Tensor:
         """Convert raw images (B, 1, H, W) to images: -1, or above -1 + gap/2."""

@@ -124,6 +124,11 @@ class SamplingSchedule:
             return -math.inf
         return math.inf if self.noise[i] == 0 else math.log(self.x0[i] / self.noise[i])
 
+    def straightened(self, i: int) -> tuple[float, float]:
+        """Return τ = s / (a + s) and the scale a + s; τ = 1 where both are 0, the start of a bridge."""
+        scale = self.x0[i] + self.noise[i]
+        return (self.noise[i] / scale if scale else 1.0), scale
+
 
 class DiffusionPath(ABC):
     """A path from x0 (t = 0) to noise or to the condition's latents (t = 1).

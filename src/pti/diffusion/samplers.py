@@ -157,7 +157,7 @@ def heun(
         x = schedule.interpolate_at(i + 1, estimate)
         if i + 1 < schedule.steps:
             ahead = denoise(x, schedule.times[i + 1])
-            (tau, _), (tau_next, scale) = _straightened(schedule, i), _straightened(schedule, i + 1)
+            (tau, _), (tau_next, scale) = schedule.straightened(i), schedule.straightened(i + 1)
             x = x + scale * (tau_next - tau) / 2 * (ahead.velocity - estimate.velocity)
         _report(progress, i, x, estimate)
     return x
@@ -273,12 +273,6 @@ def _estimate(
         # The start of a bridge: x holds no noise to estimate, so the noise that the path adds is drawn here.
         return replace(estimate, noise=gaussian_noise(x, generator))
     return estimate
-
-
-def _straightened(schedule: SamplingSchedule, i: int) -> tuple[float, float]:
-    """Return τ = s / (a + s) and the scale a + s; τ = 1 where both are 0, the start of a bridge."""
-    scale = schedule.x0[i] + schedule.noise[i]
-    return (schedule.noise[i] / scale if scale else 1.0), scale
 
 
 def _report(progress: Progress, i: int, x: Tensor, estimate: Estimate) -> None:

@@ -19,10 +19,8 @@ from pti.modules.protocols import autoencoder_of
 from pti.runs.checkpoint import Checkpoint
 from pti.runs.locate import checkpoint_names
 
-CARD = "README.md"
-
 _SPLITS = ("train", "val", "test")
-_TAGS = ("pti", "medical", "dental", "safetensors")
+_TAGS = ("pti", "medical", "dental")
 
 
 class _Kind(NamedTuple):
@@ -72,21 +70,33 @@ _KINDS = {
 }
 
 
-def write_card(checkpoint: Checkpoint, module: nn.Module, output_dir: Path) -> None:
-    """Write ``README.md``: what the model is, its limits, data, validation and versions."""
+def write_card(
+    checkpoint: Checkpoint, module: nn.Module, path: Path, format_name: str, for_use: Mapping[str, Any]
+) -> None:
+    """Write the card: what the model is, its use, limits, data, validation and versions.
+
+    Args:
+        checkpoint: The checkpoint.
+        module: Its module.
+        path: The file; its folder exists.
+        format_name: Format of the export; ``templates/use_FORMAT.md`` is the section on use.
+        for_use: Values of that template, beside ``usage`` and ``example``.
+    """
     kind = _KINDS[type(module).__name__]
-    has_trust = checkpoint.content.get("trust") is not None
+    judges = format_name != "onnx" and checkpoint.content.get("trust") is not None
     validated, metrics = _validation(checkpoint)
     text = render(
         "export/templates/model_card.md",
         name=checkpoint_names([checkpoint.path])[0],
-        tags=_TAGS,
-        **kind._asdict(),
+        tags=(*_TAGS, format_name),
+        description=kind.description,
+        limit=kind.limit,
+        use=render(f"export/templates/use_{format_name}.md", **kind._asdict(), **for_use),
         properties=_properties(checkpoint, module),
         trust=(
             "`translate` marks them (`trust`, `unlike_training`); for that, the folder holds features of the "
             "training images."
-            if has_trust
+            if judges
             else "Nothing in this folder can mark them: it has no reference for trust."
         ),
         data=_data_text(checkpoint),
@@ -96,7 +106,7 @@ def write_card(checkpoint: Checkpoint, module: nn.Module, output_dir: Path) -> N
         versions=_texts(checkpoint.content.get("versions")),
         sha256=checkpoint.sha256,
     )
-    write_text_atomically(output_dir / CARD, text)
+    write_text_atomically(path, text)
 
 
 def _properties(checkpoint: Checkpoint, module: Any) -> dict[str, Any]:

@@ -175,6 +175,10 @@ class SizeCondition(nn.Module):
         if ranks is not None:
             rank = torch.tensor(ranks, dtype=torch.float64).clamp(_TAIL, 1 - _TAIL)
             noise[:, 0] = torch.special.ndtri(rank).float()
+        return self.sizes_from(images, noise)
+
+    def sizes_from(self, images: Tensor, noise: Tensor) -> Tensor:
+        """Turn noise (B, M), N(0, 1), into standardised sizes (B, M), given normalised dente images."""
         mean = self.inputs(images).to(self.weights.dtype) @ self.weights.mT + self.bias
         deviation = to_device(noise, mean.device, mean.dtype) @ self.factor.mT
         return mean.clamp(-_LIMIT, _LIMIT) + deviation / self.response

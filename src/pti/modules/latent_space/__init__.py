@@ -148,24 +148,40 @@ class LatentSpace(nn.Module):
             condition: result of `encode_condition`; None = encode the conditions, if that is needed.
             images: (N,), index of each translation's condition; None = one translation of each, N = B.
         """
-        each = self.normalization.statistics(raw)
-        statistics = select(each, images)
         translation = self.first_stage.decode_normalized(self.scaling.denormalize(scaled))
-        decoded, lost = translation, torch.ones_like(translation)
+        reconstruction = noise = None
         if self.detail_transfer is not None:
             latents = self.encode_condition(raw) if condition is None else condition
             decoded = self.first_stage.decode_normalized(self.scaling.denormalize(latents))
             reconstruction = select(decoded, images)
-            original = select(self.normalization.normalize(raw, each), images)
+        if self.texture is not None and generators is not None:
+            noise = gaussian_noise(translation, generators)
+        return self.finish(select(raw, images), translation, reconstruction, noise)
+
+    def finish(
+        self, raw: Tensor, translation: Tensor, reconstruction: Tensor | None, noise: Tensor | None
+    ) -> Tensor:
+        """Restore detail, add texture and return to raw units; all images are (B, 1, H, W).
+
+        Args:
+            raw: the raw conditions, background 0.
+            translation: decoded, normalised.
+            reconstruction: of the conditions, normalised; needed by ``detail_transfer``.
+            noise: of the texture, N(0, 1); None = no texture.
+        """
+        statistics = self.normalization.statistics(raw)
+        decoded, lost = translation, torch.ones_like(translation)
+        if self.detail_transfer is not None and reconstruction is not None:
+            condition = self.normalization.normalize(raw, statistics)
             gate = self.detail_transfer.gate(translation, reconstruction)
-            decoded = translation + gate * (original - reconstruction)
+            decoded = translation + gate * (condition - reconstruction)
             kept = torch.maximum(gate, self.detail_transfer.gate(translation, reconstruction, slack=_SLACK))
             lost = (1 - kept.square()).sqrt()
         own = self.normalization.denormalize(decoded, statistics)
-        if self.texture is None or generators is None:
+        if self.texture is None or noise is None:
             return own
         tissue = own != 0
-        texture = self.texture(translation, tissue, gaussian_noise(translation, generators))
+        texture = self.texture(translation, tissue, noise)
         textured = self.normalization.denormalize(decoded + lost * texture, statistics)
         return torch.where(tissue & (textured != 0), textured, own)
 
