@@ -17,7 +17,7 @@ from pti.cli.command import command
 from pti.cli.preflight import POSITIVE, is_overridden, require_folder, require_in_range, require_one_of
 from pti.common.errors import UsageError
 from pti.common.path_settings import literal, setting
-from pti.tune.configuration import read_settings, try_space
+from pti.tune.configuration import options_of_groups, read_settings, try_space
 from pti.tune.settings import STUDY_FILE, is_same, read_record, require_same, write_record
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def preflight(config: DictConfig) -> list[str]:
         require_same(folder, record, settings, _data_state(settings))
     elif (folder / "summary.json").exists():
         raise UsageError(
-            f"{setting('output_dir', folder)}: found the results of another command there. Choose another output_dir."
+            f"{setting('output_dir', folder)}: found the results of another command there. Choose another "
+            "output_dir."
         )
     return []
 
@@ -97,9 +98,10 @@ def _hydra_set_aside() -> Iterator[None]:
 
 def _check_values(config: DictConfig) -> None:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise UsageError("-m: a search has no several values on the command line; give them in space.")
+        raise UsageError("-m: tune tries several values by itself; give them in space, without -m.")
     if "_target_" not in (config.get("model") or {}):
-        raise UsageError("experiment is not set: expected experiment=NAME; `python -m pti.train` lists them.")
+        names = ", ".join(options_of_groups()["experiment"])
+        raise UsageError(f"experiment is not set: expected experiment=NAME, one of {names}.")
     require_one_of(config, {"method": ("tpe", "random"), "pruning": ("auto", "median", "none")})
     counts = ("trials", "random_trials", "prune_after_trials", "prune_after_epochs")
     for key in counts:

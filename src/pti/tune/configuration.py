@@ -105,7 +105,7 @@ def options_of_groups() -> dict[str, list[str]]:
 
 
 def _name(override: str) -> str:
-    """Return the key of an override: ``model.kl_weight``, ``model/path``, without the prefix ``+`` or ``~``."""
+    """Return the key or group of an override, without the prefix ``+`` or ``~``."""
     return re.split("[=@]", override.lstrip("+~"))[0]
 
 
@@ -126,8 +126,8 @@ def _objectives(config: Mapping[str, Any]) -> list[Objective]:
         selection = config["callbacks"]["checkpointer"]
         if not isinstance(selection.get("monitor"), str):
             raise UsageError(
-                f"callbacks.checkpointer.monitor={selection.get('monitor')}: a search needs one metric. Name it in "
-                "objectives, such as 'objectives={val/l1:min}'."
+                f"callbacks.checkpointer.monitor={selection.get('monitor')}: a search needs one metric. Name "
+                "it in objectives, such as 'objectives={val/l1:min}'."
             )
         return [Objective(selection["monitor"], selection["mode"])]
     if not isinstance(found, Mapping) or not found:

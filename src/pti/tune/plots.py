@@ -186,8 +186,16 @@ def _slice(
     if choices:
         axis.set_xticks(range(len(choices)), choices)
         axis.margins(x=0.25)
-    elif parameter.log:
-        axis.set_xscale("log")
+    else:
+        margin = 0.04
+        if parameter.log:
+            axis.set_xscale("log")
+            axis.xaxis.set_minor_formatter("")
+            factor = (parameter.high / parameter.low) ** margin
+            axis.set_xlim(parameter.low / factor, parameter.high * factor)
+        else:
+            room = margin * (parameter.high - parameter.low)
+            axis.set_xlim(parameter.low - room, parameter.high + room)
     _scale(axis, "y", [_objective(trial, index) for trial in trials])
     axis.set_xlabel(parameter.label)
 

@@ -20,6 +20,8 @@ from pti.tune.trial_run import TrialRun, show_value
 SECONDS_BETWEEN_LINES = 30.0
 """Interval between lines about running trials when no terminal can show them."""
 
+_MAX_LINE = 120  # characters
+
 
 class TrialProgress:
     """A context that shows the running trials and the time left.
@@ -78,7 +80,7 @@ class TrialProgress:
             )
         elif time.monotonic() - self._printed_at >= SECONDS_BETWEEN_LINES:
             for run in runs:
-                self._print(f"Trial {run.number}: {last_line(run.log)}")
+                self._print(f"Trial {run.number}: {last_line(run.log)[:_MAX_LINE]}")
 
     def _describe(self, values: Sequence[float]) -> str:
         named = zip(self._objectives, values, strict=True)

@@ -65,7 +65,7 @@ class TuneResults:
 
     @property
     def best(self) -> list[TrialResult]:
-        """The best trial; with several objectives, all trials that no other trial surpasses, by the first one."""
+        """The best trial; with several objectives, all trials that no other one surpasses in all of them."""
         finished = sorted(self._finished, key=lambda trial: (self.costs(trial), trial.number))
         if len(self.objectives) == 1:
             return finished[:1]
@@ -136,11 +136,11 @@ def write_trials(path: Path, results: TuneResults) -> None:
             "seconds": trial.job.seconds,
             "reason": trial.job.reason,
             "path": trial.job.folder.name,
-            **trial.job.metrics,
         }
         for trial in results.trials
     ]
-    write_csv(path, None, rows)
+    metrics = [trial.job.metrics for trial in results.trials]
+    write_csv(path, None, [row | found | row for row, found in zip(rows, metrics, strict=True)])
 
 
 def print_trials(results: TuneResults) -> None:

@@ -61,7 +61,7 @@ class Runner:
         """Run all trials that are left.
 
         Returns:
-            None; or 128 + signal if a signal stopped the search, whose running trials have saved a checkpoint.
+            None; or 128 + signal if a signal stopped the search after checkpoints of the running trials.
 
         Raises:
             UsageError: The first trial can't be trained because of the configuration.
@@ -98,7 +98,7 @@ class Runner:
                 run.start()
 
     def _check_trials(self) -> None:
-        """Report new validations of the running trials, end those that are pruned, and conclude ended ones."""
+        """Report new validations of the running trials, and conclude those that have ended or are pruned."""
         for number, (trial, run) in list(self._running.items()):
             code = run.exit_code  # before the validations, so that none is missed
             self._judge(trial, run)
@@ -120,8 +120,8 @@ class Runner:
     def _conclude_ended(self, trial: Trial, run: TrialRun, code: int) -> None:
         if code > _STOPPED:
             raise DataError(
-                f"{run.folder}: the training was stopped by a signal from outside (exit code {code}), so the search "
-                "ends here. The same command with this output_dir continues it."
+                f"{run.folder}: the training was stopped by a signal from outside (exit code {code}), so the "
+                "search ends here. The same command with this output_dir continues it."
             )
         if code == _USAGE_ERROR and not any(other.values for other in self._search.trials):
             raise UsageError(f"trial {run.number} can't be trained: {run.error()}")
@@ -145,7 +145,8 @@ class Runner:
         known = sorted({name.split("/", 1)[1] for name in result.metrics if name.startswith("best/val/")})
         if missing and not set(missing) & set(known):
             raise UsageError(
-                f"objectives: {missing[0]} is not a metric of the validation. Its metrics: {', '.join(known) or 'none'}."
+                f"objectives: {missing[0]} is not a metric of the validation. Its metrics: "
+                f"{', '.join(known) or 'none'}."
             )
         if missing:
             self._conclude(trial, run, FAILED, f"{', '.join(missing)} is not a finite number")

@@ -1,4 +1,4 @@
-"""The search itself: an Optuna study in a SQLite file, which draws the same trials however often it is stopped."""
+"""The search itself: an Optuna study in a SQLite file that draws the same trials however often it stops."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Search:
     """An Optuna study and its trials.
 
     Each trial is drawn by a sampler whose seed depends on the search's seed and the trial's number alone.
-    Trials that run one at a time are therefore the same whether or not the search is interrupted; with several
-    at a time they also depend on which of them end first.
+    Trials that run one at a time are therefore the same whether or not the search is interrupted; with
+    several at a time they also depend on which of them end first.
 
-    A trial that failed or collapsed is stored as pruned, with the reason as an attribute: Optuna ignores failed
-    trials, and would try values like theirs again.
+    A trial that failed or collapsed is stored as pruned, with its status and the reason as attributes: Optuna
+    ignores failed trials, and would try values like theirs again.
 
     Args:
         folder: Folder of ``study.db``, which is created if it does not exist.
@@ -112,8 +112,8 @@ class Search:
     def report(self, trial: Trial, epoch: int, value: float) -> bool:
         """Record the validation of an epoch; tell whether the trial should end.
 
-        A trial that is run again reports the epochs of its first start too: of these, only the last one, whose
-        decision may not have been acted on, is judged again.
+        A trial that is run again reports the epochs of its first start too: of these, only the last one is
+        judged again, because its decision may not have been acted on.
         """
         if len(self._settings.objectives) > 1:
             return False

@@ -140,8 +140,8 @@ def require_same(
         )
     if record.get("data_state") not in (None, data_state):
         raise UsageError(
-            f"{place}: the data set has changed since this search began, so its trials can't be compared with "
-            "new ones. Restore the data, or choose another output_dir."
+            f"{place}: the data set has changed since this search began, so its trials can't be compared "
+            "with new ones. Restore the data, or choose another output_dir."
         )
 
 
@@ -157,7 +157,7 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         key for key in dict.fromkeys([*before, *now]) if not isinstance(now.get(key, before.get(key)), dict)
     ]
     return [
-        f"{key}: {before.get(key, _ABSENT)!r} in the search, now {now.get(key, _ABSENT)!r}"
+        f"{key}: {before.get(key, _ABSENT)} in the search, now {now.get(key, _ABSENT)}"
         for key in keys
         if before.get(key, _ABSENT) != now.get(key, _ABSENT)
     ]

@@ -14,8 +14,8 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 def environments(jobs: int | str, trainer: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the environment variables of each of the trials that run at a time.
 
-    A single trial at a time keeps all devices. Several get one GPU each, in turn; without a GPU, each gets its
-    share of the CPU's cores.
+    A single trial at a time keeps all devices. Several get one GPU each, in turn; without a GPU, each gets
+    its share of the CPU's cores.
 
     Args:
         jobs: Number of trials at a time; ``auto`` = one for each GPU.

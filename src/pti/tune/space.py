@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pti.common.errors import UsageError
@@ -69,10 +69,12 @@ class Parameter:
         """Return ``key=value`` for the command line of `train`."""
         return f"{self.key}={typed(value)}"
 
-    def describe(self) -> dict[str, Any]:
-        """Return what identifies the parameter, as plain containers."""
-        described = asdict(self)
-        return described | {"choices": [typed(choice) for choice in self.choices]}
+    def describe(self) -> str:
+        """Describe the values to search: ``1e-08 to 1e-05, log``, or the choices."""
+        if self.choices:
+            return " or ".join(map(typed, self.choices))
+        log, step = ", log" if self.log else "", "" if self.step is None else f", in steps of {self.step}"
+        return f"{self.low} to {self.high}{log}{step}"
 
 
 def typed(value: Any) -> str:
@@ -106,8 +108,8 @@ def read_space(
     parameters = [_parameter(key, found, values, groups) for key, found in _leaves(space).items()]
     if not parameters:
         raise UsageError(
-            f"space is not set: expected space=NAME, one of {', '.join(groups.get('space', ()))}, or the keys to "
-            "search: '+space.model.kl_weight={low:1e-8,high:1e-5,log:true}'."
+            f"space is not set: expected space=NAME, one of {', '.join(groups.get('space', ()))}, or the "
+            "keys to search: '+space.model.kl_weight={low:1e-8,high:1e-5,log:true}'."
         )
     for parameter in parameters:
         if parameter.key.split(".")[0] in _PLACES or is_path_key(parameter.key):
@@ -146,6 +148,8 @@ def _parameter(key: str, found: Any, values: Mapping[str, Any], groups: Mapping[
             )
     if "choices" in found:
         return _choices(key, found)
+    if key in groups:
+        raise UsageError(f"space.{key}: expected a list of options, such as [{', '.join(groups[key][:3])}].")
     if isinstance(default, Mapping):
         below = [known for known in values if known.startswith(f"{key}.")][:3]
         raise UsageError(f"space.{key}: this is a block of keys; expected one of them: {', '.join(below)}.")

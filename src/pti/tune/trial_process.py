@@ -1,4 +1,4 @@
-"""Entry of a trial's process: ``python -m pti.tune.trial_process PARENT ARGUMENTS…`` trains, and ends with `tune`."""
+"""Entry of a trial's process: ``python -m pti.tune.trial_process PARENT ARGUMENTS…``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _POLL_SECONDS = 0.5
 
 
 def main() -> None:
-    """Run ``python -m pti.train ARGUMENTS…``, and stop it with a checkpoint when the parent process has ended."""
+    """Run ``python -m pti.train ARGUMENTS…``; stop it with a checkpoint once the parent process has ended."""
     parent = int(sys.argv[1])
     sys.argv = ["pti train", *sys.argv[2:]]  # recorded in summary.json and environment.txt
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()

@@ -25,6 +25,9 @@ from pti.tune.trial_process import GRACE_AFTER_SIGNAL
 
 LOG = "train.log"
 
+PROGRAM = ("-m", "pti.tune.trial_process")
+"""What Python runs in a trial's process, with the id of this process and the command line of `train`."""
+
 
 def folder_of(output_dir: Path, number: int) -> Path:
     """Return the folder of a trial."""
@@ -80,7 +83,7 @@ class TrialRun:
         parent = str(os.getpid())
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pti.tune.trial_process", parent, *self.command],
+                [sys.executable, *PROGRAM, parent, *self.command],
                 env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
