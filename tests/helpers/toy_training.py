@@ -1,8 +1,8 @@
 """A program in place of a trial's training: it takes milliseconds, and its metrics follow from its settings.
 
-``toy_training.py PARENT key=value …`` writes ``metrics.csv`` epoch by epoch, then ``summary.json``. It continues
-an interrupted run, ends on SIGTERM with 143 and with its parent, and fails as the file ``broken`` beside the
-search says.
+``toy_training.py PARENT key=value …`` writes ``metrics.csv`` epoch by epoch, then ``summary.json``. It
+continues an interrupted run, ends with 143 on SIGTERM and with its parent, and fails as the file ``broken``
+in the search's folder says.
 """
 
 import json

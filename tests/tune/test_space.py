@@ -91,7 +91,9 @@ def test_values_as_they_are_typed(value, text):
 
 def test_a_stored_choice_becomes_its_value_again():
     parameter = Parameter("model.optimizer.betas", choices=([0.9, 0.999], [0.5, 0.9]))
-    trial = optuna.trial.FixedTrial({"model.optimizer.betas": "[0.5,0.9]"})
+    study = optuna.create_study()
+    study.enqueue_trial({"model.optimizer.betas": "[0.5,0.9]"})
+    trial = study.ask()
     assert parameter.suggest(trial) == [0.5, 0.9]
     assert parameter.value_of("[0.5,0.9]") == [0.5, 0.9]
 

@@ -1,9 +1,11 @@
 """The command ``tune``: its trials, its files, and what happens when it is stopped or a trial fails."""
 
+import contextlib
 import csv
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,9 +18,11 @@ from omegaconf import OmegaConf
 import helpers.toy_training
 from helpers.in_process import rows, run_command
 from helpers.training_setup import environment
+from pti.cli.overrides import check_command_line
 from pti.cli.path_values import quote_paths
 from pti.common.conf_dir import CONF_DIR
-from pti.tune.__main__ import main
+from pti.common.errors import UsageError
+from pti.tune.__main__ import main, preflight
 
 KL = "+space.model.kl_weight={low:1e-8,high:1e-3,log:true}"
 LOSS = "+space.model.reconstruction=[l1,l2]"
@@ -47,9 +51,24 @@ def tune(tmp_path):
     return run
 
 
+@pytest.fixture
+def refusal(tmp_path, monkeypatch):
+    """Check a command line, which has to be refused, and return the message."""
+    monkeypatch.chdir(tmp_path)
+
+    def check(*arguments):
+        with pytest.raises(UsageError) as refused:
+            check_command_line("tune", arguments, preflight)
+        return str(refused.value)
+
+    return check
+
+
 def outcome(folder):
     """Return what an interruption must not change: all but the times."""
-    return [{key: cell for key, cell in row.items() if key != "seconds"} for row in rows(folder / "trials.csv")]
+    return [
+        {key: cell for key, cell in row.items() if key != "seconds"} for row in rows(folder / "trials.csv")
+    ]
 
 
 def break_trials(folder: Path, **trouble: str) -> None:
@@ -75,15 +94,19 @@ def test_a_search_leaves_tables_a_page_and_an_experiment(tune, tmp_path):
     assert done.stdout.rstrip().endswith("Next: python -m pti.train --config-dir s experiment=smoke_tuned")
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        [],
-        ["data.root=~/données", "model.ema_decay=null", "model.autoencoder.channels=[4,8]"],
-        ["model/extra_losses=[gradient,focal_frequency]", "+trainer.profiler=simple", "data/augmentation=mild"],
-        ["model/optimizer@model.generator_optimizer=adamw", "callbacks.pictures=null", "logger=csv", "seed=3"],
-    ],
-)
+OVERRIDES = [
+    *("data.root=~/données", "model.ema_decay=null", "model.autoencoder.channels=[4,8]", "seed=3"),
+    *("model/extra_losses=[gradient,focal_frequency]", "data/augmentation=mild", "logger=csv"),
+    *(
+        "model/optimizer@model.generator_optimizer=adamw",
+        "callbacks.pictures=null",
+        "+trainer.profiler=simple",
+    ),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overrides", [[], OVERRIDES])
 def test_the_experiment_is_the_configuration_of_the_best_trial(tune, tmp_path, overrides):
     """Compose both as `train` does."""
     (tmp_path / "données").mkdir()
@@ -99,34 +122,36 @@ def test_the_experiment_is_the_configuration_of_the_best_trial(tune, tmp_path, o
     assert OmegaConf.to_container(found, resolve=True) == OmegaConf.to_container(expected, resolve=True)
 
 
+@pytest.mark.slow
 def test_more_trials_continue_a_finished_search(tune, tmp_path):
     tune("trials=3", "output_dir=s")
     first = outcome(tmp_path / "s")
     assert "all 3 trials are done" in tune("trials=3", "output_dir=s").stdout
     tune("trials=5", "output_dir=s")
     tune("trials=5", "output_dir=whole")
-    assert [row | {"best": ""} for row in outcome(tmp_path / "s")[:3]] == [row | {"best": ""} for row in first]
+    assert [row | {"best": ""} for row in outcome(tmp_path / "s")[:3]] == [
+        row | {"best": ""} for row in first
+    ]
     assert outcome(tmp_path / "s") == outcome(tmp_path / "whole")
 
 
-@pytest.mark.parametrize(
-    ("change", "difference"),
-    [
-        ("model.kl_weight=1e-3", "model.kl_weight: 1e-06 in the search, now 0.001"),
-        ("trainer.max_epochs=5", "trainer.max_epochs: 4 in the search, now 5"),
-        ("experiment=vae_demo", "experiment: smoke in the search, now vae_demo"),
-        ("space.model.kl_weight.high=1e-2", "space.model.kl_weight: 1e-08 to 0.001, log in the search, now 1e-08 to 0.01"),
-        ("objectives={val/kl:min}", "objectives.val/l1: min in the search, now absent"),
-        ("seed=1", "seed: 0 in the search, now 1"),
-    ],
-)  # fmt: skip
-def test_another_search_in_the_folder_is_refused(tune, tmp_path, change, difference):
+DIFFERENCES = {
+    "model.kl_weight=1e-3": "model.kl_weight: 1e-06 in the search, now 0.001",
+    "trainer.max_epochs=5": "trainer.max_epochs: 4 in the search, now 5",
+    "experiment=vae_demo": "experiment: smoke in the search, now vae_demo",
+    "space.model.kl_weight.high=1e-2": "space.model.kl_weight: 1e-08 to 0.001, log in the search, now 1e-08",
+    "objectives={val/kl:min}": "objectives.val/l1: min in the search, now absent",
+    "seed=1": "seed: 0 in the search, now 1",
+}  # fmt: skip
+
+
+def test_another_search_in_the_folder_is_refused(tune, refusal, tmp_path):
     tune("trials=1", "output_dir=s")
-    before = (tmp_path / "s" / "study.db").read_bytes()
-    assert difference in tune("trials=2", "output_dir=s", change, code=2).stderr
-    assert (tmp_path / "s" / "study.db").read_bytes() == before
+    for change, difference in DIFFERENCES.items():
+        assert difference in refusal(*BASE, "trials=2", "output_dir=s", change)
 
 
+@pytest.mark.slow
 def test_changed_data_and_other_results_are_refused(tune, tmp_path):
     root = tmp_path / "data"
     root.mkdir()
@@ -139,22 +164,26 @@ def test_changed_data_and_other_results_are_refused(tune, tmp_path):
     assert "results of another command" in tune("output_dir=other", code=2).stderr
 
 
-@pytest.mark.parametrize(("what", "status"), [("diverged", "failed"), ("collapsed", "collapsed"), ("killed", "failed"), ("nan", "failed")])  # fmt: skip
-def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(tune, tmp_path, what, status):
-    reason = {
+def test_trials_that_fail_are_recorded_and_the_search_continues(tune, tmp_path):
+    reasons = {
         "diverged": "loss is not finite after batch 3.",
         "collapsed": "its outputs are all alike",
         "killed": "ended by SIGKILL from outside",
         "nan": "val/l1 is not a finite number",
     }
-    break_trials(tmp_path / "s", trial_001=what)
-    tune("trials=3", "output_dir=s")
+    break_trials(
+        tmp_path / "s", trial_001="diverged", trial_002="collapsed", trial_004="killed", trial_005="nan"
+    )
+    tune("trials=7", "output_dir=s", "pruning=none")
     trials = rows(tmp_path / "s" / "trials.csv")
-    assert [row["status"] for row in trials] == ["finished", status, "finished"]
-    assert trials[1]["reason"] == reason[what]
-    assert reason[what] in (tmp_path / "s" / "tune.html").read_text()
+    expected = ["finished", "failed", "collapsed", "finished", "failed", "failed", "finished"]
+    assert [row["status"] for row in trials] == expected
+    assert [row["reason"] for row in trials if row["reason"]] == list(reasons.values())
+    page = (tmp_path / "s" / "tune.html").read_text()
+    assert all(reason in page for reason in reasons.values())
 
 
+@pytest.mark.slow
 def test_failures_in_succession_end_the_search_and_it_continues(tune, tmp_path):
     break_trials(tmp_path / "s", all="diverged")
     done = tune("trials=9", "output_dir=s", code=1)
@@ -162,9 +191,12 @@ def test_failures_in_succession_end_the_search_and_it_continues(tune, tmp_path):
     assert json.loads((tmp_path / "s" / "summary.json").read_text())["status"] == "failed"
     (tmp_path / "s" / "broken").unlink()
     tune("trials=9", "output_dir=s")
-    assert [row["status"] == "failed" for row in rows(tmp_path / "s" / "trials.csv")] == [True] * 5 + [False] * 4
+    assert [row["status"] == "failed" for row in rows(tmp_path / "s" / "trials.csv")] == [True] * 5 + [
+        False
+    ] * 4
 
 
+@pytest.mark.slow
 def test_a_training_that_cannot_begin_is_the_searchs_own_error(tune, tmp_path):
     break_trials(tmp_path / "s", all="usage")
     done = tune("trials=3", "output_dir=s", code=2)
@@ -191,6 +223,22 @@ def test_several_objectives(tune, tmp_path):
     assert done.stdout.rstrip().split("experiment=")[-1] in files
 
 
+@pytest.mark.slow
+def test_a_pruned_trial_whose_end_was_not_recorded_is_pruned_again(tune, tmp_path):
+    """Take back the end of the last trial, as if the search had been killed just before it."""
+    tune("trials=7", "output_dir=s", "prune_after_trials=2")
+    pruned = [row["trial"] for row in rows(tmp_path / "s" / "trials.csv") if row["status"] == "pruned"]
+    arguments = (f"trials={int(pruned[-1]) + 1}", "output_dir=t", "prune_after_trials=2")
+    tune(*arguments)
+    expected = outcome(tmp_path / "t")
+    with contextlib.closing(sqlite3.connect(tmp_path / "t" / "study.db")) as database:
+        database.execute(f"UPDATE trials SET state = 'RUNNING' WHERE number = {pruned[-1]}")
+        database.commit()
+    assert tune(*arguments).stderr.count("pruned") == 1
+    assert outcome(tmp_path / "t") == expected
+
+
+@pytest.mark.slow
 def test_one_other_objective_selects_the_checkpoint_too(tune, tmp_path):
     tune("trials=2", "output_dir=s", "objectives={val/kl:max}")
     trials = rows(tmp_path / "s" / "trials.csv")
@@ -201,11 +249,13 @@ def test_one_other_objective_selects_the_checkpoint_too(tune, tmp_path):
     assert "mode: max" in experiment
 
 
+@pytest.mark.slow
 def test_an_unknown_objective_is_named_with_the_known_ones(tune, tmp_path):
     done = tune("trials=2", "output_dir=s", "objectives={val/l2:min,val/kl:min}", code=2)
     assert "val/l2 is not a metric of the validation. Its metrics: val/kl, val/l1" in done.stderr
 
 
+@pytest.mark.slow
 def test_trials_at_the_same_time(tune, tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_SECONDS", "0.2")
     done = tune("trials=4", "jobs=2", "output_dir=s", "pruning=none")
@@ -224,28 +274,27 @@ def test_trials_at_the_same_time(tune, tmp_path, monkeypatch):
         (["experiment=smoke", "space.model.kl_weight=[1,2]"], "write +space.model.kl_weight=… to add it"),
         (["experiment=smoke", "+space.model.kl_wieght=[1,2]"], "Did you mean model.kl_weight?"),
         (["experiment=smoke", "+space.model.kl_weight=[a,b]"], "model.kl_weight='a': expected a number"),
-        (["experiment=smoke", "+space.model.reconstruction=[l1,l3]"], "model/reconstruction=l3: there is no such"),
+        (["experiment=smoke", "+space.model.reconstruction=[l1,l3]"], "l3: there is no such"),
         (["experiment=smoke", KL, "trials=0"], "trials=0: expected a whole number, 1 or more"),
         (["experiment=smoke", KL, "jobs=0"], "jobs=0: expected"),
         (["experiment=smoke", KL, "method=grid"], "method=grid: expected one of tpe, random"),
-        (["experiment=smoke", KL, "objectives={val/l1:lower}"], "objectives.val/l1=lower: expected min or max"),
-        (["experiment=smoke", KL, "objectives={val/l1:min,val/kl:min}", "pruning=median"], "one objective, found 2"),
+        (["experiment=smoke", KL, "objectives={val/l1:lower}"], "val/l1=lower: expected min or max"),
+        (["experiment=smoke", KL, "objectives={val/l1:min,val/kl:min}", "pruning=median"], "found 2"),
         (["experiment=smoke", KL, "callbacks.checkpointer.monitor=null"], "needs one metric"),
-        (["experiment=smoke", KL, "ckpt_path=last"], "ckpt_path: tune starts and continues its trials itself"),
+        (["experiment=smoke", KL, "ckpt_path=last"], "ckpt_path: tune starts and continues its"),
         (["experiment=smoke", KL, "~logger"], "Set the key to null instead"),
         (["experiment=smoke", KL, "-m", "seed=1,2"], "without -m"),
         (["experiment=smoke", KL, "data.root=nowhere"], "data.root=nowhere: expected a folder"),
         (["experiment=smoke_ldm", KL, "autoencoder_ckpt=nowhere.ckpt"], "there is no such checkpoint"),
     ],
 )  # fmt: skip
-def test_mistakes_are_reported_before_any_trial(tune, tmp_path, arguments, message):
-    assert message in tune(*arguments, code=2, base=()).stderr
-    assert not list(tmp_path.rglob("study.json"))
+def test_mistakes_are_reported_before_any_trial(refusal, arguments, message):
+    assert message in refusal(*arguments)
 
 
-def test_without_optuna_one_message_names_the_extra(tune, monkeypatch):
+def test_without_optuna_one_message_names_the_extra(refusal, monkeypatch):
     monkeypatch.setattr("pti.tune.__main__.find_spec", lambda name: None)
-    assert "python -m pip install 'pti[tune]'" in tune(code=2).stderr
+    assert "python -m pip install 'pti[tune]'" in refusal(*BASE)
 
 
 def start(folder: Path, *arguments: str, seconds: float = 0.15) -> subprocess.Popen[str]:

@@ -82,14 +82,17 @@ def read_settings(
 
 
 def try_space(settings: TuneSettings) -> None:
-    """Check that `train` accepts the ends of all ranges, and all choices.
+    """Check that `train` accepts a number of each range, and all choices.
 
     Raises:
         UsageError: A searched key does not exist, or a value does not fit it.
     """
-    limits = [[parameter.override(value) for value in parameter.limits] for parameter in settings.parameters]
-    for number in range(max(map(len, limits))):
-        searched = [texts[min(number, len(texts) - 1)] for texts in limits]
+    tried = [
+        [parameter.override(value) for value in parameter.choices or (parameter.low,)]
+        for parameter in settings.parameters
+    ]
+    for number in range(max(map(len, tried))):
+        searched = [texts[min(number, len(texts) - 1)] for texts in tried]
         try:
             check_command_line("train", [*settings.overrides, *searched])
         except UsageError as error:

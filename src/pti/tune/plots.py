@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator
+
 from pti.drawing.themed_svg import LINE, SERIES, drawing
 from pti.tune.results import TrialResult, TuneResults
 from pti.tune.search import PRUNED
@@ -52,7 +54,7 @@ def plot_history(results: TuneResults) -> str | None:
                 axis.legend()
             _scale(axis, "y", [*values, *(value for _, value in pruned)])
             axis.set_ylabel(goal.metric)
-            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[-1].set_xlabel("trial")
     return canvas.svg
 
@@ -67,11 +69,11 @@ def plot_front(results: TuneResults) -> str | None:
         5.4 * min(2, len(pairs)), 3.8 * math.ceil(len(pairs) / 2), "objectives against each other"
     ) as canvas:
         axes = canvas.figure.subplots(math.ceil(len(pairs) / 2), min(2, len(pairs)), squeeze=False).ravel()
-        for (first, second), axis in itertools.zip_longest(pairs, axes, fillvalue=(None, None)):
-            if first is None or second is None:
+        for pair, axis in itertools.zip_longest(pairs, axes):
+            if pair is None:
                 axis.set_visible(False)
-                continue
-            _front(axis, results, trials, best, (first, second))
+            else:
+                _front(axis, results, trials, best, pair)
     return canvas.svg
 
 
@@ -140,7 +142,7 @@ def plot_curves(results: TuneResults) -> str | None:
             if pruned:
                 axis.plot(epochs[-1], list(trial.curve.values())[-1], "x", color=color, markersize=6)
         _scale(axis, "y", [value for trial in trials for value in trial.curve.values()])
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_xlabel("epoch")
         axis.set_ylabel(results.objectives[0].metric)
     return canvas.svg

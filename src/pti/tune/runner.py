@@ -27,7 +27,7 @@ MAX_FAILURES = 5
 _POLL_SECONDS = 0.2
 _USAGE_ERROR = 2
 _STOPPED = 128  # higher exit codes: ended by a signal, after a checkpoint
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
 
 
 class Runner:
@@ -115,7 +115,7 @@ class Runner:
     def _judge(self, trial: Trial, run: TrialRun) -> None:
         """Report new validations, up to the one that decides that the trial is pruned."""
         validations = run.new_validations(self._settings.objectives[0].metric)
-        run.prune = any(self._search.report(trial, epoch, value) for epoch, value in validations)
+        run.prune |= any(self._search.report(trial, epoch, value) for epoch, value in validations)
 
     def _conclude_ended(self, trial: Trial, run: TrialRun, code: int) -> None:
         if code > _STOPPED:
@@ -172,7 +172,7 @@ class Runner:
             run.send(signal.SIGTERM)
             add_seconds(trial, run.seconds)
         deadline = time.monotonic() + GRACE_AFTER_SIGNAL
-        while any(run.exit_code is None for _, run in self._running.values()):
+        while any(run.running for _, run in self._running.values()):
             if received.count(signal.SIGINT) > 1 or time.monotonic() > deadline:
                 break
             time.sleep(_POLL_SECONDS)
@@ -182,14 +182,17 @@ class Runner:
 
 @contextlib.contextmanager
 def _recorded_signals() -> Iterator[list[int]]:
-    """Record Ctrl-C and SIGTERM instead of obeying them."""
+    """Record signals instead of obeying them; a closed terminal counts as SIGTERM."""
     received: list[int] = []
     watched = _STOP_SIGNALS if threading.current_thread() is threading.main_thread() else ()
+    previous = {signum: signal.getsignal(signum) for signum in watched}
 
     def record(signum: int, frame: Any) -> None:
-        received.append(signum)
+        received.append(signum if signum == signal.SIGINT else signal.SIGTERM)
 
-    previous = {signum: signal.signal(signum, record) for signum in watched}
+    for signum, handler in previous.items():
+        if handler is not signal.SIG_IGN:  # nohup
+            signal.signal(signum, record)
     try:
         yield received
     finally:

@@ -62,7 +62,10 @@ class Search:
                 study_name=_NAME,
                 storage=self._storage,
                 load_if_exists=True,
-                directions=[f"{objective.direction}imize" for objective in settings.objectives],
+                directions=[
+                    "minimize" if objective.direction == "min" else "maximize"
+                    for objective in settings.objectives
+                ],
                 pruner=self._pruner(),
             )
         except (SQLAlchemyError, ValueError, RuntimeError) as error:

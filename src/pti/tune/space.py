@@ -46,11 +46,6 @@ class Parameter:
         """Short name for tables and plots: the last part of the key."""
         return self.key.replace("/", ".").split(".")[-1]
 
-    @property
-    def limits(self) -> tuple[Any, ...]:
-        """The choices, or both ends of the range."""
-        return self.choices or (self.low, self.high)
-
     def suggest(self, trial: Trial) -> Any:
         """Return the value of the trial, drawn by its study's sampler unless the trial has one already."""
         if self.choices:
@@ -180,8 +175,8 @@ def _range(key: str, found: Mapping[str, Any], default: Any) -> Parameter:
     problem = _problem(low, high, step, log, whole)
     if problem:
         raise UsageError(f"space.{key}: {problem}")
-    low, high, step = (number if whole or number is None else float(number) for number in (low, high, step))
-    return Parameter(key, low, high, log, step, whole)
+    kind = int if whole else float
+    return Parameter(key, kind(low), kind(high), log, None if step is None else kind(step), whole)
 
 
 def _problem(low: float, high: float, step: float | None, log: bool, whole: bool) -> str:

@@ -75,6 +75,11 @@ class TrialRun:
         """Exit code of the training; None while it runs."""
         return None if self._process is None else self._process.poll()
 
+    @property
+    def running(self) -> bool:
+        """True from the start of the training until it has ended."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start the training, once a process that an interrupted search has left in the folder is gone."""
         message = f"{self.folder}: waiting for the training of an interrupted search to end."
