@@ -1,9 +1,9 @@
 """The command ``tune``: its trials, its files, and what happens when it is stopped or a trial fails."""
 
 import contextlib
-import csv
 import json
 import os
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -16,13 +16,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import helpers.toy_training
+from helpers import training_setup
 from helpers.in_process import rows, run_command
-from helpers.training_setup import environment
 from pti.cli.overrides import check_command_line
 from pti.cli.path_values import quote_paths
 from pti.common.conf_dir import CONF_DIR
 from pti.common.errors import UsageError
 from pti.tune.__main__ import main, preflight
+from pti.tune.trial_run import PROGRAM
 
 KL = "+space.model.kl_weight={low:1e-8,high:1e-3,log:true}"
 LOSS = "+space.model.reconstruction=[l1,l2]"
@@ -301,7 +302,7 @@ def start(folder: Path, *arguments: str, seconds: float = 0.15) -> subprocess.Po
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, TOY, *BASE, *arguments],
         cwd=folder,
-        env=environment(TOY_SECONDS=str(seconds)),
+        env=training_setup.environment(TOY_SECONDS=str(seconds)),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -334,5 +335,24 @@ def test_a_search_that_is_stopped_ends_with_the_same_best_trial(tune, tmp_path, 
     (stopped,) = folder.glob("*")
     tune(*arguments, "output_dir=whole")
     assert outcome(stopped) == outcome(tmp_path / "whole")
-    with open(stopped / "trials.csv", newline="") as file:
-        assert [row["trial"] for row in csv.DictReader(file) if row["best"]]
+    assert [row for row in outcome(stopped) if row["best"]]
+
+
+@pytest.mark.slow
+def test_killed_trainings_lead_to_the_same_best_trial(tmp_path, monkeypatch):
+    """Search with real trainings, kill the second one, and train the best trial with the printed command."""
+    monkeypatch.setattr("pti.tune.trial_run.PROGRAM", PROGRAM)
+    arguments = (*BASE, "trials=3", "callbacks.pictures=null")
+    program = ["-m", "pti.tune"]
+    with training_setup.start(tmp_path, *arguments, "output_dir=stopped", program=program) as process:
+        wait_for(tmp_path, "trial_001/checkpoints/last.ckpt", process)
+        process.kill()
+    run_command(main, tmp_path, *arguments, "output_dir=stopped")
+    done = run_command(main, tmp_path, *arguments, "output_dir=whole")
+    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
+    _, _, command = done.stdout.rpartition("Next: python -m pti.train ")
+    code, output = training_setup.run(tmp_path, *shlex.split(command), "trainer.max_epochs=1")
+    assert code == 0, output
+    (best,) = [row for row in rows(tmp_path / "whole" / "trials.csv") if row["best"]]
+    (config,) = (tmp_path / "outputs" / "smoke_tuned").glob("*/config.yaml")
+    assert OmegaConf.load(config).model.kl_weight == float(best["model.kl_weight"])

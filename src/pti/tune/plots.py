@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from pti.drawing.themed_svg import LINE, SERIES, drawing
 from pti.tune.results import TrialResult, TuneResults
@@ -110,16 +110,16 @@ def plot_slices(results: TuneResults, parameters: Sequence[Parameter]) -> str | 
     if not trials:
         return None
     best = {trial.number for trial in results.best}
-    cells = list(itertools.product(range(len(results.objectives)), shown))
     columns = min(_COLUMNS, max(2, len(shown)))
-    rows = math.ceil(len(cells) / columns)
-    with drawing(2.6 * columns, 2.3 * rows, "objectives against the searched keys") as canvas:
-        axes = canvas.figure.subplots(rows, columns, squeeze=False).ravel()
-        for cell, axis in itertools.zip_longest(cells, axes):
-            if cell is None:
+    rows = math.ceil(len(shown) / columns)
+    goals = len(results.objectives)
+    with drawing(2.6 * columns, 2.3 * rows * goals, "objectives against the searched keys") as canvas:
+        axes = canvas.figure.subplots(rows * goals, columns, squeeze=False).ravel()
+        padded = [*shown, *[None] * (rows * columns - len(shown))]
+        for (index, parameter), axis in zip(itertools.product(range(goals), padded), axes, strict=True):
+            if parameter is None:
                 axis.set_visible(False)
                 continue
-            index, parameter = cell
             _slice(axis, trials, best, parameter, index)
             axis.set_ylabel(results.objectives[index].metric)
     return canvas.svg
@@ -127,8 +127,8 @@ def plot_slices(results: TuneResults, parameters: Sequence[Parameter]) -> str | 
 
 def plot_curves(results: TuneResults) -> str | None:
     """Draw the validations of all trials by epoch, the best trial highlighted; None without any curve."""
-    trials = [trial for trial in results.trials if len(trial.curve) > 1]
-    if len(results.objectives) > 1 or not trials:
+    trials = [trial for trial in results.trials if trial.curve]
+    if len(results.objectives) > 1 or not any(len(trial.curve) > 1 for trial in trials):
         return None
     best = {trial.number for trial in results.best}
     with drawing(7.2, 3.2, "validations of the trials by epoch") as canvas:
@@ -218,4 +218,8 @@ def _objective(trial: TrialResult, index: int) -> float:
 def _scale(axis: Any, which: str, values: Sequence[float]) -> None:
     """Make an axis logarithmic if its values are positive and span more than a decade."""
     if min(values) > 0 and max(values) / min(values) > _LOG_FROM:
-        axis.set_xscale("log") if which == "x" else axis.set_yscale("log")
+        axis.set(**{f"{which}scale": "log"})
+        ticks = axis.xaxis if which == "x" else axis.yaxis
+        ticks.set_major_formatter("{x:g}")
+        ticks.set_minor_locator(LogLocator(subs=(2, 5)))
+        ticks.set_minor_formatter("{x:g}")

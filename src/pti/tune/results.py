@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pti.common.progress import format_duration
 from pti.common.tables import write_csv
 from pti.sweep.record import JobResult
 from pti.tune.search import FINISHED, Search, seconds_of, status_of
@@ -156,16 +155,14 @@ def print_trials(results: TuneResults) -> None:
     )
     table = Table(title="Best trials", title_justify="left")
     table.add_column("trial", justify="right")
-    for key in results.trials[0].values if results.trials else ():
-        table.add_column(key.replace("/", ".").split(".")[-1], overflow="fold", min_width=9)
     for goal in results.objectives:
         table.add_column(goal.metric, justify="right")
-    table.add_column("time", justify="right")
+    for key in results.trials[0].values if results.trials else ():
+        table.add_column(key.replace("/", ".").split(".")[-1], overflow="fold", min_width=9)
     for trial in ranked[:_MAX_ROWS]:
         values = [f"{value:.4g}" for value in trial.objectives or ()]
-        time = format_duration(trial.job.seconds)
         style = "bold" if trial.number in best else None
-        table.add_row(str(trial.number), *trial.job.values.values(), *values, time, style=style)
+        table.add_row(str(trial.number), *values, *trial.job.values.values(), style=style)
     console.print(table)
     for trial in results.trials:
         if trial.job.reason:
