@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,12 +200,12 @@ def _importance(search: Search, settings: TuneSettings) -> dict[str, dict[str, f
     for index, goal in enumerate(settings.objectives):
         if len({trial.values[index] for trial in finished}) > 1:
 
-            def value(trial: FrozenTrial, index: int = index) -> float:
-                return trial.values[index]
+            def cost(trial: FrozenTrial, index: int = index, goal: Objective = goal) -> float:
+                return goal.cost(trial.values[index])
 
             evaluator = PedAnovaImportanceEvaluator()
-            importance: Mapping[str, float] = get_param_importances(
-                search.study, evaluator=evaluator, target=value
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # a reminder that low targets count as good
+                importance = get_param_importances(search.study, evaluator=evaluator, target=cost)
             found[goal.metric] = dict(importance)
     return found

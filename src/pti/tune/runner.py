@@ -102,15 +102,15 @@ class Runner:
         for number, (trial, run) in list(self._running.items()):
             code = run.exit_code  # before the validations, so that none is missed
             self._judge(trial, run)
+            if code is None and not run.prune:
+                continue
+            del self._running[number]
+            self._free.append(dict(run.environment))
             if run.prune:
                 run.stop()
                 self._conclude(trial, run, PRUNED)
-            elif code is not None:
-                self._conclude_ended(trial, run, code)
             else:
-                continue
-            self._free.append(dict(run.environment))
-            del self._running[number]
+                self._conclude_ended(trial, run, int(code or 0))
 
     def _judge(self, trial: Trial, run: TrialRun) -> None:
         """Report new validations, up to the one that decides that the trial is pruned."""
