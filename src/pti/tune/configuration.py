@@ -39,16 +39,7 @@ def read_settings(
     Raises:
         UsageError: A setting does not fit the others.
     """
-    passed = [text for text in overrides if _name(text).split(".")[0] not in OWN]
-    for text in passed:
-        if _name(text) in _PLACES:
-            raise UsageError(
-                f"{_name(text)}: tune starts and continues its trials itself. Leave {_name(text)} out."
-            )
-        if text.startswith("~"):
-            raise UsageError(
-                f"{text}: an experiment can't hold the removal of a key. Set the key to null instead."
-            )
+    passed = _overrides_of_trials(overrides)
     training = {key: value for key, value in config.items() if key not in OWN}
     passed += _weights(training)
     objectives = _objectives(config)
@@ -58,11 +49,6 @@ def read_settings(
         passed += [f"callbacks.checkpointer.{key}={value}" for key, value in selection.items()]
         training["callbacks"]["checkpointer"] |= selection
     parameters = read_space(config.get("space") or {}, training, options_of_groups())
-    pruning = config["pruning"]
-    if pruning == "median" and len(objectives) > 1:
-        raise UsageError(
-            f"pruning=median: it compares one objective, found {len(objectives)}. Leave pruning out."
-        )
     roots = [training["data"].get(key) for key in ("root", "val_root", "test_root")]
     return TuneSettings(
         experiment=experiment,
@@ -72,7 +58,7 @@ def read_settings(
         trials=config["trials"],
         method=config["method"],
         random_trials=config["random_trials"],
-        pruning=pruning if pruning != "auto" else "median" if len(objectives) == 1 else "none",
+        pruning=_pruning(config["pruning"], len(objectives)),
         prune_after_trials=config["prune_after_trials"],
         prune_after_epochs=config["prune_after_epochs"],
         seed=seed,
@@ -110,6 +96,24 @@ def options_of_groups() -> dict[str, list[str]]:
 def _name(override: str) -> str:
     """Return the key or group of an override, without the prefix ``+`` or ``~``."""
     return re.split("[=@]", override.lstrip("+~"))[0]
+
+
+def _overrides_of_trials(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides that are not the command's own, provided that they can be in an experiment."""
+    passed = [text for text in overrides if _name(text).split(".")[0] not in OWN]
+    for text in passed:
+        name = _name(text)
+        if name in _PLACES:
+            raise UsageError(f"{name}: tune starts and continues its trials itself. Leave {name} out.")
+        if text.startswith("~"):
+            raise UsageError(f"{text}: an experiment can't remove a key. Set the key to null instead.")
+    return passed
+
+
+def _pruning(chosen: str, objectives: int) -> str:
+    if chosen == "median" and objectives > 1:
+        raise UsageError(f"pruning=median: it compares one objective, found {objectives}. Leave pruning out.")
+    return chosen if chosen != "auto" else "median" if objectives == 1 else "none"
 
 
 def _weights(training: dict[str, Any]) -> list[str]:

@@ -53,13 +53,9 @@ def write_report(output_dir: Path, search: Search, settings: TuneSettings, statu
         status=status,
     )
     print_trials(results)
-    following = commands.get(best.number) if best is not None else None
-    print_summary(
-        f"tune: {status}",
-        {name: value for name, value in metrics.items() if not isinstance(value, dict)},
-        artefacts,
-        following if status == "finished" else continue_command(output_dir),
-    )
+    following = commands[best.number] if best is not None else None
+    command = following if status == "finished" else continue_command(output_dir)
+    print_summary(f"tune: {status}", metrics, artefacts, command)
 
 
 def continue_command(output_dir: Path) -> str:
