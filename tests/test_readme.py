@@ -60,7 +60,14 @@ def test_further_options_of_a_group(group, options):
 
 @pytest.mark.parametrize(("verb", "keys"), [(row[0].strip("`"), row[2]) for row in table("command")])
 def test_the_keys_that_the_table_of_commands_names(verb, keys):
-    options = {"experiment": "smoke", "trainer": "cpu", "sampler": "ddim", "seed": "0"}
+    options = {
+        "experiment": "smoke",
+        "trainer": "cpu",
+        "sampler": "ddim",
+        "seed": "0",
+        "space": "vae",
+        "jobs": "1",
+    }
     named = re.findall(r"([\w.]+)=", keys)
     typed = [f"{key}={options.get(key, 'null')}" for key in named]
     assert check_command_line(verb, typed).overridden == named

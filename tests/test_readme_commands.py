@@ -25,6 +25,7 @@ from pti.demo.chapters import Chapter
 NOT_RUN = {
     'python -m pip install --editable ".[dev]"': ".ci/run installs with it",
     'pip install "pti[explore]"': "contained in the former",
+    'pip install "pti[tune]"': "contained in the former",
     "make demo": "python -m pti.demo, which is run here, in a new environment",
     "python -m pytest": ".ci/run runs it",
     "python -m pytest -m slow": "runs this test",
@@ -41,23 +42,26 @@ NETWORK = [
     "model.network.norm_num_groups=2",
     "model.validation_images=2",
 ]
+AUTOENCODER = [
+    "model.autoencoder.channels=[4,4,8]",
+    "model.autoencoder.num_res_blocks=1",
+    "model.autoencoder.norm_num_groups=2",
+    "model.discriminator.channels=4",
+    "model.disc_start=0",
+]
+SHORT = [
+    "data.image_size=64",
+    "data.num_workers=0",
+    "trainer.max_epochs=1",
+    "trainer.limit_train_batches=1",
+    "trainer.check_val_every_n_epoch=1",
+    "trainer.accelerator=cpu",
+]
 SMALLER = {  # beginning of a command -> settings appended to it
     "demo": ["minutes=1", "samples=2", "data.root=DATA"],
-    "train": [
-        "data.image_size=64",
-        "data.num_workers=0",
-        "trainer.max_epochs=1",
-        "trainer.limit_train_batches=1",
-        "trainer.check_val_every_n_epoch=1",
-        "trainer.accelerator=cpu",
-    ],
-    "train experiment=vae_baseline": [
-        "model.autoencoder.channels=[4,4,8]",
-        "model.autoencoder.num_res_blocks=1",
-        "model.autoencoder.norm_num_groups=2",
-        "model.discriminator.channels=4",
-        "model.disc_start=0",
-    ],
+    "train": SHORT,
+    "train experiment=vae_baseline": AUTOENCODER,
+    "tune": [*SHORT, *AUTOENCODER, "trials=1"],
     "train experiment=ldm_baseline": [
         *NETWORK,
         "model.network.cross_attention_dim=8",
@@ -83,6 +87,8 @@ PROMISED = [
     "evaluate/*/report.html",
     "reconstruct/*/metrics.csv",
     "measure/*/measures.csv",
+    "vae_baseline/tune/*/tune.html",
+    "vae_baseline/tune/*/experiment/vae_baseline_tuned.yaml",
     "analyze/*/projection.html",
 ]
 

@@ -15,6 +15,7 @@ VERBS = {
     "make_phantom": "write the phantom data set: paired jaw cross-sections with known bone",
     "check": "check a data set and write a report; exit with 1 if it cannot be used for training",
     "train": "train the model of an experiment",
+    "tune": "search for good values of chosen settings of a training, with Optuna",
     "reconstruct": "reconstruct images with a trained VAE",
     "translate": "generate edente images from dente images",
     "evaluate": "compare a checkpoint's predictions, or any images, with the true images; write a report",

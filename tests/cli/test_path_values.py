@@ -50,6 +50,7 @@ PATH_KEYS = {
         *("ckpt_path", "autoencoder_ckpt", "init_from", "logger.tensorboard.save_dir"),
         *DATA,
     },
+    "tune": {*("ckpt_path", "autoencoder_ckpt", "init_from", "logger.tensorboard.save_dir"), *DATA},
     "translate": {"ckpt", "input_dir", "calibration", *INFERENCE},
 }
 """Keys of each command whose values are paths."""

@@ -14,6 +14,9 @@ from pti.common import conf_dir
 from pti.common.errors import UsageError
 from pti.common.nested import flatten
 
+_OWN_KEYS = ("space.",)
+"""Beginnings of keys that the user chooses: the search space of `tune`."""
+
 
 def explain(name: str, job: Sequence[Override], error: Exception) -> str:
     """Name the override of a job that Hydra could not apply, and what would fit.
@@ -36,6 +39,8 @@ def explain(name: str, job: Sequence[Override], error: Exception) -> str:
                 below = [known for known in _known_keys(name, []) if known.startswith(f"{key}.")][:3]
                 hint = f"It has {', '.join(below)}." if below else _all_keys(name)
                 return f"{key}={value}: this command has no such choice. {hint}"
+        elif key.startswith(_OWN_KEYS):
+            return f"{key}: this key is new, so write +{key}=… to add it."
         elif keys and key not in keys:
             return f"{key}: there is no such key.{_nearest_key(key, keys)} {_all_keys(name)}"
     return str(error).strip()

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from pti.common.errors import DataError
+from pti.common.log_files import end_of, last_line
 from pti.common.progress import format_duration
 from pti.demo.chapters import Chapter
 
@@ -22,7 +23,6 @@ LOGS = "logs"
 SECONDS_BETWEEN_LINES = 30.0
 """Interval between printed lines when no terminal can show a bar."""
 
-_TABLE_CHARACTERS = "┏┃┡│└┌├╞╭╰─"  # at the beginning of a table's lines
 _TIME_LEFT = re.compile(r"(?:(\d+) h )?(?:(\d+) min )?(?:(\d+) s )?left\b")
 _POLL_SECONDS = 0.5
 
@@ -58,7 +58,7 @@ def run_chapters(
             if code in (130, 143):
                 return code
             if code != 0:
-                tail = "\n".join(_end_of(log).splitlines()[-8:])
+                tail = "\n".join(end_of(log).splitlines()[-8:])
                 raise DataError(f"{chapter.title}: failed.\n{tail}\nAll of its output: {log}")
             note(chapter, display.finish(number))
     return None
@@ -89,7 +89,7 @@ def run_chapter(chapter: Chapter, folder: Path, log: Path, show: Callable[[str],
     handlers = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         while process.poll() is None:
-            show(_last_line(log))
+            show(last_line(log))
             time.sleep(_POLL_SECONDS)
     finally:
         for number, handler in handlers.items():
@@ -169,14 +169,3 @@ def printed_seconds_left(line: str) -> float | None:
         return None
     hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return 3600.0 * hours + 60 * minutes + seconds
-
-
-def _last_line(log: Path) -> str:
-    lines = (line.strip() for line in reversed(_end_of(log).splitlines()))
-    return next((line for line in lines if line and line[0] not in _TABLE_CHARACTERS), "starting")
-
-
-def _end_of(log: Path, size: int = 4096) -> str:
-    with open(log, "rb") as file:
-        file.seek(max(0, file.seek(0, 2) - size))
-        return file.read().decode("utf-8", errors="replace")

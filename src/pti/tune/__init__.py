@@ -1,0 +1,1 @@
+"""Command ``tune``: a search over chosen keys of a training, with Optuna."""
