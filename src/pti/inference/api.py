@@ -76,7 +76,7 @@ class Model:
             data = {**data, "root": str(root), "val_root": None, "test_root": None}
         elif data["root"] == UNKNOWN_FOLDER:
             raise UsageError(
-                f"{self.path}: exported without the folder of its training; pass root, the folder of a data set."
+                f"{self.path}: exported without the folder of its training; pass the data set's as root."
             )
         pairs = pairs_of_split(data, split, str(self.path))
         return [replace(pair, split=split) for pair in pairs]

@@ -1,4 +1,4 @@
-"""Raw images as `pti.inference.api.Model` takes and returns them: one array, a stack, or a sequence of arrays."""
+"""Raw images as arguments and results of `pti.inference.api.Model`: one array, a stack, or a sequence."""
 
 from collections.abc import Sequence
 

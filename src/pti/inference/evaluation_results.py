@@ -87,7 +87,9 @@ class EvaluationResults:
         rows = self._rows(self._dimensions, method)
         if f"{measure}_true_mm" not in rows:
             known = [name.removesuffix("_true_mm") for name in rows if name.endswith("_true_mm")]
-            raise DataError(f"{self.folder}: found no measure {measure!r}, expected one of {', '.join(known)}.")
+            raise DataError(
+                f"{self.folder}: found no measure {measure!r}, expected one of {', '.join(known)}."
+            )
         samples = int(rows["sample"].max()) + 1
         by_slice = {name: column.reshape(-1, samples) for name, column in rows.items()}
         names, patients, true = (by_slice[name][:, 0] for name in ("name", "patient", f"{measure}_true_mm"))
