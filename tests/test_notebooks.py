@@ -97,6 +97,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs(path: Path, workplace: Path):
     stage = "stage_1/checkpoints/best.ckpt" if path.stem == "02_stage_1" else "translator.ckpt"
@@ -106,7 +107,7 @@ def test_runs(path: Path, workplace: Path):
     (cell,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
     own = {name: value for name, value in settings.items() if re.search(rf"^\s*{name} =", cell.source, re.M)}
     cell.source += "".join(f"\n{name} = {value!r}" for name, value in own.items())
-    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(workplace)}}).execute()
+    NotebookClient(notebook, resources={"metadata": {"path": str(workplace)}}).execute()
     shown = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     assert sum("image/png" in output.get("data", {}) for output in shown) == PICTURES[path.stem]
     assert not any("/pti/" in output.text for output in shown if output.get("name") == "stderr")

@@ -31,7 +31,9 @@ def test_both_images_of_each_pair_are_encoded_and_measured(model: Model):
     heights = [find_bone(image.pixels, image.pixel_mm or 0).lengths["height"] for image in images]
     np.testing.assert_allclose(latents.attributes["height_mm"], heights)
     for first, second in latents.pairs():
-        assert latents.name[first].removeprefix("dente/") == latents.name[second].removeprefix("edente/")
+        assert str(latents.name[first]).removeprefix("dente/") == str(latents.name[second]).removeprefix(
+            "edente/"
+        )
 
 
 def test_incomplete_pairs_are_refused(model: Model):
