@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,17 @@ from torch import Tensor, nn
 from pti.common.errors import UsageError
 from pti.common.randomness import sample_generator, sample_rank
 from pti.data import resize
-from pti.data.layouts import SPLITS, Pair
+from pti.data.layouts import CompletePair
 from pti.data.normalization import RangeNormalization
 from pti.diffusion.samplers import Sampler
 from pti.inference.arrays import Images, image_list, shaped_like, to_numpy
 from pti.inference.devices import choose_devices, named_device
-from pti.inference.held_out import pairs_of_split
+from pti.inference.held_out import complete_pairs
 from pti.inference.reconstructions import training_bounds
 from pti.inference.sampling import translate_squares
 from pti.modules.protocols import Autoencoder, SizePredictor, Translator, autoencoder_of
 from pti.runs.checkpoint import Checkpoint, open_checkpoint
-from pti.runs.exported import UNKNOWN_FOLDER, hash_model
+from pti.runs.exported import hash_model
 
 
 class Model:
@@ -55,7 +54,7 @@ class Model:
         opened = open_checkpoint(str(ckpt))
         return cls(opened.load_module(chosen), opened)
 
-    def pairs(self, split: str = "test", root: str | Path | None = None) -> list[Pair]:
+    def pairs(self, split: str = "test", root: str | Path | None = None) -> list[CompletePair]:
         """List the pairs of images of one split, with the split of the model's training.
 
         Args:
@@ -69,17 +68,7 @@ class Model:
             UsageError: There is no such split, or the model was exported without the folder of its training.
             DataError: The data set can't be used.
         """
-        if split not in SPLITS:
-            raise UsageError(f"split: expected one of {', '.join(SPLITS)}, found {split!r}.")
-        data = self.config["data"]
-        if root is not None:
-            data = {**data, "root": str(root), "val_root": None, "test_root": None}
-        elif data["root"] == UNKNOWN_FOLDER:
-            raise UsageError(
-                f"{self.path}: exported without the folder of its training; pass the data set's as root."
-            )
-        pairs = pairs_of_split(data, split, str(self.path))
-        return [replace(pair, split=split) for pair in pairs]
+        return complete_pairs(self.config["data"], split, root, str(self.path))
 
     @cached_property
     def sha256(self) -> str:

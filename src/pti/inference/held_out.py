@@ -7,7 +7,7 @@ from typing import Any
 from pti.common.errors import DataError, UsageError
 from pti.data.dataset import samples_of
 from pti.data.input_images import InputImage
-from pti.data.layouts import Pair
+from pti.data.layouts import SPLITS, CompletePair, Pair
 from pti.data.patient_split import fold_of
 from pti.data.splits import Folder, open_folders
 from pti.runs.constructors import build
@@ -50,6 +50,36 @@ def pairs_of_split(data: Mapping[str, Any], split: str, source: str) -> list[Pai
     """
     pairs = [pair for folder in _folders(data, source) for _, pair in folder.numbered(split)]
     return sorted((pair for pair in pairs if len(pair.files) == 2), key=lambda pair: pair.name)
+
+
+def complete_pairs(
+    data: Mapping[str, Any], split: str, root: str | Path | None, source: str
+) -> list[CompletePair]:
+    """List the complete pairs of one split of a data set, sorted by name.
+
+    Args:
+        data: ``data`` of a checkpoint's configuration.
+        split: ``train``, ``val`` or ``test``.
+        root: Folder of the data set; None = that of the configuration.
+        source: Where the configuration comes from, for messages.
+
+    Raises:
+        UsageError: There is no such split, or the model was exported without the folder of its training.
+        DataError: The data set can't be used.
+    """
+    if split not in SPLITS:
+        raise UsageError(f"split: expected one of {', '.join(SPLITS)}, found {split!r}.")
+    if root is not None:
+        data = {**data, "root": str(root), "val_root": None, "test_root": None}
+    elif data["root"] == UNKNOWN_FOLDER:
+        raise UsageError(
+            f"{source}: exported without the folder of its training; pass the data set's as root."
+        )
+    return [
+        CompletePair(pair.name, pair.patient, pair.condition, pair.target, split)
+        for pair in pairs_of_split(data, split, source)
+        if pair.condition and pair.target
+    ]
 
 
 def _folders(data: Mapping[str, Any], source: str) -> list[Folder]:
