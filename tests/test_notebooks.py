@@ -27,7 +27,7 @@ PICTURES = {
     "05_reference_results": 5,
     "06_sampling_steps": 1,
 }
-"""Name -> pictures that a notebook shows."""
+"""Name -> pictures that a notebook shows at least."""
 
 
 def code(path: Path) -> list[str]:
@@ -110,5 +110,5 @@ def test_runs(path: Path, workplace: Path):
     cell.source += "".join(f"\n{name} = {value!r}" for name, value in own.items())
     NotebookClient(notebook, resources={"metadata": {"path": str(workplace)}}).execute()
     shown = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    assert sum("image/png" in output.get("data", {}) for output in shown) == PICTURES[path.stem]
+    assert sum("image/png" in output.get("data", {}) for output in shown) >= PICTURES[path.stem]
     assert not any("/pti/" in output.text for output in shown if output.get("name") == "stderr")

@@ -77,7 +77,7 @@ def workplace(tmp_path: Path) -> Path:
         run = tmp_path / "outputs" / experiment / "2026-01-02_03-04-05" / "checkpoints"
         run.mkdir(parents=True)
         save(run / "best.ckpt", tmp_path / "DATA")
-    small = ["samples=2", "distributions=false", "output_dir=outputs/evaluation"]
+    small = ["split=train", "samples=2", "distributions=false", "output_dir=outputs/evaluation"]
     run_command(evaluate, tmp_path, "ckpt=best:ldm_demo", *small)
     return tmp_path
 
