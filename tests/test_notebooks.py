@@ -92,7 +92,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_translator(folder / "translator.ckpt", folder / "phantom")
     small = ["trainer=cpu", "data.num_workers=0", "data.root=phantom", "output_dir=stage_1"]
     run_command(train, folder, "experiment=smoke", *small)
-    small = ["samples=2", "distributions=false", "output_dir=evaluation"]
+    small = ["split=train", "samples=2", "distributions=false", "output_dir=evaluation"]
     run_command(evaluate, folder, "ckpt=translator.ckpt", *small)
     return folder
 
@@ -103,7 +103,15 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_runs(path: Path, workplace: Path):
     stage = "stage_1/checkpoints/best.ckpt" if path.stem == "02_stage_1" else "translator.ckpt"
     settings = {"CHECKPOINT": stage, "CALIBRATION": "evaluation/calibration.json", "EVALUATION": "evaluation"}
-    settings |= {"PATIENTS": 6, "PAIRS": 6, "SAMPLES": 2, "STEPS": [1, 2], "METHOD": "pca", "TRANSLATED": 2}
+    settings |= {
+        "PATIENTS": 6,
+        "SPLIT": "train",
+        "PAIRS": 6,
+        "SAMPLES": 2,
+        "STEPS": [1, 2],
+        "METHOD": "pca",
+        "TRANSLATED": 2,
+    }
     notebook = nbformat.read(path, as_version=4)
     (cell,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
     own = {name: value for name, value in settings.items() if re.search(rf"^\s*{name} =", cell.source, re.M)}
