@@ -45,6 +45,7 @@ def test_the_pages_that_the_readme_promises_are_there():
     assert {
         "src/pti/README.md",
         "src/pti/data/README.md",
+        "src/pti/inference/README.md",
         "src/pti/modules/README.md",
         "conf/README.md",
     } <= names
@@ -97,7 +98,7 @@ def test_the_experiment_of_the_configuration_page(tmp_path: Path):
 def test_what_pages_name_in_the_code_exists():
     source = REPOSITORY / "src" / "pti"
     text = "\n".join(path.read_text() for path in source.rglob("*.py"))
-    for page in (source / "README.md", source / "modules" / "README.md"):
+    for page in (source / "README.md", *(source / part / "README.md" for part in ("modules", "inference"))):
         prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
         for name in re.findall(r"`((?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*)`", prose):
             last = name.split(".")[-1]

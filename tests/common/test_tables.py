@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pti.common.tables import csv_text, read_csv, write_csv
+from pti.common.errors import DataError
+from pti.common.tables import csv_text, read_columns, read_csv, write_csv
 
 ROWS = [
     {"name": "a", "value": 1 / 3, "count": 2},
@@ -44,3 +45,26 @@ def test_a_written_table_is_read(tmp_path: Path):
 def test_a_table_without_rows_has_its_columns(tmp_path: Path):
     write_csv(tmp_path / "table.csv", ["name", "value"], [])
     assert read_csv(tmp_path / "table.csv") == (["name", "value"], [])
+
+
+def test_columns_are_numbers_or_text(tmp_path: Path):
+    path = tmp_path / "table.csv"
+    path.write_text("patient;height_mm;verdict\n007;21.5;better\n012;;\n", encoding="utf-8")
+    columns = read_columns(path)
+    assert list(columns) == ["patient", "height_mm", "verdict"]
+    assert columns["patient"].tolist() == ["007", "012"]
+    assert columns["verdict"].tolist() == ["better", ""]
+    np.testing.assert_equal(columns["height_mm"], [21.5, np.nan])
+
+
+def test_a_table_without_rows_has_columns(tmp_path: Path):
+    (tmp_path / "table.csv").write_text("a,b\n")
+    assert {name: column.size for name, column in read_columns(tmp_path / "table.csv").items()} == {
+        "a": 0,
+        "b": 0,
+    }
+
+
+def test_a_missing_table_is_named(tmp_path: Path):
+    with pytest.raises(DataError, match=r"absent\.csv: the table can't be read"):
+        read_columns(tmp_path / "absent.csv")

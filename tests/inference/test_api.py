@@ -1,5 +1,7 @@
 """`pti.load`: a trained model for arrays."""
 
+import hashlib
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +15,7 @@ from helpers.tiny_checkpoints import save_sizes
 from pti.common.errors import UsageError
 from pti.data import tif
 from pti.data.phantom import make_phantom
+from pti.export.__main__ import main as export
 from pti.metrics.calibration import QUANTILES
 from pti.train.callbacks import StopSignals
 from pti.train.run import Training
@@ -97,3 +100,40 @@ def test_wrong_arrays_are_refused(model):
 def test_wrong_device_is_refused(checkpoint):
     with pytest.raises(UsageError, match="device=abacus"):
         pti.load(checkpoint, device="abacus")
+
+
+def test_pairs_are_those_of_the_split_of_the_training(model, checkpoint):
+    by_split = {split: {pair.name for pair in model.pairs(split)} for split in ("train", "val", "test")}
+    table = rows(checkpoint.parents[1] / "split.csv")
+    assert by_split == {split: {row["name"] for row in table if row["split"] == split} for split in by_split}
+    assert {pair.split for pair in model.pairs("val")} == {"val"}
+    assert model.pairs() == model.pairs("test")
+
+
+def test_a_moved_data_set_is_split_alike(model, tmp_path):
+    moved = shutil.copytree(model.config["data"]["root"], tmp_path / "moved")
+    pairs = model.pairs("val", root=moved)
+    assert [pair.name for pair in pairs] == [pair.name for pair in model.pairs("val")]
+    assert all(file.is_relative_to(moved) for pair in pairs for file in pair.files.values())
+
+
+def test_an_unknown_split_is_refused(model):
+    with pytest.raises(UsageError, match="found 'all'"):
+        model.pairs("all")
+
+
+def test_an_exported_model_needs_the_folder_of_the_data(checkpoint, model, tmp_path):
+    run_command(export, tmp_path, f"ckpt={checkpoint}", "output_dir=model")
+    exported = pti.load(tmp_path / "model", device="cpu")
+    with pytest.raises(UsageError, match="pass the data set's as root"):
+        exported.pairs()
+    names = [pair.name for pair in exported.pairs(root=model.config["data"]["root"])]
+    assert names == [pair.name for pair in model.pairs()]
+
+
+def test_a_model_describes_its_checkpoint_and_data(model, checkpoint):
+    assert model.path == checkpoint.absolute()
+    assert model.sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert model.pixel_mm == model.config["data"]["pixel_mm"]
+    brightest = max(tif.read(pair.target).pixels.max() for pair in model.pairs("train"))
+    assert 0.5 * brightest < model.data_range <= brightest

@@ -1,16 +1,26 @@
 """CSV tables: reading and atomic writing."""
 
+from __future__ import annotations
+
 import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pti.common.errors import DataError
 from pti.common.files import write_text_atomically
 
+if TYPE_CHECKING:
+    import numpy as np
+
 Rows = Iterable[Mapping[str, Any]]
+
+TEXT_COLUMNS = ("method", "minus", "name", "patient", "split")
+"""Columns that are text even if all their cells look like numbers, as patients' names may."""
 
 
 def write_csv(path: Path, columns: Sequence[str] | None, rows: Rows, digits: int | None = None) -> None:
@@ -50,6 +60,33 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         reader = csv.DictReader(file, delimiter=max(",;\t", key=header.count))
         rows = list(reader)
         return list(reader.fieldnames or ()), rows
+
+
+def read_columns(path: str | Path) -> dict[str, np.ndarray]:
+    """Read a CSV table by column.
+
+    Returns:
+        Column -> (N,) float64 if every filled cell is a number, with NaN for empty cells; (N,) text
+        otherwise, and for :data:`TEXT_COLUMNS`.
+
+    Raises:
+        DataError: The table can't be read.
+    """
+    import numpy as np  # here, so that commands can import this file before they need numpy
+
+    try:
+        columns, rows = read_csv(Path(path))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: the table can't be read ({error}). Expected a CSV file.") from None
+
+    def values(column: str) -> np.ndarray:
+        cells = [row[column] or "" for row in rows]
+        with suppress(ValueError):
+            if column not in TEXT_COLUMNS:
+                return np.array([float(cell) if cell else math.nan for cell in cells], np.float64)
+        return np.array(cells, str)
+
+    return {column: values(column) for column in columns}
 
 
 def _cell(value: Any, digits: int | None) -> Any:

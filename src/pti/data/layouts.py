@@ -50,6 +50,14 @@ class Pair:
         return {role: path for role in ROLES if (path := getattr(self, role)) is not None}
 
 
+@dataclass(frozen=True)
+class CompletePair(Pair):
+    """A pair without a missing image."""
+
+    condition: Path
+    target: Path
+
+
 STAY_INSIDE = "Copy the files into the data root, or set data.allow_links=true to read what links point to."
 
 Layout = Callable[[Path], list[Pair]]

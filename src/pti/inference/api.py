@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,20 @@ from torch import Tensor, nn
 from pti.common.errors import UsageError
 from pti.common.randomness import sample_generator, sample_rank
 from pti.data import resize
+from pti.data.layouts import CompletePair
 from pti.data.normalization import RangeNormalization
 from pti.diffusion.samplers import Sampler
-from pti.inference.devices import batched, choose_devices
+from pti.inference.arrays import Images, image_list, shaped_like, to_numpy
+from pti.inference.devices import batched, choose_devices, named_device
+from pti.inference.held_out import complete_pairs
+from pti.inference.reconstructions import training_bounds
 from pti.inference.sampling import translate_squares
 from pti.modules.protocols import Autoencoder, SizePredictor, Translator, autoencoder_of
-from pti.runs.checkpoint import open_checkpoint
+from pti.runs.checkpoint import Checkpoint, open_checkpoint
+from pti.runs.exported import hash_model
 
 _BATCH = 32
 """Samples that are drawn at a time."""
-
-Images = np.ndarray | Sequence[np.ndarray]
-"""Raw images: one (H, W), several (N, H, W), or a sequence of (H, W) of any sizes; background exactly 0."""
 
 
 class Model:
@@ -33,21 +36,56 @@ class Model:
     Attributes:
         module: The LightningModule, in evaluation mode.
         config: The resolved configuration of its training, as plain dicts and lists.
+        path: Absolute path of the checkpoint, or of the folder of an exported model.
         image_size: Edge of the square that the networks work on, pixels. Images of other sizes are padded,
             resized, and restored afterwards.
+        pixel_mm: Edge of a pixel in mm, for images that state none.
     """
 
-    def __init__(self, module: nn.Module, config: dict[str, Any]) -> None:
-        self.module = module
-        self.config = config
-        self.image_size = int(config["data"]["image_size"])
+    def __init__(self, module: nn.Module, checkpoint: Checkpoint) -> None:
+        data = checkpoint.config["data"]
+        self.module: nn.Module = module
+        self.config: dict[str, Any] = checkpoint.config
+        self.path: Path = checkpoint.path
+        self.image_size: int = int(data["image_size"])
+        self.pixel_mm: float = float(data["pixel_mm"])
 
     @classmethod
     def load(cls, ckpt: str | Path, device: str = "auto") -> Model:
         """Open a checkpoint; see `pti.load`."""
-        chosen = choose_devices()[0] if device == "auto" else _usable_device(device)
+        chosen = choose_devices()[0] if device == "auto" else named_device(device)
         opened = open_checkpoint(str(ckpt))
-        return cls(opened.load_module(chosen), opened.config)
+        return cls(opened.load_module(chosen), opened)
+
+    def pairs(self, split: str = "test", root: str | Path | None = None) -> list[CompletePair]:
+        """List the pairs of images of one split, with the split of the model's training.
+
+        Args:
+            split: ``train``, ``val`` or ``test``. The model has not seen the patients of ``test``.
+            root: Folder of the data set; None = that of the training.
+
+        Returns:
+            The complete pairs, sorted by name: ``pair.condition`` and ``pair.target`` are files.
+
+        Raises:
+            UsageError: There is no such split, or the model was exported without the folder of its training.
+            DataError: The data set can't be used.
+        """
+        return complete_pairs(self.config["data"], split, root, str(self.path))
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the checkpoint, by which a ``calibration.json`` names the model that it belongs to."""
+        return hash_model(self.path)
+
+    @property
+    def data_range(self) -> float | None:
+        """Raw values from background to the top of the training tissue: the range of PSNR and SSIM.
+
+        None for a model that normalises each image by its own statistics.
+        """
+        bounds = training_bounds(self.module.normalization)  # pyright: ignore[reportArgumentType]
+        return None if bounds is None else float(bounds[1] - min(bounds[0], 0.0))
 
     @property
     def autoencoder(self) -> Autoencoder:
@@ -75,7 +113,7 @@ class Model:
             UsageError: The model has no autoencoder.
             ValueError: An array has another shape, or values that are not finite.
         """
-        return _to_numpy(self.autoencoder.encode(self._squares(_image_list(images))).mean)
+        return to_numpy(self.autoencoder.encode(self._squares(image_list(images))).mean)
 
     @torch.inference_mode()
     def decode(self, latents: np.ndarray, like: Images | None = None) -> np.ndarray:
@@ -99,10 +137,10 @@ class Model:
                 "like: this model normalises each image by its own statistics; pass the images that were "
                 "encoded."
             )
-        raw = torch.zeros(len(latents), 1, 1, 1) if like is None else self._squares(_image_list(like))
+        raw = torch.zeros(len(latents), 1, 1, 1) if like is None else self._squares(image_list(like))
         statistics = autoencoder.normalization.statistics(raw.to(self._device))
         tensor = torch.from_numpy(np.asarray(latents, np.float32)).to(self._device)
-        return _to_numpy(autoencoder.decode(tensor, statistics))[:, 0]
+        return to_numpy(autoencoder.decode(tensor, statistics))[:, 0]
 
     @torch.inference_mode()
     def reconstruct(self, images: Images) -> np.ndarray | list[np.ndarray]:
@@ -118,12 +156,12 @@ class Model:
             UsageError: The model has no autoencoder.
             ValueError: An array has another shape, or values that are not finite.
         """
-        listed = _image_list(images)
+        listed = image_list(images)
         squares, autoencoder = self._squares(listed), self.autoencoder
         statistics = autoencoder.normalization.statistics(squares)
-        decoded = _to_numpy(autoencoder.decode(autoencoder.encode(squares).mean, statistics))[:, 0]
+        decoded = to_numpy(autoencoder.decode(autoencoder.encode(squares).mean, statistics))[:, 0]
         shapes = [(image.shape[0], image.shape[1]) for image in listed]
-        return _shaped_like(
+        return shaped_like(
             [resize.restore_size(square, shape) for square, shape in zip(decoded, shapes, strict=True)],
             images,
         )
@@ -164,7 +202,7 @@ class Model:
             raise UsageError(
                 f"found {type(module).__name__}, expected a checkpoint of stage 2, such as best:ldm_demo."
             )
-        listed = _image_list(images)
+        listed = image_list(images)
         names = [str(number) for number in range(len(listed))] if names is None else names
         squares = np.stack([resize.pad_and_resize(image, self.image_size) for image in listed])
         settings = {"sampler": sampler, "steps": steps, "guidance_scale": guidance_scale}
@@ -177,7 +215,7 @@ class Model:
             places = [used.index(image) for image, _ in batch]
             batches.append(translate_squares(module, squares[used], generators, ranks, places, **settings))
         by_image = np.concatenate(batches).reshape(len(listed), samples, *squares.shape[1:])
-        return _shaped_like(
+        return shaped_like(
             [module.at_own_size(image, raws) for image, raws in zip(listed, by_image, strict=True)], images
         )
 
@@ -201,10 +239,10 @@ class Model:
             raise UsageError(
                 f"found {type(module).__name__}, expected one that predicts sizes, such as best:sizes."
             )
-        listed, size = _image_list(images), self.image_size
-        mm = float(self.config["data"]["pixel_mm"]) if pixel_mm is None else pixel_mm
+        listed, size = image_list(images), self.image_size
+        mm = self.pixel_mm if pixel_mm is None else pixel_mm
         edges = [resize.pixel_mm_after((image.shape[0], image.shape[1]), size, mm) for image in listed]
-        quantiles = _to_numpy(
+        quantiles = to_numpy(
             module.predict_sizes(self._squares(listed), torch.tensor(edges, device=self._device))
         )
         return {name: quantiles[:, index] for index, name in enumerate(module.measures)}
@@ -216,38 +254,3 @@ class Model:
     def _squares(self, images: Sequence[np.ndarray]) -> Tensor:
         squares = np.stack([resize.pad_and_resize(image, self.image_size) for image in images])
         return torch.from_numpy(squares)[:, None].to(self._device)
-
-
-def _image_list(images: Images) -> list[np.ndarray]:
-    """Return a list of (H, W) float32 arrays.
-
-    Raises:
-        ValueError: An array has another shape, or values that are not finite.
-    """
-    single = isinstance(images, np.ndarray) and images.ndim == 2
-    listed = [np.asarray(image, np.float32) for image in ([images] if single else images)]
-    if not listed or any(image.ndim != 2 for image in listed):
-        raise ValueError(
-            f"expected raw images (H, W) or (N, H, W), found {[image.shape for image in listed]}"
-        )
-    if not all(np.isfinite(image).all() for image in listed):
-        raise ValueError("expected raw images with finite values, found NaN or infinity")
-    return listed
-
-
-def _shaped_like(results: list[np.ndarray], images: Images) -> np.ndarray | list[np.ndarray]:
-    if not isinstance(images, np.ndarray):
-        return results
-    return results[0] if images.ndim == 2 else np.stack(results)
-
-
-def _to_numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.float().cpu().numpy()
-
-
-def _usable_device(name: str) -> torch.device:
-    try:
-        torch.empty(0, device=name)
-        return torch.device(name)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device={name}: not usable here ({str(error).splitlines()[0]}).") from None

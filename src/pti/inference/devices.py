@@ -49,6 +49,19 @@ def choose_devices(accelerator: str = "auto", devices: int | str = "auto") -> li
     return [torch.device(kind, index) if kind == "cuda" else torch.device(kind) for index in range(count)]
 
 
+def named_device(name: str) -> torch.device:
+    """Return a device by its name, such as ``cuda:1``.
+
+    Raises:
+        UsageError: It can't be used on this machine.
+    """
+    try:
+        torch.empty(0, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device={name}: not usable here ({str(error).splitlines()[0]}).") from None
+
+
 def device_of(module: Autoencoder | Translator) -> torch.device:
     """Return the device that a trained module is on."""
     return next(module.normalization.buffers()).device

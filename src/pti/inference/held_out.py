@@ -10,7 +10,7 @@ from pti.common.errors import DataError, UsageError
 from pti.data import resize, tif
 from pti.data.dataset import samples_of
 from pti.data.input_images import InputImage
-from pti.data.layouts import Pair
+from pti.data.layouts import SPLITS, CompletePair, Pair
 from pti.data.patient_split import fold_of
 from pti.data.splits import Folder, open_folders
 from pti.runs.constructors import build
@@ -62,6 +62,36 @@ def read_squares(pairs: Sequence[Pair], role: str, size: int) -> np.ndarray:
         TifError: A file can't be used.
     """
     return np.stack([resize.pad_and_resize(tif.read(pair.files[role]).pixels, size) for pair in pairs])
+
+
+def complete_pairs(
+    data: Mapping[str, Any], split: str, root: str | Path | None, source: str
+) -> list[CompletePair]:
+    """List the complete pairs of one split of a data set, sorted by name.
+
+    Args:
+        data: ``data`` of a checkpoint's configuration.
+        split: ``train``, ``val`` or ``test``.
+        root: Folder of the data set; None = that of the configuration.
+        source: Where the configuration comes from, for messages.
+
+    Raises:
+        UsageError: There is no such split, or the model was exported without the folder of its training.
+        DataError: The data set can't be used.
+    """
+    if split not in SPLITS:
+        raise UsageError(f"split: expected one of {', '.join(SPLITS)}, found {split!r}.")
+    if root is not None:
+        data = {**data, "root": str(root), "val_root": None, "test_root": None}
+    elif data["root"] == UNKNOWN_FOLDER:
+        raise UsageError(
+            f"{source}: exported without the folder of its training; pass the data set's as root."
+        )
+    return [
+        CompletePair(pair.name, pair.patient, pair.condition, pair.target, split)
+        for pair in pairs_of_split(data, split, source)
+        if pair.condition and pair.target
+    ]
 
 
 def _folders(data: Mapping[str, Any], source: str) -> list[Folder]:
