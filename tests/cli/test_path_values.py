@@ -244,9 +244,8 @@ def test_from_data_to_translations_in_folders_of_any_name(
     monkeypatch.setenv("HOME", str(home))
 
     def run(verb: str, *typed: str, code: int = 0) -> str:
-        done = run_command(
-            partial(run_module, f"pti.{verb}", run_name="__main__"), tmp_path, *typed, code=code
-        )
+        program: Any = partial(run_module, f"pti.{verb}", run_name="__main__")
+        done = run_command(program, tmp_path, *typed, code=code)
         return done.stdout + done.stderr
 
     run("check", data, f"output_dir={out}/check", "workers=1")

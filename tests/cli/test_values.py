@@ -57,7 +57,7 @@ def test_an_option_is_chosen_with_a_slash(override):
         check_command_line("train", ["experiment=vae_demo", override])
 
 
-@pytest.mark.parametrize("override", ["data.batch_size=auto", "data.num_workers=many"])
+@pytest.mark.parametrize("override", ["data.batch_size=many", "data.num_workers=many"])
 def test_other_words_are_still_refused(override):
     with pytest.raises(UsageError, match=override.replace(".", r"\.").replace("=", "='?")):
         check_command_line("train", ["experiment=smoke", override])

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow, verify_net_in_out
-from monai.bundle import run as run_bundle
+from monai.bundle.scripts import run as run_bundle
+from monai.bundle.scripts import verify_net_in_out
+from monai.bundle.workflows import ConfigWorkflow
 
 import pti
 from helpers.in_process import run_command
@@ -126,14 +127,11 @@ def test_monai_finds_what_it_expects_of_an_inference(images, tmp_path, bundle):
 def test_the_network_has_the_format_that_the_metadata_states(bundle):
     metadata, config = (str(bundle / "configs" / name) for name in ("metadata.json", "inference.json"))
     arguments: dict[str, Any] = {"meta_file": metadata, "config_file": config, "device": "cpu"}
-    verify_net_in_out("network_def", **arguments, bundle_root=str(bundle))
+    arguments["bundle_root"] = str(bundle)
+    verify_net_in_out("network_def", **arguments)
+    arguments["_meta_#network_data_format#outputs#pred#num_channels"] = 2
     with pytest.raises(ValueError, match="channel number"):
-        verify_net_in_out(
-            "network_def",
-            **arguments,
-            bundle_root=str(bundle),
-            **{"_meta_#network_data_format#outputs#pred#num_channels": 2},
-        )
+        verify_net_in_out("network_def", **arguments)
 
 
 def test_the_metadata_has_the_mandatory_keys(bundle):

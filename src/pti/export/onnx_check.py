@@ -115,7 +115,9 @@ def _difference(computed: np.ndarray, expected: np.ndarray, share: float) -> flo
 
 def _translations() -> dict[Any, Any]:
     """Return ONNX translations of the operations that torch's exporter lacks."""
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
+
+    op: Any = opset18  # in a traced function, its operators take symbols instead of arrays
 
     def nextafter(self: Any, other: Any) -> Any:
         """Return the next float32 of numbers in [-1, -0.5), towards larger ones; others don't occur."""

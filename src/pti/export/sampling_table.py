@@ -38,7 +38,8 @@ def sampling_table(path: DiffusionPath, sampler: Sampler, steps: int) -> dict[st
     """
     schedule = path.schedule(path.sampling_times(steps))
     start = path.coefficients(torch.ones((), dtype=torch.float64))
-    name = getattr(sampler, "func", sampler).__name__
+    function: Any = getattr(sampler, "func", sampler)
+    name = function.__name__
     count = 1 if name == "first_step" else schedule.steps
     return {
         "sampler": name,
@@ -65,7 +66,8 @@ def _estimate(path: DiffusionPath, schedule: SamplingSchedule, i: int) -> dict[s
 
 def _next(schedule: SamplingSchedule, sampler: Sampler, i: int) -> dict[str, float]:
     """Return the factors of a step's end, by the formulas of `pti.diffusion.samplers`."""
-    function, options = getattr(sampler, "func", sampler), getattr(sampler, "keywords", {})
+    function: Any = getattr(sampler, "func", sampler)
+    options = getattr(sampler, "keywords", {})
     factors = {"x0": schedule.x0[i + 1], "source": schedule.source[i + 1], "noise": schedule.noise[i + 1]}
     factors |= {"x0_change": 0.0, "fresh": 0.0, "heun": 0.0}
     if function is samplers.first_step:

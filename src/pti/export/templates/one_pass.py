@@ -17,7 +17,7 @@ def run(graph: str, **values: np.ndarray) -> np.ndarray:
     """Compute the first output of a graph from those of the values that are its inputs."""
     session = onnxruntime.InferenceSession(FOLDER / f"{graph}.onnx")
     inputs = {node.name: values[node.name].astype(np.float32) for node in session.get_inputs()}
-    return session.run(None, inputs)[0]
+    return np.asarray(session.run(None, inputs)[0])
 
 
 def apply(image: np.ndarray) -> np.ndarray:

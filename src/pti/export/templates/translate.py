@@ -21,7 +21,7 @@ def run(graph: str, **values: np.ndarray) -> dict[str, np.ndarray]:
     session = GRAPHS[graph]
     inputs = {node.name: values[node.name].astype(np.float32) for node in session.get_inputs()}
     names = [node.name for node in session.get_outputs()]
-    return dict(zip(names, session.run(names, inputs), strict=True))
+    return dict(zip(names, map(np.asarray, session.run(names, inputs)), strict=True))
 
 
 def translate(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
