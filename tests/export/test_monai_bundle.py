@@ -137,7 +137,7 @@ def test_the_network_has_the_format_that_the_metadata_states(bundle):
 def test_the_metadata_has_the_mandatory_keys(bundle):
     metadata = json.loads((bundle / "configs/metadata.json").read_text())
     mandatory = (
-        "version monai_version pytorch_version numpy_version optional_packages_version task description "
+        "version monai_version pytorch_version numpy_version required_packages_version task description "
         "authors copyright network_data_format"
     )
     assert set(mandatory.split()) <= metadata.keys()
