@@ -50,7 +50,7 @@ class SizeCondition(nn.Module):
     A denoiser that was trained on few patients relies partly on what it reads off the image itself: the
     height of its bones changes by less than the height that it is given. `fit_response` takes this ratio, and
     the heights given are drawn that much further from their mean: on 60 new patients, the nominal 80 %
-    intervals of a model of 48 patients, with a ratio of 0.76, cover 73 % instead of 70 %. The widths are not
+    intervals of a model of 48 patients, with a ratio of 0.76, cover 72 % instead of 60 %. The widths are not
     compensated: denoisers read them off the image (ratios of 0.0 to 0.3), where they vary little.
 
     Sizes are lengths relative to the edge of the image, standardised by their mean and standard deviation in
