@@ -114,10 +114,9 @@ def test_a_table_that_a_kill_has_cut_is_continued(tmp_path):
 @needs_mlflow
 @pytest.mark.slow
 def test_mlflow(run, tmp_path):
-    from mlflow import MlflowClient
-
+    mlflow: Any = importlib.import_module("mlflow")
     database = run.parent / "store" / "mlflow.db"
-    client = MlflowClient(f"sqlite:///{database}")
+    client = mlflow.MlflowClient(f"sqlite:///{database}")
     (experiment,) = client.search_experiments(filter_string="name = 'trial'")
     (logged,) = client.search_runs([experiment.experiment_id])
     run_id = logged.info.run_id
@@ -171,8 +170,7 @@ def framed(content: bytes) -> Iterator[bytes]:
 @needs_wandb
 @pytest.mark.slow
 def test_wandb(run):
-    import wandb
-
+    wandb: Any = importlib.import_module("wandb")
     assert wandb.run is None  # the next job of a sweep begins its own run
     parts = records(run)
     begun = [record.run for part in parts for record in part if record.WhichOneof("record_type") == "run"]
