@@ -55,6 +55,16 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def phantom_24(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty-four patients of the phantom, one pair each, 64 x 64: enough for all splits."""
+    from pti.data.phantom import make_phantom
+
+    root = tmp_path_factory.mktemp("data") / "phantom"
+    make_phantom(root, patients=24, slices=1, image_size=64, seed=1)
+    return root
+
+
+@pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set to train on."""
     from helpers.training_setup import make_images

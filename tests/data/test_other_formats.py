@@ -24,7 +24,7 @@ def test_png_keeps_its_values(tmp_path: Path, dtype: type):
     image = read_other(tmp_path / "a.png")
     assert image.pixels.dtype == np.float32
     assert np.array_equal(image.pixels, stored)
-    assert image.pixel_mm is None  # dots per inch of a screen are no pixel size
+    assert image.pixel_mm is None  # dots per inch of a screen do not state a pixel size
 
 
 def test_jpeg(tmp_path: Path):

@@ -20,7 +20,6 @@ from helpers.tiny_checkpoints import VAE, save, save_sizes, save_translator
 from pti.common.errors import UsageError
 from pti.data import tif
 from pti.data.input_images import find_images
-from pti.data.phantom import make_phantom
 from pti.export.__main__ import main
 from pti.inference.trust import TrustReference
 from pti.reconstruct.__main__ import main as reconstruct
@@ -34,10 +33,8 @@ run = partial(run_command, main)
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "phantom"
-    make_phantom(root, patients=24, slices=1, image_size=64, seed=1)
-    return root
+def data(phantom_24: Path) -> Path:
+    return phantom_24
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,6 @@ from helpers.tiny_checkpoints import AUTOENCODER, OPTIMIZER, SIZE, TRANSLATOR, V
 from pti.common.errors import DataError, UsageError
 from pti.common.files import write_json_atomically
 from pti.common.randomness import sample_generator, sample_rank
-from pti.data.phantom import make_phantom
 from pti.diffusion import paths, samplers
 from pti.export.__main__ import PACKAGES, main
 from pti.export.formats import FORMATS
@@ -139,10 +138,8 @@ def with_random_weights(config: dict[str, Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "phantom"
-    make_phantom(root, patients=4, slices=1, image_size=64, seed=1)
-    return root
+def data(phantom: Path) -> Path:
+    return phantom
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +311,7 @@ def test_other_models_are_applied_in_one_pass(tmp_path, data, dente, config):
 
 
 class Doubled(Graph):
-    """A graph that computes 2·x, where torch is said to compute 2·x + ``error``."""
+    """A graph that computes 2·x and expects 2·x + ``error`` from torch."""
 
     name, inputs, outputs = "doubled", ("x",), ("y",)
     error = 0.0

@@ -16,7 +16,6 @@ from helpers.tiny_checkpoints import TRANSLATOR, VAE, save, save_sizes
 from pti.common.errors import UsageError
 from pti.data import tif
 from pti.data.input_images import find_images
-from pti.data.phantom import make_phantom
 from pti.evaluate.__main__ import main as evaluate
 from pti.export.__main__ import main
 from pti.inference.trust import TrustReference
@@ -37,10 +36,8 @@ BEST = {"epoch": 3, "step": 40, "val/loss": 0.1234567, "monitor": 0.1, "at_basel
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "phantom"
-    make_phantom(root, patients=24, slices=1, image_size=64, seed=1)
-    return root
+def data(phantom_24: Path) -> Path:
+    return phantom_24
 
 
 def averaged(model: dict[str, Any], data: Path) -> tuple[torch.nn.Module, dict[str, Any]]:

@@ -24,7 +24,7 @@ NAMES = set(re.findall(r"`([A-Za-z_]\w*)`", PROSE)) | {name.split(".")[-1] for n
 
 
 def find(name: str) -> Any:
-    """Import what a dotted name stands for."""
+    """Import the object with a dotted name."""
     module, _, attribute = name.rpartition(".")
     return getattr(importlib.import_module(module), attribute)
 

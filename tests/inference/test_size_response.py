@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from helpers.tiny_checkpoints import SIZE, TRANSLATOR, save
-from pti.data.phantom import make_phantom
 from pti.inference.loaded import LoadedTranslator, open_predictor, predicts_sizes
 from pti.inference.size_response import measure_response
 from pti.modules.latent_diffusion import LatentDiffusion
@@ -19,10 +18,8 @@ MEAN, SCALE, SPREAD = 0.5, 0.25, 0.8  # heights relative to the edge; standard d
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "phantom"
-    make_phantom(root, patients=24, slices=1, image_size=64, seed=1)
-    return root
+def data(phantom_24: Path) -> Path:
+    return phantom_24
 
 
 @pytest.fixture
@@ -50,7 +47,7 @@ def bones(heights: Tensor) -> Tensor:
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, ratio: float, without_bone: float = -9.0) -> None:
-    """Let translations follow a share of the drawn height; below a height there is no bone."""
+    """Make translations follow a fraction of the drawn height, and contain no bone below a height."""
 
     def translate(self: Any, raw: Tensor, generators: Any, *, ranks: Any, **_: Any) -> Tensor:
         given = self.size_condition.draw(raw, generators, ranks)[:, 0]

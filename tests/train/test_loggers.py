@@ -51,7 +51,7 @@ def run(root, tmp_path_factory) -> Path:
     folder.mkdir()
     names = ["many", *INSTALLED]
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)  # where a logger without a folder of its own would write
+        patch.chdir(folder)  # where a logger without a folder would write
         with patch.context() as stopping:
             stop_after(stopping, "on_train_batch_end", 8)
             assert train(with_loggers(root, folder, names, *SETTINGS), folder) == 143

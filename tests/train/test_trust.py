@@ -10,7 +10,6 @@ import torch
 
 from helpers.second_stage_setup import configuration, save_autoencoder, trained
 from helpers.tiny_checkpoints import save_translator
-from pti.data.phantom import make_phantom
 from pti.inference.trust import TrustReference
 from pti.runs.renamed import migrate
 from pti.train.callbacks import Interrupted, StopSignals
@@ -20,10 +19,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "phantom"
-    make_phantom(root, patients=24, slices=1, image_size=64, seed=1)
-    return root
+def data(phantom_24: Path) -> Path:
+    return phantom_24
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Completion of ``pti`` command lines in a shell: verbs, groups and their options, keys.
 
 Hydra's own completion knows neither ``python -m`` nor verbs. After the ``=`` of any other key than a group's,
-there are no words, so that the shell completes file names.
+the list is empty, so that the shell completes file names.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Log files of commands that run in processes of their own."""
+"""Log files of commands that run in separate processes."""
 
 from pathlib import Path
 

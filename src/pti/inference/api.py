@@ -68,7 +68,7 @@ class Model:
             The complete pairs, sorted by name: ``pair.condition`` and ``pair.target`` are files.
 
         Raises:
-            UsageError: There is no such split, or the model was exported without the folder of its training.
+            UsageError: Unknown split, or the model was exported without the folder of its training.
             DataError: The data set can't be used.
         """
         return complete_pairs(self.config["data"], split, root, str(self.path))

@@ -82,7 +82,7 @@ class EvaluationResults:
             method: None = the main method.
 
         Raises:
-            DataError: There is no such measure or method.
+            DataError: The evaluation does not contain the measure or the method.
         """
         rows = self._rows(self._dimensions, method)
         if f"{measure}_true_mm" not in rows:

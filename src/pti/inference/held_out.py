@@ -76,7 +76,7 @@ def complete_pairs(
         source: Where the configuration comes from, for messages.
 
     Raises:
-        UsageError: There is no such split, or the model was exported without the folder of its training.
+        UsageError: The split does not exist, or the model was exported without the folder of its training.
         DataError: The data set can't be used.
     """
     if split not in SPLITS:

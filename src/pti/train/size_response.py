@@ -1,4 +1,4 @@
-"""The end of a stage 2 that is conditioned on sizes: store in its checkpoints how its images follow them."""
+"""Measure and store the response to sizes in the checkpoints of a finished training."""
 
 import sys
 from pathlib import Path
@@ -7,13 +7,12 @@ from typing import Any
 import torch
 
 from pti.common.errors import DataError
-from pti.inference.loaded import open_predictor, predicts_sizes
 from pti.inference.size_response import measure_response
-from pti.networks.size_condition import MIN_RESPONSE
+from pti.networks.size_condition import MIN_RESPONSE, SizeCondition
 from pti.runs.checkpoint import read
-from pti.train.callbacks import AtomicCheckpointIO, Interrupted, StopSignals
+from pti.train.callbacks import AtomicCheckpointIO, StopSignals
+from pti.train.finished import finished_models, stop_if_asked
 
-NAMES = ("best.ckpt", "last.ckpt")
 KEY = "size_condition.response"
 
 
@@ -30,31 +29,22 @@ def store_response(folder: Path, device: torch.device, signals: StopSignals) -> 
     Raises:
         Interrupted: A signal was received.
     """
-
-    def stop_if_asked() -> None:
-        if signals.received:
-            raise Interrupted(signals.received)
-
-    for path in (folder / name for name in NAMES):
-        if not path.is_file():
-            continue
-        translator = open_predictor(path)
-        assert not predicts_sizes(translator)
+    for translator in finished_models(folder, device):
         module: Any = translator.module
-        condition = module.to(device).size_condition
+        condition: SizeCondition = module.size_condition
         condition.response.fill_(1)
         try:
-            ratio = measure_response(translator, stop_if_asked)
+            ratio = measure_response(translator, stop_if_asked(signals))
         except DataError as error:
             print(f"Warning: the response to sizes is not measured: {error}.", file=sys.stderr, flush=True)
             return
         if ratio is None:
             continue
         condition.fit_response(ratio)
-        content = read(path)
+        content = read(translator.path)
         content["state_dict"][KEY] = condition.response.cpu()
-        AtomicCheckpointIO().save_checkpoint(content, path)
-        _report(path.name, ratio)
+        AtomicCheckpointIO().save_checkpoint(content, translator.path)
+        _report(translator.path.name, ratio)
 
 
 def _report(name: str, ratio: float) -> None:

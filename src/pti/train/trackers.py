@@ -113,7 +113,7 @@ class MLflow(MLFlowLogger):
 
 
 class Wandb(WandbLogger):
-    """Weights & Biases, offline unless it is told to upload.
+    """Weights & Biases, offline by default.
 
     Args:
         save_dir: the run's folder, which holds the offline data in ``wandb/``.
@@ -163,7 +163,7 @@ class Wandb(WandbLogger):
     @override
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """End the run, so that the next job of a sweep begins one of its own."""
+        """End the run, so that the next job of a sweep begins a new one."""
         super().finalize(status)
         if self._experiment is not None:
             self._experiment.finish(exit_code=0 if _outcome(status) == "success" else 1)

@@ -2,17 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from pti.common.errors import DataError
-from pti.inference.loaded import open_predictor, predicts_sizes
 from pti.inference.trust_fit import TrustFit
 from pti.runs.checkpoint import read
-from pti.train.callbacks import AtomicCheckpointIO, Interrupted, StopSignals
-
-NAMES = ("best.ckpt", "last.ckpt")
+from pti.train.callbacks import AtomicCheckpointIO, StopSignals
+from pti.train.finished import finished_models, stop_if_asked
 
 
 def store_trust(folder: Path, device: torch.device, images: int, signals: StopSignals) -> None:
@@ -29,24 +26,14 @@ def store_trust(folder: Path, device: torch.device, images: int, signals: StopSi
     Raises:
         Interrupted: A signal was received.
     """
-
-    def stop_if_asked() -> None:
-        if signals.received:
-            raise Interrupted(signals.received)
-
     distances = None
-    for path in (folder / name for name in NAMES):
-        if not path.is_file():
-            continue
-        translator = open_predictor(path)
-        assert not predicts_sizes(translator)
-        module: Any = translator.module
-        module.to(device)
-        fit = TrustFit(images, translator.data["batch_size"], stop_if_asked)
+    for translator in finished_models(folder, device):
+        fit = TrustFit(images, translator.data["batch_size"], stop_if_asked(signals))
         try:
             reference = fit(translator, distances)
         except DataError as error:
             print(f"Warning: no reference for trust is stored: {error}.", file=sys.stderr, flush=True)
             return
         distances = reference.distances
-        AtomicCheckpointIO().save_checkpoint(read(path) | {"trust": reference.as_plain()}, path)
+        content = read(translator.path) | {"trust": reference.as_plain()}
+        AtomicCheckpointIO().save_checkpoint(content, translator.path)

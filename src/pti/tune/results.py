@@ -184,7 +184,7 @@ def _trial_result(trial: FrozenTrial, settings: TuneSettings, output_dir: Path) 
 
 
 def _surpasses(cost: tuple[float, ...]) -> Any:
-    """Return a function that tells whether other costs are nowhere higher than these and somewhere lower."""
+    """Return a function that tests whether other costs dominate these: nowhere higher, somewhere lower."""
     return lambda other: other != cost and all(a <= b for a, b in zip(other, cost, strict=True))
 
 

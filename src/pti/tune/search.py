@@ -113,7 +113,7 @@ class Search:
         return {parameter.key: parameter.suggest(trial) for parameter in self._settings.parameters}
 
     def report(self, trial: Trial, epoch: int, value: float) -> bool:
-        """Record the validation of an epoch; tell whether the trial should end.
+        """Record the validation of an epoch; return True if the trial should end.
 
         A trial that is run again reports the epochs of its first start too: of these, only the last one is
         judged again, because its decision may not have been acted on.

@@ -96,7 +96,7 @@ def build_cache(
 ) -> None:
     """Encode the missing views: every rank encodes its share; one rank creates the files and renames them.
 
-    Nodes whose cache folder is on a disk of their own each encode everything, with their own ranks.
+    If the cache folder is on a local disk of each node, each node encodes everything with its own ranks.
     """
     strategy, barrier = trainer.strategy, trainer.strategy.barrier
     shared = _is_shared(cache.folder.parent, trainer)
