@@ -31,6 +31,7 @@ _NAMES = {
     "pti.modules.regression": "LatentRegression Regression",
     "pti.modules.sizes": "LatentSizes PixelSizes",
     "pti.networks.conditional_unet": "ConditionalUNet",
+    "pti.networks.dct_autoencoder": "DctAutoencoderKL",
     "pti.networks.detail_transfer": "DetailTransfer",
     "pti.networks.frozen_autoencoder": "FrozenAutoencoder",
     "pti.networks.local_autoencoder": "LocalAutoencoderKL",
