@@ -46,9 +46,9 @@ class DctAutoencoderKL(LocalAutoencoderKL):
         edge = 2 ** (len(options["channels"]) - 1)
         if not 0 < self.latent_channels <= edge**2:
             raise UsageError(
-                f"model.autoencoder.latent_channels={self.latent_channels}: each position of the latents is a "
-                f"patch of {edge} × {edge} pixels, which has {edge**2} frequencies. Set 1 to {edge**2}, or "
-                "more levels in model.autoencoder.channels."
+                f"model.autoencoder.latent_channels={self.latent_channels}: each position of the latents is "
+                f"a patch of {edge} × {edge} pixels, which has {edge**2} frequencies. Set 1 to {edge**2}, "
+                "or more levels in model.autoencoder.channels."
             )
         kernels, frequencies = _cosines(edge, self.latent_channels)
         scale = frequencies.clamp(min=1) / edge
