@@ -175,3 +175,16 @@ def test_position_codes_tell_all_places_apart():
 def test_unknown_options_are_refused(build: Any, named: str):
     with pytest.raises(ValueError, match=named):
         build()
+
+
+@torch.no_grad()
+def test_a_change_gate_keeps_the_condition_or_replaces_it():
+    network, (x, timesteps, condition) = unet(change_gate=True), inputs()
+    bias = network.unet.out[-1].conv.bias
+    assert network(x, timesteps, condition).shape == condition.shape
+    bias[-1] = -1e3
+    assert not network(x, timesteps, condition).any()
+    bias[-1] = 1e3
+    value = network(x, timesteps, condition) + condition
+    bias[:4] += 1.0
+    torch.testing.assert_close(network(x, timesteps, condition) + condition, value + 1.0)

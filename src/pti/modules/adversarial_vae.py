@@ -61,6 +61,7 @@ class AdversarialVAE(ManualOptimization):
         attributes: latent channels that follow measures of the bone; None = none.
         kl_weight: of the KL, in nats per image.
         perceptual_weight: of the perceptual distance.
+        latent_noise: of the latents that the decoder learns from, see `Posterior.sample`.
         adv_weight: of the adversarial loss.
         adaptive_adv_weight: multiply ``adv_weight`` by the ratio of gradient norms at the last layer.
         disc_start: the epoch or batch from which on the discriminator trains and counts.
@@ -87,6 +88,7 @@ class AdversarialVAE(ManualOptimization):
         *,
         kl_weight: float = 1e-6,
         perceptual_weight: float = 1.0,
+        latent_noise: float = 0.0,
         adv_weight: float = 0.5,
         adaptive_adv_weight: bool = False,
         disc_start: int = 5,
@@ -120,6 +122,7 @@ class AdversarialVAE(ManualOptimization):
             self.adversarial_weight,
             extra_losses or {},
         )
+        self.latent_noise = latent_noise
         self.adv_weight = adv_weight
         self.adaptive_adv_weight = adaptive_adv_weight
         self.disc_start = disc_start
@@ -165,7 +168,7 @@ class AdversarialVAE(ManualOptimization):
 
         with self.optimizing(self.autoencoder, batch_idx) as minimize:
             posterior = _encode(self.autoencoder, image)
-            latents = posterior.sample(self.batch_generator())
+            latents = posterior.sample(self.batch_generator(), self.latent_noise)
             reconstruction = _decode(self.autoencoder, latents)
             discriminator = None if adversarial is None else self.discriminator
             loss, parts = self.objective(image, reconstruction, posterior, discriminator)

@@ -61,7 +61,8 @@ class LatentDiffusion(Translation):
         translation: of `Translation`.
 
     Raises:
-        UsageError: ``network.condition_maps`` is not the number of sizes.
+        UsageError: ``network.condition_maps`` is not the number of sizes, or ``network.change_gate`` doesn't go
+            with the path.
     """
 
     deterministic = False
@@ -97,6 +98,11 @@ class LatentDiffusion(Translation):
             raise UsageError(
                 f"model.guidance_scale={guidance_scale}: guidance needs a network that was also trained "
                 "without condition. Set model.condition_dropout=0.1."
+            )
+        if network.change_gate and path.prediction_type != "change":
+            raise UsageError(
+                "model.network.change_gate=true: the network predicts a change. Set "
+                f"model.path.prediction_type=change, found {path.prediction_type}."
             )
         count = 0 if size_condition is None else len(size_condition.measures)
         if network.condition_maps != count:

@@ -34,6 +34,10 @@ class ConditionalUNet(nn.Module):
         num_res_blocks: residual blocks of each level.
         num_head_channels: channels of an attention head.
         norm_num_groups: groups of GroupNorm; divides every entry of ``channels``.
+        change_gate: return gate · (value − condition's latents) for an output "value" and a "gate" in 0 … 1 at
+            each position, for paths with ``prediction_type: change``. Where the gate is closed, nothing
+            changes; where it is open, the network gives the new latents themselves and need not cancel those
+            of the tooth.
         use_flash_attention: compute the same attention without storing the matrix of all pairs.
         use_checkpoint: recompute each level's activations in the backward pass instead of storing them.
     """
@@ -51,6 +55,7 @@ class ConditionalUNet(nn.Module):
         num_res_blocks: int = 2,
         num_head_channels: int = 32,
         norm_num_groups: int = 32,
+        change_gate: bool = False,
         use_flash_attention: bool = False,
         use_checkpoint: bool = False,
     ) -> None:
@@ -60,6 +65,7 @@ class ConditionalUNet(nn.Module):
         self.latent_channels = latent_channels
         self.condition_maps = condition_maps
         self.patch_size = patch_size
+        self.change_gate = change_gate
         self.concatenates = conditioning in ("concat", "both")
         self.concatenates_maps = conditioning == "none" and condition_maps > 0
         attends = conditioning in ("cross_attention", "both")
@@ -73,7 +79,7 @@ class ConditionalUNet(nn.Module):
                 + condition_maps * self.concatenates_maps
             )
             * patch_size**2,
-            out_channels=latent_channels * patch_size**2,
+            out_channels=(latent_channels + change_gate) * patch_size**2,
             channels=tuple(channels),
             attention_levels=tuple(attention_levels),
             num_res_blocks=num_res_blocks,
@@ -98,7 +104,11 @@ class ConditionalUNet(nn.Module):
         elif self.concatenates_maps:
             x = torch.cat([x, condition[:, self.latent_channels :]], dim=1)
         output = self.unet(pixel_unshuffle(x, self.patch_size), timesteps, context=tokens)
-        return pixel_shuffle(output, self.patch_size)
+        output = pixel_shuffle(output, self.patch_size)
+        if not self.change_gate:
+            return output
+        value, gate = output[:, :-1], output[:, -1:]
+        return gate.sigmoid() * (value - condition[:, : self.latent_channels])
 
 
 @lru_cache
