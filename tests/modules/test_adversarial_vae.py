@@ -23,7 +23,7 @@ SGD = functools.partial(torch.optim.SGD, lr=0.1)
 
 @pytest.fixture
 def without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Posterior, "sample", lambda self, generator=None: self.mean)
+    monkeypatch.setattr(Posterior, "sample", lambda self, *_: self.mean)
 
 
 def batch(count: int = 4) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def test_fp16_an_overflow_skips_a_step_and_spoils_no_weight():
 
 @pytest.fixture
 def without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Posterior, "sample", lambda self, generator=None: self.mean)
+    monkeypatch.setattr(Posterior, "sample", lambda self, *_: self.mean)
 
 
 DDP = """
@@ -131,7 +131,7 @@ from helpers.tiny_vae import Data, fit, tiny_vae
 from pti.networks.posterior import Posterior
 from pti.networks.perceptual import Lite0Perceptual
 from pti.train.strategy import Replicas
-Posterior.sample = lambda self, generator=None: self.mean
+Posterior.sample = lambda self, *_: self.mean
 devices = int(sys.argv[1])
 SGD = functools.partial(torch.optim.SGD, lr=0.05)
 module = tiny_vae(

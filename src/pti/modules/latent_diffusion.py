@@ -61,8 +61,8 @@ class LatentDiffusion(Translation):
         translation: of `Translation`.
 
     Raises:
-        UsageError: ``network.condition_maps`` is not the number of sizes, or ``network.change_gate`` doesn't go
-            with the path.
+        UsageError: ``network.condition_maps`` is not the number of sizes, or ``network.change_gate`` doesn't
+            go with the path.
     """
 
     deterministic = False

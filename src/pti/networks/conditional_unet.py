@@ -34,8 +34,8 @@ class ConditionalUNet(nn.Module):
         num_res_blocks: residual blocks of each level.
         num_head_channels: channels of an attention head.
         norm_num_groups: groups of GroupNorm; divides every entry of ``channels``.
-        change_gate: return gate · (value − condition's latents) for an output "value" and a "gate" in 0 … 1 at
-            each position, for paths with ``prediction_type: change``. Where the gate is closed, nothing
+        change_gate: return gate · (value − condition's latents) for an output "value" and a "gate" in 0 … 1
+            at each position, for paths with ``prediction_type: change``. Where the gate is closed, nothing
             changes; where it is open, the network gives the new latents themselves and need not cancel those
             of the tooth.
         use_flash_attention: compute the same attention without storing the matrix of all pairs.

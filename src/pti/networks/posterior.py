@@ -20,9 +20,9 @@ class Posterior:
 
         Args:
             generator: Of the noise.
-            noise: Spread of additional noise: that of an image has |N(0, noise²)| times the standard deviation
-                of each channel. A decoder that learns from such latents tolerates the errors of a second stage
-                (Zheng et al. 2025, RAE, arXiv 2510.11690).
+            noise: Spread of additional noise: that of an image has |N(0, noise²)| times the standard
+                deviation of each channel. A decoder that learns from such latents tolerates the errors of a
+                second stage (Zheng et al. 2025, RAE, arXiv 2510.11690).
         """
         latents = self.mean + self.std * self._normal(self.mean.shape, generator)
         if not noise:
