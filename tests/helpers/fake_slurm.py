@@ -6,27 +6,32 @@ from pathlib import Path
 _COMMANDS = {
     "sbatch": """
 if [ -e "$state/refuse" ]; then echo "sbatch: error: invalid partition" >&2; exit 1; fi
+array=
+case $1 in --array=*) array=${1#--array=}; shift ;; esac
 job=$(($(ls -d "$state"/job_* 2>/dev/null | wc -l) + 77))
 mkdir "$state/job_$job"
 cp "$1" "$state/job_$job/script"
-last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
+array=${array:-$(sed -n 's/^#SBATCH --array=\\([0-9-]*\\).*/\\1/p' "$1")}
+last=${array#0-}
+shift
 for index in $(seq 0 "${last:-0}"); do
     id=$job; [ -z "$last" ] || id=${job}_$index
     echo PENDING >"$state/$id"
-    setsid "$(dirname "$0")/task" "$id" "$index" </dev/null >/dev/null 2>&1 &
+    setsid "$(dirname "$0")/task" "$id" "$index" "$@" </dev/null >/dev/null 2>&1 &
 done
 echo "Submitted batch job $job"
 """,
     "task": """
-id=$1 restarts=0
+id=$1 index=$2 restarts=0
+shift 2
 export SLURM_JOB_ID=${id%_*} SLURM_JOB_NAME=train SLURM_NTASKS=1 SLURM_NNODES=1
 case $id in *_*) export SLURM_ARRAY_JOB_ID=${id%_*} SLURM_ARRAY_TASK_ID=${id#*_} ;; esac
-if [ -e "$state/cancel_$2" ]; then echo CANCELLED by 0 >"$state/$id"; exit; fi
+if [ -e "$state/cancel_$index" ]; then echo CANCELLED by 0 >"$state/$id"; exit; fi
 while [ -e "$state/hold" ]; do sleep 0.2; done
 while :; do
     echo RUNNING >"$state/$id"
     code=0
-    SLURM_RESTART_COUNT=$restarts bash "$state/job_$SLURM_JOB_ID/script" || code=$?
+    SLURM_RESTART_COUNT=$restarts bash "$state/job_$SLURM_JOB_ID/script" "$@" || code=$?
     [ -e "$state/requeue_$id" ] || break
     rm "$state/requeue_$id"
     restarts=$((restarts + 1))
@@ -34,7 +39,7 @@ done
 [ $code = 0 ] && echo COMPLETED >"$state/$id" || echo FAILED >"$state/$id"
 """,
     "srun": """
-out=/dev/null err=
+out=$state/log_%j_%a err=
 while :; do
     case $1 in
         --unbuffered) shift ;;
@@ -97,6 +102,11 @@ class FakeSlurm:
     def script(self) -> str:
         """The first script that sbatch was given."""
         return (self.folder / "job_77" / "script").read_text()
+
+    @property
+    def states(self) -> dict[str, str]:
+        """State of each job or task, by its id."""
+        return {path.name: path.read_text().strip() for path in self.folder.glob("[0-9]*")}
 
     @property
     def requeued(self) -> list[str]:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from pti.cli.help import help_text
+from pti.cli.installation import installation_error
 from pti.cli.launchers import SUBMITTED
 from pti.cli.multirun import finish_sweep, locked_sweep, run_job, sweep_overrides
 from pti.cli.options import arguments_for_hydra
@@ -119,7 +120,7 @@ def _guarded(work: Callable[[], int | None], folder: Path | None = None) -> int:
         print("Interrupted.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception as error:
-        mistake = _find_mistake(error) or storage_error(error, folder)
+        mistake = _find_mistake(error) or storage_error(error, folder) or installation_error(error)
         if mistake is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exception(error)
         else:
