@@ -10,7 +10,6 @@ failed.
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -312,7 +311,7 @@ def served(where: Path, work: Path, line: str) -> Iterator[str]:
             output += text
             if match := re.search(r"http://\S+", text):
                 yield match[0]
-                process.send_signal(signal.SIGINT)
+                process.terminate()
                 return
         raise Failure(output)
 

@@ -14,6 +14,6 @@ def installation_error(error: BaseException) -> UsageError | None:
         return None
     return UsageError(
         f"torchvision {version('torchvision')} is built for another torch than {version('torch')}, and no "
-        "command works beside it. Install the build that fits (https://pytorch.org/get-started/locally), or run "
-        "`python -m pip uninstall torchvision`: only model/perceptual=lpips and radimagenet need it."
+        "command works beside it. Install the build that fits (https://pytorch.org/get-started/locally), or "
+        "run `python -m pip uninstall torchvision`: only model/perceptual=lpips and radimagenet need it."
     )
