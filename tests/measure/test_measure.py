@@ -57,6 +57,7 @@ def test_the_numbers_of_a_data_set_are_those_that_evaluate_computes(tmp_path, da
             cell = row[f"{name}_mm2" if name == "area" else f"{name}_mm"]
             assert float(cell or math.nan) == pytest.approx(length, rel=1e-5, nan_ok=True)
     assert "heights above a crest are empty cells" in done.stdout
+    assert f"Next: python -m pti.train experiment=sizes data.root={data}\n" in done.stdout
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     heights = [float(row["height_mm"]) for row in table if row["role"] == "target"]
     assert summary["figures"]["height_mm of targets"] == pytest.approx(np.mean(heights), rel=1e-5)
@@ -80,6 +81,7 @@ def test_files_without_bone_or_pixel_size_and_unusable_ones_are_told_apart(tmp_p
     assert table["good"]["height_mm"] == "20"
     assert (table["no_size"]["height_mm"], table["no_size"]["pixel_mm_from"]) == ("8", "setting")
     assert "1 of 4 files state no pixel size" in done.stdout
+    assert "Next: python -m pti.evaluate prediction_dir=in target_dir=FOLDER\n" in done.stdout
     assert table["blank"]["height_mm"] == ""
     assert table["blank"]["note"].startswith("no bone")
     assert table["half"]["height_mm"] == table["half"]["pixel_mm"] == ""

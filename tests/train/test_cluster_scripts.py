@@ -5,14 +5,17 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from helpers.fake_slurm import FakeSlurm
 from helpers.second_stage_setup import arguments as second_stage
 from helpers.second_stage_setup import configuration, trained
-from helpers.training_setup import arguments
+from helpers.training_setup import arguments, trouble
+from helpers.training_setup import environment as training_environment
 from pti.common.conf_dir import CONF_DIR
 from pti.runs.checkpoint import read
 
@@ -146,15 +149,31 @@ def test_a_slurm_job_trains_in_its_folder_and_ends_at_once_when_it_is_finished(r
 
 
 @pytest.mark.slow
-def test_each_task_of_the_array_trains_its_fold(root, tmp_path):
-    for fold in ("0", "1"):
-        job = slurm_job("folds.sbatch", SLURM_ARRAY_JOB_ID="77", SLURM_ARRAY_TASK_ID=fold)
-        settings = [
-            text for text in arguments(root, "trainer.max_epochs=1") if not text.startswith("data.fractions")
-        ]
-        finish(start("folds.sbatch", tmp_path, settings, **job))
+def test_preempted_tasks_of_the_array_continue_their_folds(root, tmp_path):
+    slurm = FakeSlurm(tmp_path / "slurm")
+    preempted = trouble("on_train_batch_start", "SIGUSR1", call=8)
+    settings = [
+        text
+        for text in arguments(root, "trainer.max_epochs=2", preempted)
+        if not text.startswith("data.fractions")
+    ]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{slurm.path}"
+    subprocess.run(
+        ["sbatch", "--array=0-1", str(SCRIPTS / "folds.sbatch"), *settings],
+        cwd=tmp_path,
+        env=training_environment(PATH=path),
+        check=True,
+    )
+    deadline = time.monotonic() + 280
+    while set(slurm.states.values()) & {"PENDING", "RUNNING"}:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    logs = "".join(path.read_text() for path in slurm.folder.glob("log_*"))
+    assert slurm.states == {"77_0": "COMPLETED", "77_1": "COMPLETED"}, logs
+    assert sorted(slurm.requeued) == ["77_0", "77_1"]
+    assert logs.count("resumes ") == 2
     folds = {
-        path.parents[1].name: read(path)["config"]["data"]["fold"]
+        path.parents[1].name: (read(path)["config"]["data"]["fold"], read(path)["epoch"])
         for path in tmp_path.glob("outputs/*/job_77_*/checkpoints/last.ckpt")
     }
-    assert folds == {"job_77_0": 0, "job_77_1": 1}
+    assert folds == {"job_77_0": (0, 1), "job_77_1": (1, 1)}

@@ -30,3 +30,16 @@ def test_the_plan_counts_in_plain_english(root, tmp_path, capsys, monkeypatch, c
     expected = "1 epoch of 1 batch" if count == 1 else "2 epochs of 2 batches"
     assert f"{expected}, at most 1 step " in output
     assert ".." not in output.replace("...", "")
+
+
+def test_paths_in_the_plan_can_be_copied_from_a_narrow_terminal(root, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    folder = tmp_path / "a_folder_whose_name_is_long_enough_to_need_more_than_one_line"
+    assert train(configuration(root, folder, "trainer.max_epochs=1"), folder) == 0
+    capsys.readouterr()
+    last = folder / "checkpoints" / "last.ckpt"
+    resumed = configuration(root, folder, "trainer.max_epochs=2", f"ckpt_path={last}")
+    assert train(resumed, folder) == 0
+    output = capsys.readouterr().out
+    assert f"  start    resumes {last} after 6 batches\n" in output
+    assert f"  folder   {folder}\n" in output

@@ -10,10 +10,11 @@ from helpers.training_setup import configuration
 from pti.train.run import train
 
 
-def test_a_run_records_its_environment_and_its_split(root, tmp_path):
+def test_a_run_records_its_environment_and_its_split(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["pti train", "experiment=a", "tags=[b]", f"hydra.run.dir='{tmp_path}'"])
     assert train(configuration(root, tmp_path, "trainer.max_epochs=1", "data.sources=both"), tmp_path) == 0
     environment = (tmp_path / "environment.txt").read_text()
-    assert environment.startswith("command: python -m pti.train")
+    assert environment.startswith("command: python -m pti.train experiment=a 'tags=[b]'\n")
     assert re.search(r"^python: 3\.", environment, re.MULTILINE)
     assert f"\ntorch=={torch.__version__}\n" in environment
     with open(tmp_path / "split.csv", newline="") as file:

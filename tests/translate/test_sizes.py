@@ -40,6 +40,7 @@ def test_a_folder_gets_a_table_of_sizes_and_no_images(tmp_path, checkpoint, data
     first = table[0]
     interval = f"{float(first['height_low_mm']):.1f}–{float(first['height_high_mm']):.1f}"
     assert f"{first['name']}: height {float(first['height_mm']):.1f} mm, 90 %: {interval}" in done.stdout
+    assert f"Next: python -m pti.evaluate ckpt={checkpoint}\n" in done.stdout
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"sizes.csv", "summary.json"} <= written
     assert not written & {"samples", "mean", "pictures"}

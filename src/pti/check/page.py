@@ -88,8 +88,9 @@ def print_findings(report: Report) -> None:
     if not report.findings:
         return
     table = Table(title="Findings", title_justify="left")
-    for column in ("", "fault", "count", "for example"):
+    for column in ("", "fault", "count"):
         table.add_column(column, overflow="fold")
+    table.add_column("for example", no_wrap=True, overflow="ignore")  # a path that can be copied
     groups = _by_fault(report.findings)
     for severity, title, findings in groups[:MAX_FAULTS]:
         color = "red" if severity == "error" else "yellow"

@@ -15,6 +15,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from pti.cli.help import help_text
+from pti.cli.installation import installation_error
+from pti.cli.launchers import SUBMITTED
 from pti.cli.multirun import finish_sweep, locked_sweep, run_job, sweep_overrides
 from pti.cli.options import arguments_for_hydra
 from pti.cli.overrides import check_command_line
@@ -70,26 +72,39 @@ def _run(name: str, task: Task, preflight: Preflight | None) -> int:
     if not line.jobs:
         return _run_hydra(name, task, line.extra)
     with locked_sweep(name, line.jobs, "output_dir" in line.overridden) as sweep:
-        code = _run_hydra(name, partial(run_job, sweep, task), sweep_overrides(sweep, line.jobs))
+        if line.launcher in SUBMITTED:
+            from pti.cli.submission import run_submitted, submit
+
+            code = submit(name, line, sweep, _for_hydra(name, partial(run_submitted, sweep, name, sys.argv)))
+        else:
+            code = _run_hydra(name, partial(run_job, sweep, task), sweep_overrides(sweep, line.jobs))
         reported = _guarded(lambda: finish_sweep(sweep))
         return code or reported
 
 
 def _run_hydra(name: str, task: Task, extra: list[str]) -> int:
     """Run the task in Hydra, once per job; return the first exit code that is not 0."""
-    codes = []
+    codes: list[int] = []
+    job = _for_hydra(name, task, codes)
+    sys.argv = [sys.argv[0], *arguments_for_hydra(sys.argv[1:]), *extra]
+    hydra.main(version_base="1.3", config_path=str(conf_dir.CONF_DIR), config_name=name)(job)()
+    return next(filter(None, codes), 0)
 
-    def job(config: DictConfig) -> None:
+
+def _for_hydra(name: str, task: Task, codes: list[int] | None = None) -> Callable[[DictConfig], int]:
+    """Return what Hydra calls for a job: it returns the exit code, and appends it to ``codes``."""
+
+    def job(config: DictConfig) -> int:
         folder = Path(HydraConfig.get().runtime.output_dir)
         code = _guarded(lambda: task(expand_paths(config), folder), folder)
         if code >= EXIT_INTERRUPTED:
             sys.exit(code)  # a signal ends the whole sweep, not only its current job
-        codes.append(code)
+        if codes is not None:
+            codes.append(code)
+        return code
 
     job.__module__ = f"pti.{name}"  # from which Hydra derives the job's name
-    sys.argv = [sys.argv[0], *arguments_for_hydra(sys.argv[1:]), *extra]
-    hydra.main(version_base="1.3", config_path=str(conf_dir.CONF_DIR), config_name=name)(job)()
-    return next(filter(None, codes), 0)
+    return job
 
 
 def _guarded(work: Callable[[], int | None], folder: Path | None = None) -> int:
@@ -105,7 +120,7 @@ def _guarded(work: Callable[[], int | None], folder: Path | None = None) -> int:
         print("Interrupted.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception as error:
-        mistake = _find_mistake(error) or storage_error(error, folder)
+        mistake = _find_mistake(error) or storage_error(error, folder) or installation_error(error)
         if mistake is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exception(error)
         else:

@@ -15,6 +15,7 @@ from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from pti.cli.launchers import check_launcher, refuse_launcher
 from pti.cli.options import is_sweep, parse_options
 from pti.cli.path_values import expand_paths, quote_paths
 from pti.cli.preflight import require_seed
@@ -46,10 +47,17 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep: the overrides that distinguish it (``a=1``), as typed, and its configuration."""
+    """One job of a sweep.
+
+    Attributes:
+        overrides: The overrides that distinguish it (``a=1``), as typed.
+        config: Its configuration.
+        line: All of its overrides.
+    """
 
     overrides: list[str]
     config: DictConfig
+    line: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -60,11 +68,13 @@ class CommandLine:
         extra: Overrides that the verb's preflight adds; none in a sweep.
         overridden: Keys and groups that the command line sets.
         jobs: Jobs of a sweep (``-m``); empty otherwise, and if the user configures Hydra's own sweeper.
+        launcher: Hydra's launcher of a sweep, an option of ``hydra/launcher``.
     """
 
     extra: list[str] = field(default_factory=list)
     overridden: list[str] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
+    launcher: str = "basic"
 
 
 def check_command_line(
@@ -90,6 +100,7 @@ def check_command_line(
         return CommandLine()
     overrides = _parse(quote_paths(options.overrides, is_sweep(options)))
     refuse_renamed(overrides)
+    refuse_launcher(overrides, is_sweep(options))
     shows_only = options.help or options.hydra_help or options.cfg or options.info or options.shell_completion
     swept = [override.is_sweep_override() for override in overrides]
     if not is_sweep(options):
@@ -106,11 +117,12 @@ def check_command_line(
                 extra = preflight(config) or []
             if not shows_only:
                 require_writable(_output_folder(config, extra))
-            jobs.append(Job([text for text, varies in zip(texts(job), swept, strict=True) if varies], config))
+            line = texts(job)
+            jobs.append(Job([text for text, varies in zip(line, swept, strict=True) if varies], config, line))
     overridden = [override.key_or_group for override in overrides]
-    own_sweep = any(key.startswith(("hydra.sweep", "hydra/sweeper")) for key in overridden)
-    if options.multirun and not shows_only and not own_sweep:
-        return CommandLine(overridden=overridden, jobs=jobs)
+    sweeper = ("hydra.sweep.", "hydra.sweeper.params", "hydra/sweeper")
+    if options.multirun and not shows_only and not any(key.startswith(sweeper) for key in overridden):
+        return CommandLine(overridden=overridden, jobs=jobs, launcher=check_launcher())
     return CommandLine(extra, overridden)
 
 

@@ -1,6 +1,7 @@
 """Explanation of overrides that do not fit the configuration, with the nearest key or option that does."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def explain(name: str, job: Sequence[Override], error: Exception) -> str:
 def changes_a_default(override: Override) -> bool:
     """Tell whether an override sets an existing key, unlike an addition, a deletion or a key of Hydra's."""
     added = override.is_add() or override.is_force_add()
-    return not (added or override.is_delete() or override.key_or_group.split(".")[0] == "hydra")
+    return not (added or override.is_delete() or re.match(r"hydra[./]", override.key_or_group))
 
 
 def is_group(key: str) -> bool:

@@ -77,7 +77,8 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
     write_summary(
         output_dir, command="demo", metrics={"seconds": seconds}, artefacts=artefacts, seed=cfg.seed
     )
-    print_summary("demo", {"minutes": round(seconds / 60, 1)}, {"page": page})
+    following = "python -m pti.check data.root=DATA" if root is None else None
+    print_summary("demo", {"minutes": round(seconds / 60, 1)}, {"page": page}, following)
     return 0
 
 

@@ -135,11 +135,11 @@ def of_checkpoints(cfg: DictConfig, settings: "EvaluationSettings", output_dir: 
 
 
 def next_command(cfg: DictConfig, output_dir: Path) -> str | None:
-    """Return the command that uses the calibration; None if there is none."""
+    """Return the command that uses the checkpoint and its calibration; None without a checkpoint."""
     from pti.runs.summary import from_here
 
     path = output_dir / "calibration.json"
-    if not listed(cfg.ckpt) or not path.is_file():
+    if not listed(cfg.ckpt):
         return None
     paths = [from_here(resolve(name)) for name in listed(cfg.ckpt)]
     ckpt = setting("ckpt", paths[0])
@@ -148,8 +148,8 @@ def next_command(cfg: DictConfig, output_dir: Path) -> str | None:
     # A calibration holds for the sampling that it was fitted to.
     same = [f"{key}={cfg[key]}" for key in ("samples", "steps", "guidance_scale") if cfg[key] is not None]
     same += [f"{key}=true" for key in ("share_noise", "mirror") if cfg[key]]
-    same.append(setting("calibration", from_here(path)))
-    return f"python -m pti.translate {ckpt} input_dir=FOLDER {' '.join(same)}"
+    same += [setting("calibration", from_here(path))] if path.is_file() else []
+    return " ".join(["python -m pti.translate", ckpt, "input_dir=FOLDER", *same])
 
 
 def manifest_settings(cfg: DictConfig) -> dict[str, Any]:

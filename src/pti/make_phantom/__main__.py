@@ -33,7 +33,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     from pti.data.phantom.folder import all_settings
     from pti.data.phantom.pairs import draw_pairs
     from pti.drawing.contact_sheet import contact_sheet
-    from pti.runs.summary import print_summary, write_summary
+    from pti.runs.summary import from_here, print_summary, write_summary
 
     start = time.monotonic()
     settings = {key: cfg[key] for key in KEYS}
@@ -59,7 +59,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
             seed=cfg.seed,
         )
     title = "The phantom" if written else "The phantom was there already; nothing was written"
-    check = f"python -m pti.check {setting('data.root', output_dir)}"
+    check = f"python -m pti.check {setting('data.root', from_here(output_dir))}"
     print_summary(title, metrics, artefacts, check)
 
 

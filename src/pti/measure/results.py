@@ -25,7 +25,9 @@ _AT_HEIGHTS = f"widths at {', '.join(map(str, HEIGHTS_MM))} mm from the base"
 _AVERAGED = ("height_mm", *(f"width_{name}_mm" for name in FRACTIONS), "area_mm2")
 
 
-def finish(output_dir: Path, images: Sequence[MeasuredImage], rows: Rows, pixel_mm: float) -> bool:
+def finish(
+    output_dir: Path, images: Sequence[MeasuredImage], rows: Rows, pixel_mm: float, next_command: str
+) -> bool:
     """Write the table, the picture and the summary, and print what the user has to know.
 
     Args:
@@ -33,6 +35,7 @@ def finish(output_dir: Path, images: Sequence[MeasuredImage], rows: Rows, pixel_
         images: The images.
         rows: Their measurements, from `measure_images`.
         pixel_mm: Edge of a pixel in mm, for files without a resolution.
+        next_command: Command to run next, to print.
 
     Returns:
         Whether every file could be used.
@@ -61,7 +64,7 @@ def finish(output_dir: Path, images: Sequence[MeasuredImage], rows: Rows, pixel_
         print(f"Not measured: {warning}", file=sys.stderr)
     if len(warnings) > _MAX_FAULTS:
         print(f"… and {len(warnings) - _MAX_FAULTS} more, see the notes in {TABLE}", file=sys.stderr)
-    print_summary("Bone in the images (means over the images)", metrics, artefacts)
+    print_summary("Bone in the images (means over the images)", metrics, artefacts, next_command)
     for note in _notes(rows, pixel_mm):
         print(f"Note: {note}.")
     return not unusable

@@ -27,6 +27,7 @@ from pti.train.resume import Start
 from pti.train.verdict import verdict
 
 _MAX_WARNINGS = 5
+_WITH_PATHS = ("start", "weights", "folder")
 
 
 def require_sound_data(datamodule: TifDataModule, devices: int) -> None:
@@ -69,7 +70,8 @@ def print_plan(
 ) -> None:
     """Print data, model, device and length of the training; prepares the data to count it.
 
-    ``origin`` says where the first weights come from and what is frozen.
+    Entries with paths are below the table, each on one line, so that they can be copied. ``origin`` says
+    where the first weights come from and what is frozen.
     """
     datamodule.prepare_data()
     datamodule.setup("fit")
@@ -85,13 +87,18 @@ def print_plan(
     plan["length"] = _length(trainer, datamodule)
     if start is not None:
         verb = "resumes" if start.in_place else "branches from"
-        plan["start"] = f"{verb} {start.checkpoint}, after {counted(start.batches_done, 'batch')}"
+        done = counted(start.batches_done, "batch")
+        plan["start"] = f"{verb} {from_here(start.checkpoint)} after {done}"
     plan |= origin or {}
-    plan["folder"] = trainer.default_root_dir
+    plan["folder"] = str(from_here(Path(trainer.default_root_dir)))
     table = Table(title="plan", title_justify="left", show_header=False)
-    for name, value in plan.items():
-        table.add_row(name, escape(value))
-    Console().print(table)
+    for name in [name for name in plan if name not in _WITH_PATHS]:
+        table.add_row(name, escape(plan[name]))
+    console = Console()
+    console.print(table)
+    for name in _WITH_PATHS:
+        for line in plan.get(name, "").splitlines():
+            console.print(f"  {name:<7}  {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _length(trainer: Trainer, datamodule: TifDataModule) -> str:

@@ -24,9 +24,10 @@ def write_record(folder: Path, datamodule: TifDataModule) -> None:
     that two runs can be compared with ``diff``; the second the split, patient and files of each sample.
     """
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    typed = [text for text in sys.argv[1:] if not text.startswith("hydra.run.dir=")]  # added by the program
     packages = {str(found.metadata["Name"]): found.version for found in distributions()}
     lines = [
-        f"command: python -m pti.train {shlex.join(sys.argv[1:])}",
+        f"command: python -m pti.train {shlex.join(typed)}",
         f"python: {platform.python_version()}",
         f"system: {platform.system()} {platform.release()} {platform.machine()}",
         f"gpus: {', '.join(gpus) or 'none'}",

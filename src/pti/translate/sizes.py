@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pti.common.path_settings import setting
 from pti.common.tables import write_csv
 from pti.drawing.height_text import height_text
 from pti.inference.bone_sizes import bone_sizes
@@ -20,7 +21,7 @@ from pti.inference.survey import print_warnings, survey
 from pti.inference.tables import Rows, count_images, mean
 from pti.metrics.calibration import central_interval, covers
 from pti.runs.manifest import Manifest
-from pti.runs.summary import hash_config, print_summary, write_summary
+from pti.runs.summary import from_here, hash_config, print_summary, write_summary
 
 TABLE = "sizes.csv"
 LEVEL = 0.9
@@ -79,7 +80,8 @@ def translate_sizes(
         print(f"{row['name']}: height {height_text(row['height_mm'], (), interval)}")
     if len(rows) > _MAX_LINES:
         print(f"… and {len(rows) - _MAX_LINES} more in {TABLE}")
-    print_summary("Predicted sizes (means over the images)", metrics, artefacts)
+    following = f"python -m pti.evaluate {setting('ckpt', from_here(predictor.checkpoint.path))}"
+    print_summary("Predicted sizes (means over the images)", metrics, artefacts, following)
 
 
 def _rows(
