@@ -84,3 +84,9 @@ def autoencoder(root: Path) -> Path:
 def link(autoencoder: Path) -> str:
     """The override that names it."""
     return f"autoencoder_ckpt={autoencoder}"
+
+
+@pytest.fixture
+def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Omit ``curves.png`` at the end of trainings: drawing it takes longer than a tiny training itself."""
+    monkeypatch.setattr("pti.train.console.draw_curves", lambda rows, path: None)

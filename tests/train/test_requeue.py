@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.training_setup import arguments, run, trouble
+from helpers.forks import run
+from helpers.training_setup import arguments, trouble
 from pti.cli.overrides import check_command_line
 from pti.common.errors import UsageError
 from pti.runs.checkpoint import read
