@@ -24,7 +24,8 @@ def write_record(folder: Path, datamodule: TifDataModule) -> None:
     that two runs can be compared with ``diff``; the second the split, patient and files of each sample.
     """
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    packages = {str(found.metadata["Name"]): found.version for found in distributions()}
+    described = [found.metadata for found in distributions()]  # read once; this takes long for many packages
+    packages = {str(metadata["Name"]): metadata["Version"] for metadata in described}
     lines = [
         f"command: python -m pti.train {shlex.join(sys.argv[1:])}",
         f"python: {platform.python_version()}",
