@@ -1,4 +1,4 @@
-"""Tiny data sets that tests share."""
+"""Order of the tests, and tiny data sets that they share."""
 
 import os
 
@@ -12,6 +12,27 @@ import pytest
 from helpers.image_sets import WriteSet, disc
 from pti.data import tif
 
+TESTS = Path(__file__).parent
+LONGEST = (
+    *("faults/test_random_kills.py", "faults/test_mutations.py", "benchmark/test_benchmark.py"),
+    *(
+        "train/test_resume.py",
+        "train/test_ddp.py",
+        "train/test_faults_train.py",
+        "modules/test_no_waiting.py",
+    ),
+    *(
+        "cli/test_path_values.py",
+        "test_recipes.py",
+        "test_readme_commands.py",
+        "modules/test_vae_switches.py",
+    ),
+    *("train/test_ddp_ldm.py", "train/test_cluster_scripts.py", "train/test_train.py", "tune/test_tune.py"),
+    *("evaluate/test_evaluate.py", "sweep/test_sweep.py", "explore/test_explore.py", "faults/test_fuzz.py"),
+    *("test_readme.py", "cli/test_advice.py", "modules/test_latent_diffusion.py", "train/test_requeue.py"),
+)
+"""Files that take longest."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("tests/faults", "more and other cases of tests/faults")
@@ -19,6 +40,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--kill-seed", type=int, default=0, help="seed of the moments")
     group.addoption("--fuzz", type=int, default=1000, help="number of damaged files of each kind")
     group.addoption("--fuzz-seed", type=int, default=0, help="seed of the damage")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the longest files: one that starts last would run alone, beside an idle process.
+
+    A process of pytest-xdist runs whole files, in this order (``--no-loadscope-reorder``).
+    """
+    places = {TESTS / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture
@@ -84,3 +115,9 @@ def autoencoder(root: Path) -> Path:
 def link(autoencoder: Path) -> str:
     """The override that names it."""
     return f"autoencoder_ckpt={autoencoder}"
+
+
+@pytest.fixture
+def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Omit ``curves.png`` at the end of trainings: drawing it takes longer than a tiny training itself."""
+    monkeypatch.setattr("pti.train.console.draw_curves", lambda rows, path: None)

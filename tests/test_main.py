@@ -49,8 +49,9 @@ def test_the_package_knows_its_version():
         pti.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
-@pytest.mark.parametrize("verb", [*VERBS, None])
+@pytest.mark.parametrize(
+    ("verb", "encoding"), [*((verb, "ascii") for verb in (*VERBS, None)), (None, "cp1252"), (None, "latin-1")]
+)
 def test_help_in_any_encoding(verb, encoding):
     command = [sys.executable, "-m", "pti", *([verb] if verb else []), "--help"]
     environment = {**os.environ, "PYTHONIOENCODING": encoding}

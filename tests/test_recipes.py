@@ -4,14 +4,13 @@ import ast
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from helpers.forks import LIBRARIES, PACKAGE, ForkServer
 from helpers.in_process import rows
 from helpers.readme_text import REPOSITORY, code_blocks, verb_and_arguments
 from pti.data import tif
@@ -107,15 +106,15 @@ def test_the_recipes_work_in_order(project: Path, tmp_path: Path):
         follow(recipe, project)
     folder = tmp_path / "work"
     folder.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(project / "src"), "OMP_NUM_THREADS": "1"}
-    for title, recipe in RECIPES.items():
-        if title == "Add a layout":
-            by_patient(folder / "outputs" / "phantom_smoke", folder / "PATIENTS")
-        for command in recipe.commands:
-            done = subprocess.run(
-                [sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, text=True
-            )
-            assert done.returncode == 0, f"{title}: {' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    variables = {**os.environ, "PYTHONPATH": str(project / "src"), "OMP_NUM_THREADS": "1"}
+    with ForkServer(variables, (*LIBRARIES, *PACKAGE)) as server:
+        for title, recipe in RECIPES.items():
+            if title == "Add a layout":
+                by_patient(folder / "outputs" / "phantom_smoke", folder / "PATIENTS")
+            for command in recipe.commands:
+                with server.start(folder, *command, environment=variables) as running:
+                    output, _ = running.communicate()
+                assert running.returncode == 0, f"{title}: {' '.join(command)}\n{output}"
     outputs = folder / "outputs"
     assert "train/charbonnier" in rows(only(outputs, "smoke/*/metrics.csv"))[0]
     assert "pti.diffusion.paths.Trigonometric" in only(outputs, "smoke_ldm/*/config.yaml").read_text()

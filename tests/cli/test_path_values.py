@@ -2,8 +2,6 @@
 
 import os
 import shlex
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from runpy import run_module
@@ -14,8 +12,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from helpers import forks
 from helpers.in_process import run_command
-from helpers.training_setup import arguments, environment, make_images
+from helpers.training_setup import arguments, make_images
 from pti.cli.options import arguments_for_hydra
 from pti.cli.overrides import check_command_line
 from pti.cli.path_values import LIST_KEYS, expand_paths, quote_paths
@@ -217,19 +216,6 @@ def test_options_stay_before_overrides():
     assert line == ["--cfg", "job", "data.root='a{b}'", "seed=1"]
 
 
-def _run(folder: Path, *arguments: str, code: int = 0, home: Path | None = None) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=folder,
-        env=environment(HOME=str(home or folder)),
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-    )
-    assert done.returncode == code, done.stderr + done.stdout
-    return done.stdout + done.stderr
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize("name", ["a{b}=x#1, Mark's (1) données", "true", r"back\slash $x [y]"])
@@ -257,7 +243,8 @@ def test_from_data_to_translations_in_folders_of_any_name(
     assert (home / "out" / name / "r" / "summary.json").is_file()
     assert (home / "out" / name / "check" / "check.html").is_file()
     swept = [*tiny, "-m", f"data.root='~/{name}'" if "'" not in name else f'data.root="~/{name}"', "seed=1,2"]
-    _run(tmp_path, "pti.train", *swept, f"output_dir={out.replace(',', '')}/sweep", home=home)
+    code, output = forks.run(tmp_path, *swept, f"output_dir={out.replace(',', '')}/sweep", HOME=str(home))
+    assert code == 0, output
     assert len(list((home / "out" / name.replace(",", "") / "sweep").glob("*/checkpoints/last.ckpt"))) == 2
     for folder in (tmp_path, home):
         assert [entry for entry in os.listdir(folder) if entry.startswith("~")] == []
@@ -269,6 +256,8 @@ def test_two_processes_train_in_a_folder_of_any_name(tmp_path: Path):
     make_images(tmp_path / name)
     tiny = [text for text in arguments(tmp_path) if not text.startswith(("data.root=", "trainer"))]
     ddp = ["trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=1", "data.batch_size=2"]
-    _run(tmp_path, "pti.train", *tiny, *ddp, f"data.root=~/{name}", f"output_dir=~/out {name}")
+    overrides = (*tiny, *ddp, f"data.root=~/{name}", f"output_dir=~/out {name}")
+    code, output = forks.run(tmp_path, *overrides, HOME=str(tmp_path))
+    assert code == 0, output
     assert (tmp_path / f"out {name}" / "checkpoints" / "last.ckpt").is_file()
     assert "~" not in os.listdir(tmp_path)

@@ -298,6 +298,7 @@ def test_an_absurd_pixel_size_of_a_true_image_is_named(tmp_path, data):
     assert f"{name}.tif: has pixels of 1e-07 × 1e-07 mm" in done.stderr
 
 
+@pytest.mark.slow
 def test_any_encoding_of_the_output_is_enough(tmp_path, data):
     folders = [f"prediction_dir={data}/dente", f"target_dir={data}/edente", f"condition_dir={data}/dente"]
     done = subprocess.run(

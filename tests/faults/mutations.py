@@ -7,10 +7,10 @@ exit 2, as is a row that fails on an unchanged copy.
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ REPOSITORY = TESTS.parent
 sys.path.insert(0, str(TESTS))
 
 from helpers.fault_page import Fault, read_page  # noqa: E402
+from helpers.forks import LIBRARIES, ForkServer  # noqa: E402
 
 
 class Mutation(NamedTuple):
@@ -289,29 +290,38 @@ def copy_of_program(folder: Path, mutation: Mutation | None) -> Path:
     return folder / "src"
 
 
-def outcome(mutation: Mutation | None, tests: list[str]) -> tuple[bool, str]:
-    """Run tests on a copy of the program; return whether they passed, and the first failure."""
+def outcome(server: ForkServer, mutation: Mutation | None, tests: list[str]) -> tuple[bool, str]:
+    """Run tests on a copy of the program; return whether they passed, and the first failure.
+
+    Args:
+        server: Server that has not imported pti.
+        mutation: Mutation of the copy.
+        tests: The tests.
+    """
     with tempfile.TemporaryDirectory(prefix="pti_mutation_") as name:
         source = copy_of_program(Path(name), mutation)
         variables = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
-        python = [sys.executable, "-c", "import pti; print(pti.__file__)"]
-        found = subprocess.run(python, env=variables, capture_output=True, text=True, check=True).stdout
-        if not Path(found.strip()).is_relative_to(source):
-            raise NotApplicableError(f"{found.strip()} was imported, expected the copy in {source}")
+        require_copy(server, source, variables)
         options = ["-m", "", "-n0", "-x", "-q", "-p", "no:cacheprovider", f"--basetemp={name}/tmp"]
-        command = [sys.executable, "-m", "pytest", *options, *(f"tests/{test}" for test in tests)]
-        done = subprocess.run(
-            command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, check=False
-        )
-    lines = done.stdout.splitlines()
-    if done.returncode not in (0, 1):
-        raise NotApplicableError(
-            "\n".join([f"pytest ended with {done.returncode}", *lines[-20:], done.stderr])
-        )
+        command = ["pytest", *options, *(f"tests/{test}" for test in tests)]
+        with server.start(REPOSITORY, *command, environment=variables) as running:
+            output, _ = running.communicate()
+    lines = output.splitlines()
+    if running.wait() not in (0, 1):
+        raise NotApplicableError("\n".join([f"pytest ended with {running.wait()}", *lines[-20:]]))
     reason = next((line[1:].strip() for line in lines if line.startswith("E  ")), "")
     if reason.startswith("Failed: Timeout"):
         raise NotApplicableError(f"{tests} took too long: {reason}")
-    return done.returncode == 0, reason
+    return running.wait() == 0, reason
+
+
+def require_copy(server: ForkServer, source: Path, variables: dict[str, str]) -> None:
+    """Refuse a mutation if Python would import another pti than the copy."""
+    (source / "which_pti.py").write_text("import pti; print(pti.__file__)")
+    with server.start(source, "which_pti", environment=variables) as running:
+        found = running.communicate()[0].strip()
+    if not Path(found).is_relative_to(source):
+        raise NotApplicableError(f"{found} was imported, expected the copy in {source}")
 
 
 def row_of(mutation: Mutation) -> Fault:
@@ -323,11 +333,11 @@ def row_of(mutation: Mutation) -> Fault:
     raise NotApplicableError(f"{mutation.test} is not on the page")
 
 
-def report(mutation: Mutation) -> tuple[int, str]:
+def report(server: ForkServer, mutation: Mutation) -> tuple[int, str]:
     """Return the exit code that a mutation asks for, and its line of the table."""
     try:
         fault = row_of(mutation)
-        survived, reason = outcome(mutation, [mutation.test])
+        survived, reason = outcome(server, mutation, [mutation.test])
     except (NotApplicableError, SyntaxError) as error:
         return 2, f"     ERROR     {mutation.what}: {error}"
     result = "SURVIVED" if survived else "killed"
@@ -337,9 +347,12 @@ def report(mutation: Mutation) -> tuple[int, str]:
 def main(numbers: list[str]) -> int:
     mutations = [mutation for mutation in MUTATIONS if not numbers or row_of(mutation).number in numbers]
     code = 0
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        unchanged = pool.submit(outcome, None, [mutation.test for mutation in mutations])
-        for result, line in pool.map(report, mutations):
+    with (
+        ForkServer({**os.environ, "OMP_NUM_THREADS": "1"}, (*LIBRARIES, "pytest")) as server,
+        ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
+    ):
+        unchanged = pool.submit(outcome, server, None, [mutation.test for mutation in mutations])
+        for result, line in pool.map(partial(report, server), mutations):
             print(line, flush=True)
             code = max(code, result)
         try:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import pti
-from helpers import second_stage_setup, training_setup
+from helpers import forks, second_stage_setup, training_setup
 from helpers.resumed_runs import assert_equal
 from helpers.training_setup import arguments, environment, make_images, run, start
 from pti.cli.overrides import check_command_line
@@ -109,7 +109,7 @@ def test_a_kill_between_two_savers(root: Path, tmp_path: Path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
         folder.mkdir()
-    assert run(whole, *arguments(root, "output_dir=run"))[0] == 0
+    assert forks.run(whole, *arguments(root, "output_dir=run"))[0] == 0
     program = (
         "import os, signal\nfrom lightning import Trainer\nsave, saved = Trainer.save_checkpoint, []\n"
         "def save_and_die(self, path, *rest, **named):\n"

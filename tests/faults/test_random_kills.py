@@ -8,15 +8,15 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from helpers.forked_training import TrainingStarter, wait_until_gone
+from helpers import forks
 from helpers.resumed_runs import assert_equal, assert_same_run, assert_steps_rise
-from helpers.training_setup import environment
 from pti.data.phantom import make_phantom
 from pti.runs.checkpoint import read
 
@@ -52,33 +52,25 @@ STAGES = {
 
 
 @pytest.fixture(scope="module")
-def starter() -> Iterator[TrainingStarter]:
-    with TrainingStarter(environment()) as starter:
-        yield starter
-
-
-@pytest.fixture(scope="module")
-def undisturbed(starter: TrainingStarter, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Train both stages, and return the folders in which they ran, by stage; each holds ``seconds.txt``."""
     root = tmp_path_factory.mktemp("kills")
     make_phantom(root / "images", patients=6, slices=2, image_size=64)
     for stage in STAGES:
         (root / stage).mkdir()
-        began = time.monotonic()
-        starter.start(root / stage, *command_line(stage))
-        code = starter.wait()
-        assert code == 0, (root / stage / "log.txt").read_text()
+        training, began = start(root / stage, stage), time.monotonic()
+        assert training.wait() == 0, (root / stage / "log.txt").read_text()
         (root / stage / "seconds.txt").write_text(str(time.monotonic() - began))
     return {stage: root / stage for stage in STAGES}
 
 
-def command_line(stage: str) -> list[str]:
-    return [*STAGES[stage], *RUN, "data.root=../images"]
+def start(folder: Path, stage: str) -> forks.Fork:
+    return forks.start(folder, *STAGES[stage], *RUN, "data.root=../images", log=folder / "log.txt")
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_training_ends_like_undisturbed_training(
-    request: pytest.FixtureRequest, starter: TrainingStarter, undisturbed: dict[str, Path], stage: str
+    request: pytest.FixtureRequest, undisturbed: dict[str, Path], stage: str
 ) -> None:
     seed = request.config.getoption("--kill-seed")
     generator, whole = random.Random(f"{stage} {seed}"), undisturbed[stage]
@@ -89,7 +81,7 @@ def test_killed_training_ends_like_undisturbed_training(
         folder.mkdir()
         kills: list[str] = []
         try:
-            train_and_kill(starter, folder, stage, generator, kills)
+            train_and_kill(folder, stage, generator, kills)
             assert_same_end(folder / "run", whole / "run")
         except AssertionError as error:
             log = (folder / "log.txt").read_text()[-3000:]
@@ -100,9 +92,7 @@ def test_killed_training_ends_like_undisturbed_training(
         shutil.rmtree(folder)
 
 
-def train_and_kill(
-    starter: TrainingStarter, folder: Path, stage: str, generator: random.Random, kills: list[str]
-) -> None:
+def train_and_kill(folder: Path, stage: str, generator: random.Random, kills: list[str]) -> None:
     """Start training again and again, and kill it, until it ends before it is killed; note the kills.
 
     On a machine that has become slower, a run may end before its first checkpoint: then the next ones get
@@ -112,18 +102,16 @@ def train_and_kill(
     last, written = folder / "run" / "checkpoints" / "last.ckpt", 0
     while True:
         moment, alone = generator.uniform(0, seconds), generator.random() < ALONE
-        process = starter.start(folder, *command_line(stage))
-        ended = starter.wait(moment)
-        if ended is not None:
-            assert ended == 0, f"exit code {ended}"
+        training = start(folder, stage)
+        with suppress(subprocess.TimeoutExpired):
+            assert training.wait(moment) == 0
             return
-        (os.kill if alone else os.killpg)(process, signal.SIGKILL)
-        ended = starter.wait()
-        if ended == 0:  # between the two waits
+        (os.kill if alone else os.killpg)(training.pid, signal.SIGKILL)
+        if training.wait() == 0:  # it has ended meanwhile
             return
-        assert ended == -signal.SIGKILL, f"exit code {ended}"
+        assert training.returncode == -signal.SIGKILL
         kills.append(f"after {moment:.2f} of {seconds:.2f} s" + alone * ", without its loaders")
-        assert not wait_until_gone(process, SURVIVAL), "processes have survived"
+        assert not wait_until_gone(training.pid, SURVIVAL), "processes have survived"
         before, written = written, last.stat().st_mtime_ns if last.exists() else 0
         if written == before:
             seconds *= 1.1
@@ -138,3 +126,22 @@ def assert_same_end(killed: Path, whole: Path) -> None:
         states = [read(run / "checkpoints" / name)["state_dict"] for run in (killed, whole)]
         assert_equal(states[0], states[1], name)
     assert json.loads((killed / "summary.json").read_text())["status"] == "finished"
+
+
+def living(session: int) -> list[int]:
+    """List the processes of a session, without those that have ended and wait to be reaped."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            state, _, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
+            if int(its_session) == session and state not in "ZX":
+                found.append(int(path.parent.name))
+    return found
+
+
+def wait_until_gone(session: int, seconds: float) -> list[int]:
+    """Wait until a session has no living process; return those that are left after the given time."""
+    deadline = time.monotonic() + seconds
+    while (left := living(session)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return left

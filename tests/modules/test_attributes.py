@@ -20,6 +20,8 @@ from pti.runs.checkpoint import open_checkpoint
 from pti.train.callbacks.metrics_csv import read_metrics
 from pti.train.run import train
 
+pytestmark = pytest.mark.usefixtures("without_curves")
+
 EDGE = 64
 
 

@@ -35,6 +35,8 @@ from pti.networks.size_condition import SizeCondition
 from pti.runs.checkpoint import open_checkpoint
 from pti.train.run import train
 
+pytestmark = pytest.mark.usefixtures("without_curves")
+
 
 @pytest.fixture(scope="module")
 def data(root: Path) -> TifDataModule:

@@ -19,6 +19,8 @@ from pti.modules.latent_diffusion import LatentDiffusion
 from pti.runs.checkpoint import load, read
 from pti.train.run import train
 
+pytestmark = pytest.mark.usefixtures("without_curves")
+
 SHORT = (
     "trainer.limit_train_batches=2",
     "trainer.num_sanity_val_steps=0",

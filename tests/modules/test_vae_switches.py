@@ -2,8 +2,6 @@
 
 import functools
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch.utils.data import default_collate
 
+from helpers import forks
 from helpers.tiny_vae import Data, Images, equal, fit, tiny_vae, weights
 from pti.common.conf_dir import CONF_DIR
 from pti.modules.adversarial_vae import AdversarialVAE
@@ -23,9 +22,9 @@ SGD = functools.partial(torch.optim.SGD, lr=0.1)
 ATTENTION = {"with_encoder_nonlocal_attn": True, "with_decoder_nonlocal_attn": True}
 
 
-def trained(**settings: Any) -> AdversarialVAE:
+def trained(data: Data | None = None, **settings: Any) -> AdversarialVAE:
     module = tiny_vae(generator_optimizer=SGD, discriminator_optimizer=SGD, **settings)
-    fit(module, Data())
+    fit(module, data)
     return module
 
 
@@ -55,8 +54,13 @@ def test_channels_last_reaches_the_networks_and_gives_the_same_training():
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="no C++ compiler")
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_compiling_gives_the_same_training_and_the_same_names(adaptive: bool):
-    plain = trained(adaptive_adv_weight=adaptive)
-    compiled = trained(adaptive_adv_weight=adaptive, compile=True)
+    # The fewest operations and shapes of batches, because the compiler takes seconds for each.
+    settings = {
+        "autoencoder": {"channels": (4,), "attention_levels": (False,)},
+        "adaptive_adv_weight": adaptive,
+    }
+    plain = trained(Data(val_count=2), **settings)
+    compiled = trained(Data(val_count=2), **settings, compile=True)
     assert compiled.autoencoder.encoder._compiled_call_impl is not None
     assert list(compiled.state_dict()) == list(plain.state_dict())
     assert_same(plain, compiled, tolerance=1e-3)
@@ -126,7 +130,7 @@ def without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
 
 DDP = """
 import functools, sys, torch
-sys.path.insert(0, {folder!r})
+from helpers import forks
 from helpers.tiny_vae import Data, fit, tiny_vae
 from pti.networks.posterior import Posterior
 from pti.networks.perceptual import Lite0Perceptual
@@ -143,26 +147,23 @@ data = Data(count=24, batch_size=8 // devices, val_count=5)
 strategy = Replicas() if devices > 1 else "auto"
 trainer = fit(module, data, devices=devices, strategy=strategy, precision="64-true", max_epochs=2)
 rates = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
-result = {{"weights": list(module.state_dict().items()), "global_step": trainer.global_step, "rates": rates}}
-result["metrics"] = {{k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}}
-torch.save(result, f"{{sys.argv[2]}}.{{devices}}.{{trainer.global_rank}}")
+result = {"weights": list(module.state_dict().items()), "global_step": trainer.global_step, "rates": rates}
+result["metrics"] = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+torch.save(result, f"{sys.argv[2]}.{devices}.{trainer.global_rank}")
 """
 
 
-def run(script: Path, *arguments: str) -> None:
-    finished = subprocess.run(
-        [sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=250, check=False
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
+def run(folder: Path, *arguments: str) -> None:
+    code, output = forks.run(folder, *arguments, module="two_processes", timeout=250)
+    assert code == 0, output[-3000:]
 
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: Path):
     """Uneven validation, warm-up of the discriminator, accumulation, clipping; float64 without noise."""
-    script = tmp_path / "ddp.py"
-    script.write_text(DDP.format(folder=str(Path(__file__).parents[1])))
-    run(script, "1", str(tmp_path / "r"))
-    run(script, "2", str(tmp_path / "r"))
+    (tmp_path / "two_processes.py").write_text(DDP)
+    run(tmp_path, "1", "r")
+    run(tmp_path, "2", "r")
     one, *ranks = (torch.load(tmp_path / f"r.{name}") for name in ("1.0", "2.0", "2.1"))
     for rank in ranks:
         assert rank["global_step"] == one["global_step"] == 4
@@ -172,7 +173,7 @@ def test_two_processes_equal_one(tmp_path: Path):
                     found, wanted, rtol=0, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}"
                 )
         assert rank["metrics"] == pytest.approx(one["metrics"], abs=1e-6)
-    run(script, "2", str(tmp_path / "s"), "scaled")
+    run(tmp_path, "2", "s", "scaled")
     assert torch.load(tmp_path / "s.2.0")["rates"] == pytest.approx([2 * rate for rate in one["rates"]])
 
 

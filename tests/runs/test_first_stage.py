@@ -18,6 +18,8 @@ from pti.runs.first_stage import embed_first_stage_config
 from pti.train.__main__ import preflight
 from pti.train.run import train
 
+pytestmark = pytest.mark.usefixtures("without_curves")
+
 FEW = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.num_sanity_val_steps=0")
 
 

@@ -7,7 +7,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from helpers import second_stage_setup, training_setup
-from helpers.training_setup import make_images, run
+from helpers.forks import run
+from helpers.training_setup import make_images
 from pti.common.errors import UsageError
 from pti.inference.inputs import find_inputs
 from pti.train.cross_validation import first_stage_of

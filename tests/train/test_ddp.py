@@ -1,16 +1,20 @@
 """Training in two processes on the CPU gives the same results as in one."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from hydra.utils import instantiate
 
+from helpers import forks
 from helpers.training_setup import arguments, configuration, run, trouble
 from pti.runs.checkpoint import read
 from pti.train.callbacks.metrics_csv import read_metrics
 
 pytestmark = pytest.mark.slow
+
+run_forked = partial(forks.run, module="helpers.forked_ranks")  # for what isn't about the start of processes
 
 # SGD in float64 without noise and adversary: only the order of summation differs.
 EXACT = (
@@ -33,7 +37,8 @@ def test_two_processes_train_like_one(root, tmp_path):
     for devices in (1, 2):
         (tmp_path / str(devices)).mkdir()
         settings = (f"trainer.devices={devices}", f"data.batch_size={4 // devices}", "output_dir=run", *EXACT)
-        code, output = run(tmp_path / str(devices), *arguments(root, *settings))
+        start = run_forked if devices == 1 else run
+        code, output = start(tmp_path / str(devices), *arguments(root, *settings))
         assert code == 0, output
     ranks = [torch.load(tmp_path / "2" / f"weights_{rank}.pt") for rank in (0, 1)]
     assert all(torch.equal(ranks[0][name], ranks[1][name]) for name in ranks[0])
@@ -51,11 +56,11 @@ def test_two_processes_stopped_inside_an_accumulation_window(root, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
         folder.mkdir()
-    assert run(whole, *settings)[0] == 0
-    code, output = run(cut, *settings, trouble("on_train_batch_start", "SIGTERM", 2, rank=1))
+    assert run_forked(whole, *settings)[0] == 0
+    code, output = run_forked(cut, *settings, trouble("on_train_batch_start", "SIGTERM", 2, rank=1))
     assert code == 143, output
     assert read(cut / "run" / "checkpoints" / "last.ckpt")["accumulated_gradients"]
-    code, output = run(cut, *settings, "ckpt_path=run/checkpoints/last.ckpt")
+    code, output = run_forked(cut, *settings, "ckpt_path=run/checkpoints/last.ckpt")
     assert code == 0, output
     one, two = weights(whole), weights(cut)
     assert max(float((one[name] - two[name]).abs().max()) for name in one) <= 1e-12
@@ -71,7 +76,8 @@ def test_two_processes_validate_like_one(root, tmp_path):
             "trainer.max_epochs=1",
             "output_dir=run",
         )
-        code, output = run(tmp_path / str(devices), *arguments(root, *settings, *frozen))
+        start = run_forked if devices == 1 else run
+        code, output = start(tmp_path / str(devices), *arguments(root, *settings, *frozen))
         assert code == 0, output
     one, two = (read_metrics(tmp_path / name / "run" / "metrics.csv")[0] for name in ("1", "2"))
     for name in one:
@@ -83,7 +89,7 @@ def test_one_process_under_ddp_trains_like_one_without(root, tmp_path):
     for trainer in ("cpu", "ddp_cpu"):
         (tmp_path / trainer).mkdir()
         settings = (f"trainer={trainer}", "trainer.devices=1", "trainer.max_epochs=1", "output_dir=run")
-        code, output = run(tmp_path / trainer, *arguments(root, *settings))
+        code, output = run_forked(tmp_path / trainer, *arguments(root, *settings))
         assert code == 0, output
     one, other = weights(tmp_path / "cpu"), weights(tmp_path / "ddp_cpu")
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -123,16 +129,16 @@ def test_a_resumed_run_of_two_processes(root, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
         folder.mkdir()
-    assert run(whole, *arguments(root, *settings))[0] == 0
-    code, output = run(
+    assert run_forked(whole, *arguments(root, *settings))[0] == 0
+    code, output = run_forked(
         cut, *arguments(root, *settings, trouble("on_train_batch_start", "SIGTERM", 7, rank=1))
     )
     assert code == 143, output
-    code, output = run(cut, *arguments(root, *settings, "ckpt_path=run/checkpoints/last.ckpt"))
+    code, output = run_forked(cut, *arguments(root, *settings, "ckpt_path=run/checkpoints/last.ckpt"))
     assert code == 0, output
     one, two = weights(whole), weights(cut)
     assert all(torch.equal(one[name], two[name]) for name in one)
-    code, output = run(cut, *arguments(root, "output_dir=run", "ckpt_path=run/checkpoints/last.ckpt"))
+    code, output = run_forked(cut, *arguments(root, "output_dir=run", "ckpt_path=run/checkpoints/last.ckpt"))
     assert code == 2, output
     assert "devices" in output
 
@@ -141,7 +147,7 @@ def test_two_processes_with_frozen_weights_from_a_file(root, tmp_path):
     config = configuration(root, tmp_path / "unused")
     torch.save(instantiate(config.model).autoencoder.state_dict(), tmp_path / "weights.pth")
     settings = ("trainer.devices=2", "data.batch_size=2", "freeze=[encoder]", "output_dir=run")
-    code, output = run(tmp_path, *arguments(root, *settings, f"init_from={tmp_path}/weights.pth"))
+    code, output = run_forked(tmp_path, *arguments(root, *settings, f"init_from={tmp_path}/weights.pth"))
     assert code == 0, output
     assert output.count("The autoencoder on 1 validation patient: ") == 1
     given = torch.load(tmp_path / "weights.pth")

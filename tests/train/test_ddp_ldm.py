@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import forks
 from helpers.second_stage_setup import LATENT_REGRESSION, arguments
 from helpers.training_setup import arguments as stage_arguments
 from helpers.training_setup import run
@@ -49,7 +50,8 @@ def test_two_processes_train_like_one(root: Path, link: str, tmp_path: Path, bas
             if base == "diffusion"
             else stage_arguments(root, *settings, base=LATENT_REGRESSION)
         )
-        code, output = run(tmp_path / str(devices), *words)
+        start = forks.run if devices == 1 else run
+        code, output = start(tmp_path / str(devices), *words)
         assert code == 0, output
     ranks = [torch.load(tmp_path / "2" / f"weights_{rank}.pt") for rank in (0, 1)]
     compared = [name for name, value in ranks[0].items() if isinstance(value, torch.Tensor)]
@@ -79,7 +81,8 @@ def test_two_processes_encode_and_validate_like_one(root: Path, link: str, tmp_p
             "trainer.max_epochs=2",
             "output_dir=run",
         )
-        code, output = run(tmp_path / str(devices), *arguments(root, link, *settings))
+        start = forks.run if devices == 1 else run
+        code, output = start(tmp_path / str(devices), *arguments(root, link, *settings))
         assert code == 0, output
     caches = [sorted((tmp_path / name / "cache" / "latents").rglob("*.npy")) for name in ("1", "2")]
     assert [path.relative_to(tmp_path / "1") for path in caches[0]] == [

@@ -2,7 +2,8 @@
 
 import pytest
 
-from helpers.training_setup import arguments, run
+from helpers.forks import run
+from helpers.training_setup import arguments
 from pti.common.errors import UsageError
 from pti.train.devices import check_environment, started_from_outside
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers import forks
 from helpers.resumed_runs import assert_equal
 from helpers.training_setup import arguments, make_images, run, start, trouble
 from pti.runs.checkpoint import read
@@ -86,7 +87,7 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(root, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
         folder.mkdir()
-    assert run(whole, *arguments(root, "output_dir=run", *settings))[0] == 0
+    assert forks.run(whole, *arguments(root, "output_dir=run", *settings))[0] == 0
     kill = trouble("on_train_batch_start", "SIGKILL", call=10)
     code, output = run(cut, *arguments(root, "output_dir=run", kill, *settings))
     assert code == -signal.SIGKILL, output

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.training_setup import arguments, run, trouble
+from helpers.forks import run
+from helpers.training_setup import arguments, trouble
 from pti.cli.overrides import check_command_line
 from pti.common.errors import UsageError
 from pti.runs.checkpoint import read
@@ -138,13 +139,14 @@ def test_sigusr1_saves_and_requeues(root, tmp_path, monkeypatch, several):
         monkeypatch.setenv(name, value)
     settings = ("trainer=ddp_cpu", "data.batch_size=2") if several else ("data.num_workers=1",)
     line = arguments(root, "resume=auto", *settings)
-    code, output = run(tmp_path, *line, usr1(rank=int(several)))
+    module = "helpers.forked_ranks"
+    code, output = run(tmp_path, *line, usr1(rank=int(several)), module=module)
     assert code == 128 + signal.SIGUSR1, output
     assert "Job 77 is requeued." in output
     assert (tmp_path / "scontrol.txt").read_text() == "requeue 77\n"
     folder = tmp_path / "outputs" / "None" / "job_77"
     assert read(folder / "checkpoints" / "last.ckpt")["batches_done"] >= 9
-    code, output = run(tmp_path, *line)
+    code, output = run(tmp_path, *line, module=module)
     assert code == 0, output
     assert read(folder / "checkpoints" / "last.ckpt")["batches_done"] == (15 if several else 18)
 

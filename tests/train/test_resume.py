@@ -40,6 +40,12 @@ CUTS = {
     "after validation": ("on_validation_end", 1),
     "end of an epoch": ("on_train_epoch_end", 2),
 }
+QUICK = [
+    "mid-epoch, before the discriminator",
+    "mid-epoch, after the discriminator",
+    "in validation",
+    "end of an epoch",
+]
 VARIANTS = {
     "default": (),
     "workers": ("data.num_workers=2", "data/augmentation=mild"),
@@ -54,7 +60,7 @@ CASES = [
         *CUTS[cut],
         VARIANTS[variant],
         id=f"{variant}: {cut}",
-        marks=[pytest.mark.slow] * (variant != "default"),
+        marks=[] if variant == "default" and cut in QUICK else [pytest.mark.slow],
     )
     for variant in VARIANTS
     for cut in CUTS

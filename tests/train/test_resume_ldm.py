@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers import forks
 from helpers.resumed_runs import assert_equal, assert_same_run, assert_steps_rise, stop_after
 from helpers.second_stage_setup import arguments, configuration, recorded_pairs
 from helpers.training_setup import run, start, trouble
@@ -96,7 +97,7 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(root, link, tmp_path, cache
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
         folder.mkdir()
-    code, output = run(whole, *arguments(root, *settings))
+    code, output = forks.run(whole, *arguments(root, *settings))
     assert code == 0, output
     code, output = run(cut, *arguments(root, *settings, trouble("on_train_batch_start", "SIGKILL", call=8)))
     assert code == -signal.SIGKILL, output

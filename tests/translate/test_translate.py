@@ -304,6 +304,7 @@ def test_names_that_are_not_valid_utf8_are_translated(tmp_path, checkpoint, data
     assert "1 of 1 samples are done" in run(tmp_path, *settings).stdout
 
 
+@pytest.mark.slow
 def test_any_encoding_of_the_output_is_enough(tmp_path, checkpoint, data):
     settings = (f"ckpt={checkpoint}", f"input_dir={data}/dente", "num_samples=2", "samples=2", "steps=1")
     done = subprocess.run(

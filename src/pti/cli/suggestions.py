@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,14 @@ def compose_groups(name: str, job: Sequence[Override]) -> dict[str, Any]:
         Empty if the choices do not fit together.
     """
     choices = texts([override for override in job if is_group(override.key_or_group)])
+    return _compose_choices(conf_dir.CONF_DIR, name, tuple(choices))
+
+
+@lru_cache
+def _compose_choices(root: Path, name: str, choices: tuple[str, ...]) -> dict[str, Any]:
+    """Compose as `compose_groups` does; the jobs of a sweep mostly differ in values and share the result."""
     try:
-        config: Any = OmegaConf.to_container(compose(name, choices))
+        config: Any = OmegaConf.to_container(compose(name, list(choices)))
     except ConfigCompositionException:
         return {}
     return flatten(config)

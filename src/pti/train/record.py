@@ -25,7 +25,8 @@ def write_record(folder: Path, datamodule: TifDataModule) -> None:
     """
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     typed = [text for text in sys.argv[1:] if not text.startswith("hydra.run.dir=")]  # added by the program
-    packages = {str(found.metadata["Name"]): found.version for found in distributions()}
+    described = [found.metadata for found in distributions()]  # read once; this takes long for many packages
+    packages = {str(metadata["Name"]): metadata["Version"] for metadata in described}
     lines = [
         f"command: python -m pti.train {shlex.join(typed)}",
         f"python: {platform.python_version()}",

@@ -51,6 +51,7 @@ def _fill_disk(folder: Path) -> None:
     os._exit(7)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
     process = multiprocessing.get_context("spawn").Process(target=_fill_disk, args=(tmp_path,))
     process.start()

@@ -12,9 +12,10 @@ from omegaconf import OmegaConf
 from torch.utils.data import default_collate
 
 from helpers import second_stage_setup
+from helpers.forks import run
 from helpers.second_stage_setup import save_autoencoder
 from helpers.tiny_vae import Images, equal, fit, tiny_vae, weights
-from helpers.training_setup import arguments, configuration, make_images, run
+from helpers.training_setup import arguments, configuration, make_images
 from pti.common.errors import DataError
 from pti.losses import hinge, lsgan
 from pti.runs.checkpoint import read
@@ -189,7 +190,9 @@ def test_a_second_stage_that_predicts_a_constant_is_noticed(root, tmp_path):
 @pytest.mark.slow
 def test_two_processes_end_together(root, tmp_path):
     words = ("trainer=ddp_cpu", "trainer.devices=2", "data.batch_size=2", f"output_dir={tmp_path / 'run'}")
-    code, output = run(tmp_path, *arguments(root, *COLLAPSING, *words), timeout=300)
+    code, output = run(
+        tmp_path, *arguments(root, *COLLAPSING, *words), module="helpers.forked_ranks", timeout=300
+    )
     assert code == 1
     assert output.count("The model has collapsed") == 1
 
