@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import IO, Any
 
 from hydra.core.singleton import Singleton
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from pti.train import launch
 from pti.train.__main__ import main
@@ -66,7 +66,7 @@ def _become(command: Sequence[str], env: Mapping[str, str], stdout: IO[str] | No
     logging.getLogger().handlers.clear()
     os.environ.clear()
     os.environ.update(env)
-    rank_zero_only.rank = int(env["LOCAL_RANK"])  # Lightning reads it when it is imported
+    vars(rank_zero_only)["rank"] = int(env["LOCAL_RANK"])  # Lightning reads it when it is imported
     if stdout is not None:
         os.dup2(stdout.fileno(), 1)
         os.dup2(stdout.fileno(), 2)
@@ -76,5 +76,5 @@ def _become(command: Sequence[str], env: Mapping[str, str], stdout: IO[str] | No
 
 
 if __name__ == "__main__":
-    vars(launch)["subprocess"] = SimpleNamespace(Popen=ForkedRank, DEVNULL=subprocess.DEVNULL)
+    launch.__dict__["subprocess"] = SimpleNamespace(Popen=ForkedRank, DEVNULL=subprocess.DEVNULL)
     main()

@@ -184,6 +184,6 @@ def run(
     cwd: Path, *words: str, module: str = "pti.train", timeout: float = 120, **more: str
 ) -> tuple[int, str]:
     """Run ``python -m module words`` in a fork; return the exit code and the output. Arguments as `start`."""
-    with start(cwd, *words, module=module, **more) as process:
+    with start(cwd, *words, module=module, log=None, **more) as process:
         output, _ = process.communicate(timeout)
     return process.wait(), output
