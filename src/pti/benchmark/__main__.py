@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pti.benchmark.report import Report
 
 SUITES = ("data", "vae", "ldm", "translate", "startup", "evaluate")
-STUDIES = ("check", "robustness")
+STUDIES = ("check", "robustness", "steps")
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 
 
@@ -43,6 +43,8 @@ def preflight(config: DictConfig) -> None:
         raise UsageError(f"image_size={config.image_size}: expected a multiple of 32, such as 256.")
     if config.ckpt is not None:
         resolve(str(config.ckpt))
+    elif config.suite == "steps":
+        raise UsageError("ckpt=null: suite=steps expects a trained stage 2, such as ckpt=best:ldm_demo.")
 
 
 @command("benchmark", preflight=preflight)
@@ -65,7 +67,8 @@ def main(config: DictConfig, output_dir: Path) -> None:
         status, files = "interrupted", {}
         try:
             for number, name in enumerate(names, start=1):
-                report = _run_suite(name, f"{name} ({number}/{len(names)})", settings, config.repeats, report)
+                title = f"{name} ({number}/{len(names)})"
+                report = _run_suite(name, title, settings, config.repeats, report, config.memory)
                 files = report.write(output_dir)
             status = "finished"
         except Exception:
@@ -100,7 +103,9 @@ def _start_report(settings: SuiteSettings) -> "Report":
     return Report(command_line, machine, package_versions(), matmul_rates(settings.device), [])
 
 
-def _run_suite(name: str, title: str, settings: SuiteSettings, repeats: int, report: "Report") -> "Report":
+def _run_suite(
+    name: str, title: str, settings: SuiteSettings, repeats: int, report: "Report", memory: bool
+) -> "Report":
     """Measure all comparisons of a suite and return the report with their records."""
     from dataclasses import replace
     from functools import partial
@@ -109,7 +114,12 @@ def _run_suite(name: str, title: str, settings: SuiteSettings, repeats: int, rep
     from pti.common.progress import track
 
     measurements = [
-        Measurement(comparison, repeats, settings.device, partial(_measure_peak, name, settings, index))
+        Measurement(
+            comparison,
+            repeats,
+            settings.device,
+            partial(_measure_peak, name, settings, index) if memory else None,
+        )
         for index, comparison in enumerate(_comparisons(name, settings))
     ]
     tasks = [task for measurement in measurements for task in measurement.tasks()]

@@ -45,6 +45,11 @@ class LatentCache:
     dataset: TifDataset
     views: int
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the files of all views exist."""
+        return all(self.array(view).exists for view in range(self.views))
+
     def array(self, view: int) -> MappedArray:
         """Return the file of a view."""
         return MappedArray(self.folder / f"view_{view:03d}.npy")

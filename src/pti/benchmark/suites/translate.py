@@ -35,11 +35,13 @@ class Pairs:
     Attributes:
         names: N names, which seed the noise.
         conditions, targets: (N, S, S) float32.
+        patients: N patients; the name of an image whose patient is unknown.
     """
 
     names: list[str]
     conditions: np.ndarray
     targets: np.ndarray
+    patients: list[str]
 
 
 def translate_suite(settings: SuiteSettings) -> list[Comparison]:
@@ -180,6 +182,7 @@ def open_pairs(settings: SuiteSettings) -> Pairs:
     if settings.ckpt is None:
         root = draw_pairs(settings.scratch / f"translated_{size}", size, settings.translations)
         files = [(path, root / "edente" / path.name) for path in sorted((root / "dente").iterdir())]
+        patients = [condition.stem for condition, _ in files]
     else:
         from pti.inference.inputs import find_inputs
         from pti.runs.checkpoint import open_checkpoint
@@ -188,9 +191,10 @@ def open_pairs(settings: SuiteSettings) -> Pairs:
         number = settings.translations
         inputs = find_inputs(data, settings.split, settings.ckpt, num_samples=number, with_targets=True)
         files = [(image.path, inputs.targets[image.name]) for image in inputs.images]
+        patients = [image.patient or image.name for image in inputs.images]
     images = [[resize.pad_and_resize(tif.read(file).pixels, size) for file in pair] for pair in files]
     conditions, targets = (np.stack(column).astype(np.float32) for column in zip(*images, strict=True))
-    return Pairs([condition.stem for condition, _ in files], conditions, targets)
+    return Pairs([condition.stem for condition, _ in files], conditions, targets, patients)
 
 
 def save_stage_2(settings: SuiteSettings, name: str, size: int, *overrides: str) -> Path:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from pti.common.errors import DataError
 from pti.common.progress import track
 from pti.data.batches import evaluation_batches
 from pti.data.dataset import TifDataset
@@ -33,8 +36,10 @@ _TEXTURE_IMAGES = 64
 
 _BATCH = 8
 
-_VISIBLE_AFTER = 10.0
-"""Seconds after which a new file is visible on all nodes of a network file system."""
+_LOG = logging.getLogger(__name__)
+
+_LOCK_POLL_S = 1.0
+"""Seconds, on average, until the ranks try again to lock a cache that another run builds."""
 
 
 def prepare_latents(space: LatentSpace, data: TifDataModule, trainer: Trainer) -> None:
@@ -54,7 +59,7 @@ def prepare_latents(space: LatentSpace, data: TifDataModule, trainer: Trainer) -
     if space.cache:
         count = _views_to_encode(space.views, trainer.max_epochs) if images.augmentation is not None else 1
         key = cache_key(images, space.first_stage.fingerprint(), data.fingerprint)
-        files = LatentCache(data.cache_dir / "latents" / key, images, count)
+        files = _of_this_node(LatentCache(data.cache_dir / "latents" / key, images, count), trainer)
         size = data.image_size // space.first_stage.downsampling
         build_cache(files, encode, (space.first_stage.latent_channels, size, size), trainer)
         latents = data.latents = LatentDataset(files)
@@ -91,34 +96,43 @@ def _views_to_encode(views: int, epochs: int | None) -> int:
     return views if epochs in (None, -1) else min(views, epochs)
 
 
+def _of_this_node(cache: LatentCache, trainer: Trainer) -> LatentCache:
+    """Return the cache that this node reads: a complete one of an earlier run, or one of its own.
+
+    A file that one node writes appears on the others after a time that depends on their mounts, and nodes
+    that write into one memory map lose each other's rows. So no node waits for a file of another one: it
+    encodes everything itself, under a name that no other node of the run uses, on whatever disk.
+    """
+    if trainer.num_nodes == 1 or _holds_on_this_node(cache.is_complete, trainer):
+        return cache
+    key = f"{cache.folder.name}/{trainer.node_rank}/{trainer.num_nodes}"
+    return replace(cache, folder=cache.folder.parent / hashlib.sha256(key.encode()).hexdigest()[:24])
+
+
 def build_cache(
     cache: LatentCache, encode: Encode, latent_shape: tuple[int, int, int], trainer: Trainer
 ) -> None:
-    """Encode the missing views: every rank encodes its share; one rank creates the files and renames them.
+    """Encode the missing views: each rank encodes its share; one rank of each node creates and renames files.
 
-    If the cache folder is on a local disk of each node, each node encodes everything with its own ranks.
+    The ranks of a node share its view of the disk, and take the same decisions.
     """
-    strategy, barrier = trainer.strategy, trainer.strategy.barrier
-    shared = _is_shared(cache.folder.parent, trainer)
-    leads = trainer.is_global_zero if shared else trainer.local_rank == 0
+    barrier, leads = trainer.strategy.barrier, trainer.local_rank == 0
     with ExitStack() as held:
         if leads:
             cache.folder.parent.mkdir(parents=True, exist_ok=True)
             mark_used(cache.folder)
             remove_unused(cache.folder.parent)
-            message = f"Waiting for another run that encodes the same latents: {cache.folder}."
-            held.enter_context(exclusive(cache.folder, message, wait=True))
-        barrier("latents: begin")
+        _lock_together(held, cache.folder, trainer)
         for view in range(cache.views):
-            missing = not cache.array(view).exists
-            if strategy.reduce_boolean_decision(not missing, all=True):
+            missing = not _holds_on_this_node(cache.array(view).exists, trainer)
+            if trainer.strategy.reduce_boolean_decision(not missing, all=True):
                 continue
             if leads and missing:
                 cache.create(view, latent_shape)
             barrier("latents: write")
             if missing:
                 of = f", view {view + 1} of {cache.views}" if cache.views > 1 else ""
-                shares = _shares(len(cache.dataset), f"Encoding the training set{of}", trainer, shared)
+                shares = _shares(len(cache.dataset), f"Encoding the training set{of}", trainer, of_node=True)
                 cache.write(view, shares, encode)
             barrier("latents: written")
             if leads and missing:
@@ -126,22 +140,36 @@ def build_cache(
             barrier("latents: whole")
 
 
-def _is_shared(folder: Path, trainer: Trainer) -> bool:
-    """Test whether all nodes see the files that rank 0 writes into a folder."""
-    if trainer.num_nodes == 1:
-        return True
-    name = trainer.strategy.broadcast(f".shared-{uuid.uuid4().hex}")
-    if trainer.is_global_zero:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    trainer.strategy.barrier("latents: file written")
-    deadline = time.monotonic() + _VISIBLE_AFTER
-    while not (seen := (folder / name).exists()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    shared = trainer.strategy.reduce_boolean_decision(seen, all=True)
-    if trainer.is_global_zero:
-        (folder / name).unlink()
-    return shared
+def _lock_together(held: ExitStack, folder: Path, trainer: Trainer) -> None:
+    """Lock the caches of all nodes, or none and try again.
+
+    A node that kept its lock while it waits for another one would stop two runs on the same nodes for good.
+    """
+    message = f"Waiting for another run that encodes the same latents: {folder}."
+    warned = False
+    while True:
+        with ExitStack() as attempt:
+            locked = True
+            if trainer.local_rank == 0:
+                try:
+                    attempt.enter_context(exclusive(folder, message))
+                except DataError:
+                    locked = False
+            if trainer.strategy.reduce_boolean_decision(locked, all=True):
+                held.push(attempt.pop_all())
+                return
+        if not locked and not warned:
+            _LOG.warning(message)
+            warned = True
+        # Not `random`, whose state belongs to the training; of different length, so that one run wins.
+        time.sleep(SystemRandom().uniform(0.5, 1.5) * _LOCK_POLL_S)
+
+
+def _holds_on_this_node(condition: bool, trainer: Trainer) -> bool:
+    """Return whether a condition holds on all ranks of this node; the same on each of them."""
+    flag = torch.tensor(condition, dtype=torch.int32, device=trainer.strategy.root_device)
+    by_rank = trainer.strategy.all_gather(flag).reshape(-1, trainer.num_devices)
+    return bool(by_rank[trainer.node_rank].all())
 
 
 def fit_scaling(
@@ -188,10 +216,10 @@ def _targets(
             yield mean, std
 
 
-def _shares(samples: int, description: str, trainer: Trainer, all_nodes: bool = True) -> Iterable[list[int]]:
+def _shares(samples: int, description: str, trainer: Trainer, of_node: bool = False) -> Iterable[list[int]]:
     """List this rank's batches of indices, a share of all ranks' or of its node's; rank 0 shows progress."""
     rank, ranks = trainer.global_rank, trainer.world_size
-    if not all_nodes:
+    if of_node:
         rank, ranks = trainer.local_rank, trainer.num_devices
     batches = evaluation_batches(samples, _BATCH, rank, ranks)
     return track(batches, description) if trainer.is_global_zero else batches
