@@ -180,7 +180,7 @@ def test_unknown_options_are_refused(build: Any, named: str):
 @torch.no_grad()
 def test_a_change_gate_keeps_the_condition_or_replaces_it():
     network, (x, timesteps, condition) = unet(change_gate=True), inputs()
-    bias = network.unet.out[-1].conv.bias
+    bias = network.unet.get_parameter("out.2.conv.bias")
     assert network(x, timesteps, condition).shape == condition.shape
     bias[-1] = -1e3
     assert not network(x, timesteps, condition).any()

@@ -54,10 +54,11 @@ class DctAutoencoderKL(LocalAutoencoderKL):
         scale = frequencies.clamp(min=1) / edge
         self.register_buffer("dct", kernels)
         self.register_buffer("scale", scale.view(1, -1, 1, 1))
-        for layer in (self.quant_conv_mu, self.quant_conv_log_sigma, self.decoder.blocks[-1]):
-            for parameter in cast(nn.Module, layer).parameters():
+        last = cast(nn.ModuleList, self.decoder.blocks)[-1]
+        for layer in (self.quant_conv_mu, self.quant_conv_log_sigma, last):
+            for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
-        nn.init.constant_(self.quant_conv_log_sigma.conv.bias, _INITIAL_LOG_VARIANCE)
+        nn.init.constant_(self.quant_conv_log_sigma.get_parameter("conv.bias"), _INITIAL_LOG_VARIANCE)
 
     @override
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
