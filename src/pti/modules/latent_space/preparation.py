@@ -167,6 +167,8 @@ def _lock_together(held: ExitStack, folder: Path, trainer: Trainer) -> None:
 
 def _holds_on_this_node(condition: bool, trainer: Trainer) -> bool:
     """Return whether a condition holds on all ranks of this node; the same on each of them."""
+    if trainer.world_size == 1:
+        return condition
     flag = torch.tensor(condition, dtype=torch.int32, device=trainer.strategy.root_device)
     by_rank = trainer.strategy.all_gather(flag).reshape(-1, trainer.num_devices)
     return bool(by_rank[trainer.node_rank].all())
