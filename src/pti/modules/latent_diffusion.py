@@ -101,8 +101,9 @@ class LatentDiffusion(Translation):
             )
         if network.change_gate and path.prediction_type != "change":
             raise UsageError(
-                "model.network.change_gate=true: the network predicts a change. Set "
-                f"model.path.prediction_type=change, found {path.prediction_type}."
+                "model.network.change_gate=true: the network predicts a change, but the path's prediction_type "
+                f"is {path.prediction_type}. Set model.network.change_gate=false, or change as the type in a "
+                "path that has it."
             )
         count = 0 if size_condition is None else len(size_condition.measures)
         if network.condition_maps != count:
