@@ -185,6 +185,7 @@ def shorten(model: Any) -> Any:
             settings.num_res_blocks = 1
             settings.channels = settings.channels[-2:]
             settings.attention_levels = settings.attention_levels[-2:]
+            settings.latent_channels = min(settings.latent_channels, 4)  # all of a 2 × 2 patch
     if "sampling_steps" in model:
         model.sampling_steps = 2
     return model
