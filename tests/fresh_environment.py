@@ -140,7 +140,7 @@ EXTRAS = {
     "onnx": Extra(
         "pti.export ckpt=best:smoke_ldm format=onnx output_dir=onnx", after=ONNX, written="edente.tif"
     ),
-    "monai_bundle": Extra(
+    "monai-bundle": Extra(
         "pti.export ckpt=best:smoke_ldm format=monai_bundle output_dir=bundle",
         0,  # the export itself needs nothing, and says what running the bundle needs
         after="monai.bundle run --config_file bundle/configs/inference.json --bundle_root bundle "

@@ -87,3 +87,16 @@ def test_links_and_pictures_exist(link):
 @pytest.mark.parametrize("target", MAKE)
 def test_make_has_the_target(target):
     assert re.search(rf"^{target}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_extras_that_are_named_exist_under_a_name_that_every_pip_finds():
+    section = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    section = section.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    extras = set(re.findall(r"^([\w-]+) = \[", section, re.MULTILINE))
+    assert not [name for name in extras if "_" in name]
+    source = REPOSITORY / "src" / "pti"
+    files = [REPOSITORY / "README.md", *(path for path in source.rglob("*") if path.suffix in (".py", ".md"))]
+    named = {
+        name for path in files for name in re.findall(r"pti\[([\w-]+)\]", path.read_text(encoding="utf-8"))
+    }
+    assert {"explore", "slurm"} <= named <= extras

@@ -58,7 +58,7 @@ FORMATS = {
     "monai_bundle": Format(
         monai_bundle.write_monai_bundle,
         monai_bundle.FILES,
-        lambda folder, _: f"Run it (requires pip install 'pti[monai_bundle]'): {_bundle(folder)}",
+        lambda folder, _: f"Run it (requires pip install 'pti[monai-bundle]'): {_bundle(folder)}",
         "docs/README.md",
     ),
 }
