@@ -2,7 +2,7 @@
 
 ``python tests/fresh_environment.py [EXTRA …]`` builds the wheel, installs it into a new environment outside
 of the repository, and runs the commands there. For each extra, the command that needs it first has to end
-with one message that names the extra; then ``pip install "pti[EXTRA]"`` into an environment of its own has to
+with one message that names the extra; then ``pip install "pti[EXTRA]"`` into a separate environment has to
 make it work. It needs an index for pip, and takes about a quarter of an hour. The exit code is 1 if something
 failed.
 """
@@ -271,7 +271,7 @@ def refused(base: Path, work: Path, name: str) -> str:
 
 
 def works(folder: Path, wheel: Path, base: Path, work: Path, name: str) -> str:
-    """Install the extra into an environment of its own and require that the command works."""
+    """Install the extra into a separate environment and require that the command works."""
     extra = EXTRAS[name]
     own = environment(folder / name, base)
     pip(python(own), "install", f"{wheel}[{name}]")

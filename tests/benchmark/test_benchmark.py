@@ -37,7 +37,7 @@ def test_all_suites_run_and_the_files_agree(tmp_path: Path):
     report = json.loads((tmp_path / "benchmark.json").read_text())
     rows = report["results"]
     assert list(dict.fromkeys(row["suite"] for row in rows)) == list(SUITES)
-    assert all(row["ms"] > 0 and row["peak_process_mb"] is None for row in rows)
+    assert [row for row in rows if row["ms"] <= 0 or row["peak_process_mb"] is not None] == []
     assert all(row["gflop"] for row in rows if row["suite"] in ("vae", "ldm", "translate"))
     assert report["matmul_flops_per_s"]["float32"] > 0
     text = (tmp_path / "benchmark.md").read_text()

@@ -48,6 +48,11 @@ def test_the_cost_of_all_steps_follows_from_that_of_the_first():
     assert work.measure(lambda run: float(str(run()))) == encoding + 1000 * step
 
 
+def test_the_whole_work_never_costs_less_than_its_part():
+    work = Work(lambda: 1.0, lambda: 1.5, timed_steps=2, steps=1000)  # steps take less than the timer's noise
+    assert work.measure(lambda run: float(str(run()))) == 1.0
+
+
 def test_flops_of_an_item_and_their_share_of_the_matrix_products():
     one = torch.ones(100, 100)
 

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 PAGE = HERE / "test_faults.py"
 FAULTS = read_page()
 ROWS = {node: (place, fault) for place, fault in enumerate(FAULTS) for node in fault.tests}
-REST = (len(FAULTS), None)  # tests that are no row: the page's own
+REST = (len(FAULTS), None)  # tests of the page itself, which belong to no row
 
 
 def runs_page_alone(config: pytest.Config) -> bool:
@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     rows = {item: _row(item) for item in items}
     unchosen = [item for item in items if rows[item] == REST and item.get_closest_marker("slow")]
-    if not config.option.markexpr:  # what takes minutes and is no row runs only if it is asked for
+    if not config.option.markexpr:  # slow tests outside the rows run only on request
         config.hook.pytest_deselected(items=unchosen)
         items[:] = [item for item in items if item not in unchosen]
     items.sort(key=lambda item: rows[item][0])

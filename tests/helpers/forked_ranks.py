@@ -1,4 +1,4 @@
-"""``python -m helpers.forked_ranks …``: `train`, whose processes for several devices are forks of its own.
+"""``python -m helpers.forked_ranks …``: `train` with forks as its processes for several devices.
 
 `forks.run` and `forks.start` have imported everything already, and so have these processes then.
 """

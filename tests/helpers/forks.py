@@ -1,7 +1,7 @@
 """Commands in forks of one process that has imported everything: a start takes a fraction of a second.
 
 Importing torch, Lightning and MONAI takes a new process many seconds. `run` and `start` run ``python -m
-MODULE`` in a process of its own, with its own session, folder, environment and output, but without these
+MODULE`` in a separate process with its own session, folder, environment and output, but without these
 imports. Where the start itself is tested, use `training_setup.run` or `subprocess`.
 """
 

@@ -248,13 +248,13 @@ def test_min_snr_weighs_each_time(
 
 
 def test_conditions_are_dropped_in_training_only(module: LatentDiffusion):
-    module.condition_dropout, told = 0.999999, []
-    module.network.register_forward_hook(lambda network, inputs, output: told.append(inputs[2]))
-    module.inference_network.register_forward_hook(lambda network, inputs, output: told.append(inputs[2]))
+    module.condition_dropout, seen = 0.999999, []
+    module.network.register_forward_hook(lambda network, inputs, output: seen.append(inputs[2]))
+    module.inference_network.register_forward_hook(lambda network, inputs, output: seen.append(inputs[2]))
     one_step(module, latent_batch())
-    assert not told.pop().any()
+    assert not seen.pop().any()
     module.validation_loss(latent_batch())
-    assert all(condition.any() for condition in told)
+    assert all(condition.any() for condition in seen)
 
 
 @pytest.fixture

@@ -167,10 +167,10 @@ def test_two_processes_equal_one(tmp_path: Path):
     one, *ranks = (torch.load(tmp_path / f"r.{name}") for name in ("1.0", "2.0", "2.1"))
     for rank in ranks:
         assert rank["global_step"] == one["global_step"] == 4
-        for (name, wanted), (_, found) in zip(one["weights"], rank["weights"], strict=True):
-            if torch.is_tensor(wanted) and wanted.is_floating_point():
+        for (name, expected), (_, found) in zip(one["weights"], rank["weights"], strict=True):
+            if torch.is_tensor(expected) and expected.is_floating_point():
                 torch.testing.assert_close(
-                    found, wanted, rtol=0, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}"
+                    found, expected, rtol=0, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}"
                 )
         assert rank["metrics"] == pytest.approx(one["metrics"], abs=1e-6)
     run(tmp_path, "2", "s", "scaled")

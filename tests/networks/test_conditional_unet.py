@@ -61,8 +61,8 @@ def test_what_the_output_depends_on(conditioning: str):
     x, timesteps, condition = inputs()
     output = network(x, timesteps, condition)
     assert output.shape == x.shape
-    told = bool((network(x, timesteps, condition + 1) != output).any())
-    assert told == (conditioning != "none")
+    depends = bool((network(x, timesteps, condition + 1) != output).any())
+    assert depends == (conditioning != "none")
     assert (network(x, timesteps.flip(0), condition) != output).any()
     alone = network(x[1:], timesteps[1:], condition[1:])
     torch.testing.assert_close(alone, output[1:], rtol=1e-4, atol=1e-5)
@@ -122,10 +122,10 @@ def gradients(network: ConditionalUNet) -> tuple[Tensor, dict[str, Tensor]]:
 def test_a_switch_for_memory_changes_no_result(conditioning: str, switch: str, tolerance: float):
     plain, other = unet(conditioning), unet(conditioning, **{switch: True})
     assert list(plain.state_dict()) == list(other.state_dict())
-    (output, wanted), (found_output, found) = gradients(plain), gradients(other)
+    (output, expected), (found_output, found) = gradients(plain), gradients(other)
     torch.testing.assert_close(found_output, output, rtol=tolerance, atol=tolerance)
-    assert wanted.keys() == found.keys()
-    for name, gradient in wanted.items():
+    assert expected.keys() == found.keys()
+    for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=tolerance, atol=tolerance * 10)
 
 

@@ -29,8 +29,8 @@ def test_follows_the_formula():
         expected = [
             decay * e + (1 - decay) * p.detach() for e, p in zip(expected, net.parameters(), strict=True)
         ]
-    for average, wanted in zip(ema.model.parameters(), expected, strict=True):
-        torch.testing.assert_close(average, wanted)
+    for average, weight in zip(ema.model.parameters(), expected, strict=True):
+        torch.testing.assert_close(average, weight)
 
 
 @pytest.mark.parametrize("every", [2, 10])

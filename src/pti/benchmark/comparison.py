@@ -46,12 +46,16 @@ class Work:
     error: Callable[[], float] | None = None
 
     def measure(self, cost: Callable[[Run], float]) -> float:
-        """Return the cost (seconds or FLOPs) of the whole work, from that of its part if need be."""
+        """Return the cost (seconds or FLOPs) of the whole work, from that of its part if need be.
+
+        The whole never costs less than its part: where one step takes less time than the timings scatter, the
+        part can seem to take less time than its first step.
+        """
         part = cost(self.run)
         if self.one_step is None:
             return part
         first = cost(self.one_step)
-        return first + (part - first) * (self.steps - 1) / (self.timed_steps - 1)
+        return max(part, first + (part - first) * (self.steps - 1) / (self.timed_steps - 1))
 
 
 @dataclass(frozen=True)

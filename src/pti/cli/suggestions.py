@@ -49,7 +49,7 @@ def explain(name: str, job: Sequence[Override], error: Exception) -> str:
 
 
 def changes_a_default(override: Override) -> bool:
-    """Tell whether an override sets an existing key, unlike an addition, a deletion or a key of Hydra's."""
+    """Return whether an override sets an existing key, unlike an addition, a deletion or a key of Hydra's."""
     added = override.is_add() or override.is_force_add()
     return not (added or override.is_delete() or re.match(r"hydra[./]", override.key_or_group))
 

@@ -37,7 +37,7 @@ def find_images(
         folder: Folder to search, with its subfolders.
         patient_pattern: Regular expression for a file's name, with a group ``patient``.
         skip: Subfolder to leave out (the one for the results).
-        others: Endings of the files to list if there is no TIF. Beside TIFs, they are usually pictures.
+        others: Endings of files to list if there are no TIFs; next to TIFs, such files are usually pictures.
 
     Raises:
         DataError: There are no images, or two have the same name.

@@ -99,6 +99,8 @@ class AdversarialVAE(ManualOptimization):
         super().__init__(**training)
         if disc_start_unit not in ("epochs", "batches"):
             raise UsageError(f"model.disc_start_unit={disc_start_unit}: expected epochs or batches.")
+        if latent_noise < 0:
+            raise UsageError(f"model.latent_noise={latent_noise}: expected 0 or more.")
         self.autoencoder = self.in_memory_format(autoencoder)
         kept = None if adversarial is None else discriminator
         self.discriminator = self.in_memory_format(kept or nn.Identity())

@@ -101,9 +101,9 @@ class LatentDiffusion(Translation):
             )
         if network.change_gate and path.prediction_type != "change":
             raise UsageError(
-                "model.network.change_gate=true: the network predicts a change, but the path's type "
-                f"is {path.prediction_type}. Set model.network.change_gate=false, or the "
-                "prediction_type change in a path that has it."
+                "model.network.change_gate=true: the network predicts a change, but "
+                f"model.path.prediction_type is {path.prediction_type}. Set model.network.change_gate=false, "
+                "or take a path that predicts a change."
             )
         count = 0 if size_condition is None else len(size_condition.measures)
         if network.condition_maps != count:

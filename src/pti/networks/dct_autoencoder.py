@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, cast
 
+import numpy as np
 import torch
+from scipy.fft import dct
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 from typing_extensions import override
@@ -93,9 +94,8 @@ def _cosines(edge: int, count: int) -> tuple[Tensor, Tensor]:
         Kernels (count, 1, edge, edge) and the norms (count,) of their frequencies, in half periods a patch,
         in rising order.
     """
+    rows = torch.from_numpy(np.asarray(dct(np.eye(edge), axis=0, norm="ortho")))
     index = torch.arange(edge, dtype=torch.float64)
-    rows = torch.cos(math.pi / edge * index[:, None] * (index + 0.5)) * math.sqrt(2 / edge)
-    rows[0] /= math.sqrt(2)
     norms = torch.hypot(index[:, None], index[None, :]).flatten()
     order = norms.argsort(stable=True)[:count]
     kernels = torch.einsum("ui,vj->uvij", rows, rows).flatten(0, 1)[order, None]

@@ -153,7 +153,7 @@ def _endings(name: str) -> Iterator[str]:
 
 
 def _tensors(content: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors in nested dicts; an optimizer's are no weights."""
+    """Yield the tensors in nested dicts, except those of optimizers, which are not weights."""
     import torch
 
     for key, value in content.items() if isinstance(content, dict) else ():

@@ -100,8 +100,8 @@ def _of_this_node(cache: LatentCache, trainer: Trainer) -> LatentCache:
     """Return the cache that this node reads: a complete one of an earlier run, or one of its own.
 
     A file that one node writes appears on the others after a time that depends on their mounts, and nodes
-    that write into one memory map lose each other's rows. So no node waits for a file of another one: it
-    encodes everything itself, under a name that no other node of the run uses, on whatever disk.
+    that write into one memory map lose each other's rows. Therefore each node encodes everything itself,
+    under a name that no other node of the run uses, on local and shared disks alike.
     """
     if trainer.num_nodes == 1 or _holds_on_this_node(cache.is_complete, trainer):
         return cache
@@ -143,7 +143,7 @@ def build_cache(
 def _lock_together(held: ExitStack, folder: Path, trainer: Trainer) -> None:
     """Lock the caches of all nodes, or none and try again.
 
-    A node that kept its lock while it waits for another one would stop two runs on the same nodes for good.
+    If a node kept its lock while it waited for another node, two runs on the same nodes could deadlock.
     """
     message = f"Waiting for another run that encodes the same latents: {folder}."
     warned = False
@@ -161,7 +161,7 @@ def _lock_together(held: ExitStack, folder: Path, trainer: Trainer) -> None:
         if not locked and not warned:
             _LOG.warning(message)
             warned = True
-        # Not `random`, whose state belongs to the training; of different length, so that one run wins.
+        # `random` would disturb the training's state. Random pauses let one of two runs win.
         time.sleep(SystemRandom().uniform(0.5, 1.5) * _LOCK_POLL_S)
 
 
