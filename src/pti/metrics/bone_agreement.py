@@ -79,8 +79,8 @@ def compare_images(
         and the predicted bone's lengths and area, in mm and mm².
         ``crest_shift_mm`` is the distance between the crests (the centre of the highest row).
         ``crest_roughness_mm`` is the predicted crest's, ``crest_roughness_ratio`` this divided by the true
-        one's; both NaN where undefined, the ratio also if the true crest is straight. The lengths and the area of an image without bone are 0: they count
-        as wrong by the whole bone.
+        one's; both NaN where undefined, the ratio also if the true crest is straight. The lengths and the
+        area of an image without bone are 0: they count as wrong by the whole bone.
     """
     # Imported here because torch takes seconds: a process whose workers measure doesn't need it.
     import torch

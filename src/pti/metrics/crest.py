@@ -1,4 +1,4 @@
-"""Roughness of the crest: the short waves of the bone's outline at its top, as surface metrology defines them.
+"""Roughness of the crest: the short waves of the bone's outline at its top, as in surface metrology.
 
 A roughness profile (ISO 21920-2) is an outline without its finest waves, here the steps of pixels, minus its
 form. Both filters are Gaussians, of :data:`FINE_MM` and :data:`FORM_MM`. The deviation from the form is
@@ -51,8 +51,9 @@ def crest_roughness(mask: np.ndarray, pixel_mm: float) -> float:
     Returns:
         0 for a straight crest; NaN without bone, or if its crest is narrower or lower than two F.
     """
-    labels, count = ndimage.label(mask)
-    if count == 0:
+    labels = np.empty(mask.shape, np.int32)
+    ndimage.label(mask, output=labels)
+    if not labels.any():
         return math.nan
     fine = max(FINE_MM / pixel_mm, 1.0)  # pixels
     form, depth = fine * FORM_MM / FINE_MM, fine * DEPTH_MM / FINE_MM
