@@ -53,6 +53,7 @@ def test_true_images_against_themselves_are_perfect(tmp_path, data):
         perfect = {"dice": "1", "iou": "1", "ssim": "1", "ms_ssim": "1", "psnr": "inf", "mae": "0"}
         assert {key: row[key] for key in perfect} == perfect
         assert row["hausdorff95_mm"] == row["bone_mae"] == "0"
+        assert row["crest_roughness_ratio"] == "1"
     assert figures(tmp_path / "out")["height_abs_error_mm"] == 0
 
 
@@ -80,6 +81,38 @@ def test_errors_of_the_condition_agree_with_the_phantoms_table(tmp_path, data):
     assert values["height_abs_error_mm of condition − mean loss"] < 3
     chance = np.array([float(row["height_mean_mm"]) - float(row["height_mm"]) for row in known.values()])
     assert values["height error (rms, mm), chance"] == pytest.approx(np.sqrt(np.mean(chance**2)))
+
+
+def test_ragged_crests_are_reported(tmp_path, data):
+    """Columns moved by two pixels at random, in two samples, beside the true images themselves."""
+    (tmp_path / "ragged").mkdir()
+    rng = np.random.default_rng(0)
+    for image in find_images(data / "edente"):
+        pixels = tif.read(image.path).pixels
+        for sample in range(2):
+            moves = rng.integers(-2, 3, pixels.shape[1])
+            moved = np.stack([np.roll(column, move) for column, move in zip(pixels.T, moves, strict=True)], 1)
+            tif.write(tmp_path / "ragged" / f"{image.name}_s{sample:02d}.tif", moved, PIXEL_MM)
+    folders = [f"prediction_dir=[ragged,{data}/edente]", f"target_dir={data}/edente"]
+    run(tmp_path, *folders, "distributions=false", "output_dir=out")
+    means = {
+        row["method"]: float(row["value"])
+        for row in table(tmp_path / "out" / "summary.csv")
+        if row["figure"] == "crest_roughness_ratio"
+    }
+    assert means["edente"] == 1
+    assert means["ragged"] > means["ragged (mean image)"] > 1
+    assert means["ragged"] == pytest.approx(figures(tmp_path / "out")["crest_roughness_ratio"])
+    for name in ("per_slice.csv", "per_patient.csv"):
+        rows = table(tmp_path / "out" / name)
+        smooth, rough = (
+            np.mean([float(row["crest_roughness_mm"]) for row in rows if row["method"] == method])
+            for method in ("edente", "ragged")
+        )
+        assert rough > 1.3 * smooth > 0
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert "<th>crest roughness<br>1 = true</th>" in html
+    assert "<dt>crest roughness</dt>" in html
 
 
 @pytest.mark.slow

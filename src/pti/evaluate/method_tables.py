@@ -19,6 +19,7 @@ BONE = {
     "dice": ("Dice", "", 3),
     "hausdorff95_mm": ("Hausdorff 95 %", "mm", 2),
     "height_crps_mm": ("height CRPS", "mm", 2),
+    "crest_roughness_ratio": ("crest roughness", "1 = true", 2),
 }
 IMAGES = {
     "kid_lite0": ("KID", "Lite0", None),
@@ -47,6 +48,7 @@ COLUMNS = BONE | IMAGES | CHANGED | UNCHANGED
 
 _UNRANKED = {
     "height_error_mm",
+    "crest_roughness_ratio",
     "changed_ghost_index",
     "changed_texture_amplitude",
     "unchanged_texture_amplitude",

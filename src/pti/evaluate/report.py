@@ -16,7 +16,10 @@ from pti.metrics.distribution import FEATURES
 CLOSEUP = "closeup.png"
 """The changed tissue of the slice with the median ghost index."""
 
-_HEADLINES = ("height_abs_error_mm", "height_error_mm", "width_half_abs_error_mm", "dice", "ssim", "psnr")
+_HEADLINES = (
+    *("height_abs_error_mm", "height_error_mm", "width_half_abs_error_mm"),
+    *("dice", "crest_roughness_ratio", "ssim", "psnr"),
+)
 _HEADLINES_OF_SAMPLES = ("height_crps_mm", "height_spread_mm", "diversity")
 _HEADLINES_OF_REGIONS = (
     GHOST,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pti.evaluate.scores import Measurements, Scores
-from pti.metrics.bone_agreement import LENGTHS, OVERLAP, SIMILARITY
+from pti.metrics.bone_agreement import CREST, LENGTHS, OVERLAP, SIMILARITY
 from pti.metrics.bootstrap import Mean, bootstrap_mean
 from pti.metrics.calibration import crps
 from pti.metrics.changed_region import REGION_METRICS
@@ -20,7 +20,7 @@ ABSOLUTE = tuple(f"{name}_abs_error_mm" for name in LENGTHS)
 SIGNED = tuple(f"{name}_error_mm" for name in LENGTHS)
 CRPS = tuple(f"{name}_crps_mm" for name in LENGTHS)
 SPREAD = ("height_spread_mm", "diversity")
-METRICS = (*ABSOLUTE, *SIGNED, *CRPS, *SPREAD, *OVERLAP, *SIMILARITY, *REGION_METRICS)
+METRICS = (*ABSOLUTE, *SIGNED, *CRPS, *SPREAD, *OVERLAP, *CREST, *SIMILARITY, *REGION_METRICS)
 
 
 @dataclass(frozen=True)

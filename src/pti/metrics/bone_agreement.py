@@ -1,9 +1,11 @@
 """Agreement of a predicted image with the true one: similarity, overlap, lengths of the bone."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from pti.metrics.crest import crest_roughness
 from pti.metrics.morphometry import (
     FRACTIONS,
     HEIGHTS_MM,
@@ -20,6 +22,10 @@ LENGTHS = ("height", *(f"width_{name}" for name in FRACTIONS), *(f"width_at_{mm}
 
 SIMILARITY = ("mae", "psnr", "ssim", "ms_ssim", "bone_mae", "bone_psnr", "bone_ssim", "bone_ms_ssim")
 OVERLAP = ("dice", "iou", "hausdorff95_mm", "crest_shift_mm")
+CREST = ("crest_roughness_mm", "crest_roughness_ratio")
+
+STRAIGHT_MM = 1e-6
+"""A true crest as straight as this, mm, has no roughness to compare with."""
 
 RATIOS = (0.90, 0.95, 0.97)
 WITHIN_PX = (5, 10)
@@ -46,6 +52,11 @@ class Bone:
         lengths = {name: getattr(self.size, name) * edge for name in LENGTHS}
         return lengths | {"area": self.size.area * edge**2}
 
+    @cached_property
+    def crest_roughness(self) -> float:
+        """Roughness of the crest, mm: `pti.metrics.crest.crest_roughness`."""
+        return crest_roughness(self.mask, self.size.pixel_mm)
+
 
 def find_bone(raw: np.ndarray, pixel_mm: float) -> Bone:
     """Find and measure the bone in a raw image (H, W) with pixels of ``pixel_mm``."""
@@ -64,10 +75,12 @@ def compare_images(
         data_range: Data range of the data set, raw units.
 
     Returns:
-        The metrics :data:`SIMILARITY` (``bone_``: within the true bone) and :data:`OVERLAP`; and the
-        predicted bone's lengths and area, in mm and mm².
-        ``crest_shift_mm`` is the distance between the crests (the centre of the highest row). The lengths and
-        the area of an image without bone are 0: they count as wrong by the whole bone.
+        The metrics :data:`SIMILARITY` (``bone_``: within the true bone), :data:`OVERLAP` and :data:`CREST`;
+        and the predicted bone's lengths and area, in mm and mm².
+        ``crest_shift_mm`` is the distance between the crests (the centre of the highest row).
+        ``crest_roughness_mm`` is the predicted crest's, ``crest_roughness_ratio`` this divided by the true
+        one's; both NaN where undefined, the ratio also if the true crest is straight. The lengths and the
+        area of an image without bone are 0: they count as wrong by the whole bone.
     """
     # Imported here because torch takes seconds: a process whose workers measure doesn't need it.
     import torch
@@ -82,11 +95,14 @@ def compare_images(
         )
         similarity = image_metrics(image, target, data_range, mask)
     down, across = (getattr(bone.size, at) - getattr(true.size, at) for at in ("crest_row", "crest_column"))
+    roughness, true_roughness = bone.crest_roughness, true.crest_roughness
     metrics = {name: value.item() for name, value in similarity.items()} | {
         "dice": dice(true.mask, bone.mask),
         "iou": iou(true.mask, bone.mask),
         "hausdorff95_mm": hausdorff95(true.mask, bone.mask, edge),
         "crest_shift_mm": float(np.hypot(down, across)) * edge,
+        "crest_roughness_mm": roughness,
+        "crest_roughness_ratio": roughness / true_roughness if true_roughness > STRAIGHT_MM else np.nan,
     }
     return metrics, bone.lengths if bone.mask.any() else dict.fromkeys((*LENGTHS, "area"), 0.0)
 
