@@ -81,7 +81,7 @@ def folder(tmp_path_factory, stage_2) -> Path:
     """The second stage, exported."""
     root = tmp_path_factory.mktemp("exported")
     done = run(root, f"ckpt={stage_2}", "output_dir=model")
-    assert "ckpt=" in done.stdout
+    assert done.stdout.endswith("\nNext: python -m pti.translate ckpt=model input_dir=FOLDER\n")
     return root / "model"
 
 
@@ -89,7 +89,8 @@ def folder(tmp_path_factory, stage_2) -> Path:
 def autoencoder(tmp_path_factory, stage_1) -> Path:
     """The first stage, exported."""
     root = tmp_path_factory.mktemp("exported")
-    run(root, f"ckpt={stage_1}", "output_dir=vae")
+    done = run(root, f"ckpt={stage_1}", "output_dir=vae")
+    assert done.stdout.endswith("\nNext: python -m pti.reconstruct ckpt=vae input_dir=FOLDER\n")
     return root / "vae"
 
 

@@ -34,8 +34,8 @@ def test_paths_can_be_copied_from_a_narrow_terminal(tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     inside, outside = tmp_path / ("long name " * 12) / "best.ckpt", tmp_path.parent / ("x" * 100)
     command = f"python -m pti.translate ckpt={'y' * 100}"
-    print_summary("title", {"epochs": 3}, {"checkpoint": inside, "page": outside}, command)
+    print_summary("title", {"epochs": 3}, {"checkpoint": inside, "page": outside}, command, ["A remark."])
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert f"checkpoint  {inside.relative_to(tmp_path)}" in lines
     assert f"page        {outside}" in lines
-    assert f"Next: {command}" in lines
+    assert lines[-2:] == ["A remark.", f"Next: {command}"]

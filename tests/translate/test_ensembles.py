@@ -76,11 +76,11 @@ def test_evaluation_compares_an_ensemble_with_its_models(tmp_path, checkpoints):
     listed = f"ckpt=[{checkpoints[0]},{checkpoints[1]}]"
     settings = ("ensemble=true", "samples=2", "split=train", "num_samples=3", "distributions=false")
     done = run_command(
-        pti.evaluate.__main__.main, tmp_path, listed, *settings, "mirror=true", "steps=3", "output_dir=out"
+        pti.evaluate.__main__.main, tmp_path, listed, *settings, "mirror=true", "steps=3", "sampler=ddim", "output_dir=out"
     )
     following = next(line for line in done.stdout.splitlines() if line.startswith("Next: "))
     assert "ckpt=[" in following
-    assert " samples=2 steps=3 mirror=true calibration=out/calibration.json" in following
+    assert " sampler=ddim samples=2 steps=3 mirror=true calibration=out/calibration.json" in following
     methods = list(dict.fromkeys(row["method"] for row in rows(tmp_path / "out" / "summary.csv")))
     assert methods[0] == "ensemble of 2"
     assert {"A", "B"} <= set(methods)

@@ -52,6 +52,7 @@ def main(config: DictConfig, output_dir: Path) -> None:
     """Run the suites; write ``benchmark.json``, ``benchmark.md`` and ``benchmark.png`` after each of them."""
     import tempfile
 
+    from pti.benchmark.following import following_command
     from pti.runs.summary import print_summary, write_summary
 
     plain: Any = OmegaConf.to_container(config, resolve=True)
@@ -60,7 +61,7 @@ def main(config: DictConfig, output_dir: Path) -> None:
         if config.suite in STUDIES:
             metrics, files = _run_study(config.suite, settings, output_dir)
             write_summary(output_dir, command="benchmark", metrics=metrics, artefacts=files, config=plain)
-            print_summary(f"Benchmark {config.suite}", metrics, files)
+            print_summary(f"Benchmark {config.suite}", metrics, files, following_command(plain, []))
             return
         names = SUITES if config.suite == "all" else [config.suite]
         report = _start_report(settings)
@@ -82,7 +83,9 @@ def main(config: DictConfig, output_dir: Path) -> None:
             write_summary(output_dir, command="benchmark", **summary)
             if report.records:
                 report.print()
-                print_summary("Benchmark", {"status": status, "comparisons": len(metrics)}, files)
+                following = following_command(plain, report.records) if status == "finished" else None
+                counts = {"status": status, "comparisons": len(metrics)}
+                print_summary("Benchmark", counts, files, following)
 
 
 def _settings(config: DictConfig, scratch: Path) -> SuiteSettings:

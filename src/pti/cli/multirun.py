@@ -92,6 +92,7 @@ def finish_sweep(sweep: Sweep) -> None:
     if all(result.status != FINISHED for result in results):
         print(f"No job of the sweep in {sweep.folder} is finished, so none is compared.", file=sys.stderr)
         return
+    from pti.sweep.following import following_command
     from pti.sweep.page import print_report, write_report
 
     pictures = None
@@ -105,7 +106,8 @@ def finish_sweep(sweep: Sweep) -> None:
     experiment = sweep.folder.absolute().parents[1].name
     named = sweep.folder.parent.name == "sweeps" and experiment not in ("outputs", "None")
     title = f"{experiment if named else sweep.command}: sweep of {', '.join(results[0].values) or 'one job'}"
-    print_report(results, write_report(sweep.folder, results, title, pictures))
+    files = write_report(sweep.folder, results, title, pictures)
+    print_report(results, files, *following_command(sweep.command, results, sweep.folder, sys.argv[1:]))
 
 
 def _count_finished(sweep: Sweep) -> int:

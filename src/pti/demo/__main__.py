@@ -57,7 +57,7 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
     from pti.demo.chapters import chapters
     from pti.demo.page import write_page
     from pti.demo.runner import run_chapters
-    from pti.runs.summary import print_summary, write_summary
+    from pti.runs.summary import from_here, print_summary, write_summary
 
     root = None if cfg.data.root is None else Path(str(cfg.data.root))
     story = chapters(output_dir, root, cfg.minutes, cfg.samples, cfg.seed)
@@ -77,7 +77,9 @@ def main(cfg: DictConfig, output_dir: Path) -> int:
     write_summary(
         output_dir, command="demo", metrics={"seconds": seconds}, artefacts=artefacts, seed=cfg.seed
     )
-    following = "python -m pti.check data.root=DATA" if root is None else None
+    following = "python -m pti.check data.root=DATA"
+    if root is not None:
+        following = f"python -m pti.train experiment=vae_baseline {setting('data.root', from_here(root))}"
     print_summary("demo", {"minutes": round(seconds / 60, 1)}, {"page": page}, following)
     return 0
 

@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from pti.cli.command import command
@@ -20,7 +21,6 @@ from pti.cli.preflight import (
 from pti.common.errors import UsageError
 from pti.common.path_settings import as_value, setting
 from pti.common.processes import prepare_workers
-from pti.common.terminal import print_notes
 from pti.runs.locate import resolve
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
             seed=cfg.seed,
         )
     following = next_command(cfg, output_dir)
-    print_summary(f"Evaluation of {evaluation.main}", values, artefacts, following)
-    print_notes(evaluation.notes)
+    notes = (f"Note: {note}." for note in evaluation.notes)
+    print_summary(f"Evaluation of {evaluation.main}", values, artefacts, following, notes)
 
 
 def of_checkpoints(cfg: DictConfig, settings: "EvaluationSettings", output_dir: Path) -> "EvaluationOutcome":
@@ -135,21 +135,47 @@ def of_checkpoints(cfg: DictConfig, settings: "EvaluationSettings", output_dir: 
 
 
 def next_command(cfg: DictConfig, output_dir: Path) -> str | None:
-    """Return the command that uses the checkpoint and its calibration; None without a checkpoint."""
+    """Return the command that uses the checkpoint and its calibration, or completes the comparison."""
     from pti.runs.summary import from_here
 
     path = output_dir / "calibration.json"
     if not listed(cfg.ckpt):
-        return None
+        return complete_comparison(cfg)
     paths = [from_here(resolve(name)) for name in listed(cfg.ckpt)]
     ckpt = setting("ckpt", paths[0])
     if cfg.ensemble:
         ckpt = shlex.quote(f"ckpt=[{','.join(as_value(path) for path in paths)}]")
     # A calibration holds for the sampling that it was fitted to.
-    same = [f"{key}={cfg[key]}" for key in ("samples", "steps", "guidance_scale") if cfg[key] is not None]
+    chosen = [text for text in HydraConfig.get().overrides.task if text.startswith(("sampler=", "sampler."))]
+    same = [shlex.quote(text) for text in chosen]
+    same += [f"{key}={cfg[key]}" for key in ("samples", "steps", "guidance_scale") if cfg[key] is not None]
     same += [f"{key}=true" for key in ("share_noise", "mirror") if cfg[key]]
     same += [setting("calibration", from_here(path))] if path.is_file() else []
     return " ".join(["python -m pti.translate", ckpt, "input_dir=FOLDER", *same])
+
+
+def complete_comparison(cfg: DictConfig) -> str | None:
+    """Return the same evaluation of folders with what it lacks; None if it has everything.
+
+    These are, in this order, the conditions, for the baselines; a second method; the training images, for the
+    memorization audit.
+    """
+    folders, given = listed(cfg.prediction_dir), {key: cfg[key] for key in ("condition_dir", "training_dir")}
+    if given["condition_dir"] is None:
+        given["condition_dir"] = "FOLDER"
+    elif len(folders) == 1:
+        folders = [*folders, "FOLDER"]
+    elif given["training_dir"] is None:
+        given["training_dir"] = "FOLDER"
+    else:
+        return None
+    predictions = f"prediction_dir=[{','.join(map(as_value, folders))}]"
+    if len(folders) == 1:
+        predictions = setting("prediction_dir", folders[0])
+    settings = [setting(key, path) for key, path in given.items() if path is not None]
+    same = [f"{key}={cfg[key]}" for key in ("pixel_mm", "data_range", "num_samples") if cfg[key] is not None]
+    command = ["python -m pti.evaluate", predictions if len(folders) == 1 else shlex.quote(predictions)]
+    return " ".join([*command, setting("target_dir", cfg.target_dir), *settings, *same])
 
 
 def manifest_settings(cfg: DictConfig) -> dict[str, Any]:

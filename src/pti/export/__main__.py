@@ -51,8 +51,8 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         data_fingerprint=checkpoint.content.get("data_fingerprint"),
         checkpoint=checkpoint,
     )
-    print_summary(f"Exported as {cfg.format}", written.figures, artefacts)
-    print(chosen.next_step(from_here(output_dir), written))
+    following = chosen.following(from_here(output_dir), module, written)
+    print_summary(f"Exported as {cfg.format}", written.figures, artefacts, following, [chosen.remark])
 
 
 if __name__ == "__main__":

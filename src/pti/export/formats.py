@@ -13,6 +13,7 @@ from pti.common.path_settings import setting
 from pti.export import monai_bundle, onnx_folder
 from pti.export.safetensors_folder import write_safetensors
 from pti.export.written import Written
+from pti.modules.protocols import Autoencoder
 from pti.runs.checkpoint import Checkpoint
 from pti.runs.exported import CONFIG, WEIGHTS
 
@@ -24,42 +25,54 @@ class Format:
     Attributes:
         write: Writes the folder of a checkpoint and its module.
         files: What it writes, relative to the folder.
-        next_step: Folder, as the user would type it, and what was written -> a line on its use.
+        following: Folder, as the user would type it, module, and what was written -> the command that
+            applies the model.
         card: Path of the model card in the folder.
+        remark: Sentence on what the command needs; empty if it needs nothing.
     """
 
     write: Callable[[Checkpoint, nn.Module, Path], Written]
     files: tuple[str, ...]
-    next_step: Callable[[Path, Written], str]
+    following: Callable[[Path, nn.Module, Written], str]
     card: str = "README.md"
+    remark: str = ""
 
 
-def _program(folder: Path, written: Written) -> str:
-    return f"python {shlex.quote(str(folder / written.artefacts['program'].name))}"
+def _command(folder: Path, module: nn.Module, _: Written) -> str:
+    verb = "reconstruct" if isinstance(module, Autoencoder) else "translate"
+    return f"python -m pti.{verb} {setting('ckpt', folder)} input_dir=FOLDER"
 
 
-def _bundle(folder: Path) -> str:
+def _program(folder: Path, _: nn.Module, written: Written) -> str:
+    program = folder / written.artefacts["program"].name
+    return f"python {shlex.quote(str(program))} INPUT.tif OUTPUT.tif"
+
+
+def _bundle(folder: Path, _: nn.Module, __: Written) -> str:
     config = shlex.quote(str(folder / monai_bundle.INFERENCE))
     root = shlex.quote(str(folder))
-    return f"python -m monai.bundle run --config_file {config} --bundle_root {root} --dataset_dir IMAGES"
+    return f"python -m monai.bundle run --config_file {config} --bundle_root {root} --dataset_dir FOLDER"
 
 
 FORMATS = {
     "safetensors": Format(
         write_safetensors,
         (WEIGHTS, CONFIG),
-        lambda folder, _: f"Use it in place of a checkpoint: {setting('ckpt', folder)}",
+        _command,
+        remark="Every command takes the folder in place of a checkpoint.",
     ),
     "onnx": Format(
         onnx_folder.write_onnx,
         onnx_folder.FILES,
-        lambda folder, written: f"Run it: {_program(folder, written)} INPUT.tif OUTPUT.tif",
+        _program,
+        remark="The program needs numpy, onnxruntime and tifffile.",
     ),
     "monai_bundle": Format(
         monai_bundle.write_monai_bundle,
         monai_bundle.FILES,
-        lambda folder, _: f"Run it (requires pip install 'pti[monai-bundle]'): {_bundle(folder)}",
+        _bundle,
         "docs/README.md",
+        "Running the bundle requires pip install 'pti[monai-bundle]'.",
     ),
 }
 """Name -> format."""

@@ -51,8 +51,9 @@ def convert(images: Sequence[InputImage], folder: Path, pixel_mm: float | None) 
         rest = [f"… and {len(faults) - _MAX_NAMED_FAULTS} more"] if len(faults) > _MAX_NAMED_FAULTS else []
         lines = "\n  ".join([*faults[:_MAX_NAMED_FAULTS], *rest])
         raise DataError(f"{len(faults)} of {len(images)} images can't be used:\n  {lines}")
+    count = "1 image was" if len(images) == 1 else f"{len(images)} images were"
     print(
-        f"{len(images)} images were converted to TIF in {folder}, with the values that they store (DICOM: "
+        f"{count} converted to TIF in {folder}, with the values that they store (DICOM: "
         "rescaled). The pixel size is DICOM's Pixel Spacing; pixel_mm=MM states that of PNG and JPEG."
     )
     return converted

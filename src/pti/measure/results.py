@@ -64,9 +64,8 @@ def finish(
         print(f"Not measured: {warning}", file=sys.stderr)
     if len(warnings) > _MAX_FAULTS:
         print(f"… and {len(warnings) - _MAX_FAULTS} more, see the notes in {TABLE}", file=sys.stderr)
-    print_summary("Bone in the images (means over the images)", metrics, artefacts, next_command)
-    for note in _notes(rows, pixel_mm):
-        print(f"Note: {note}.")
+    notes = (f"Note: {note}." for note in _notes(rows, pixel_mm))
+    print_summary("Bone in the images (means over the images)", metrics, artefacts, next_command, notes)
     return not unusable
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -84,8 +84,9 @@ def print_summary(
     metrics: Mapping[str, Any],
     artefacts: Mapping[str, Path | str],
     next_command: str | None = None,
+    remarks: Iterable[str] = (),
 ) -> None:
-    """Print the metrics as a table, the paths of the outputs, and the command to run next.
+    """Print the metrics as a table, the paths of the outputs, remarks, and last the command to run next.
 
     Paths inside the working directory are relative, and each is on one line, however long: it can be copied.
     """
@@ -103,6 +104,8 @@ def print_summary(
     for name, path in artefacts.items():
         shown = path if isinstance(path, str) else from_here(path)
         console.print(f"  {name:<{width}}  {shown}", markup=False, highlight=False, soft_wrap=True)
+    for remark in remarks:
+        print(remark)
     if next_command is not None:
         console.print(f"Next: {next_command}", style="bold", markup=False, highlight=False, soft_wrap=True)
 

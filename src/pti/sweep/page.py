@@ -11,7 +11,7 @@ from pti.common.files import write_text_atomically
 from pti.common.progress import format_duration
 from pti.common.tables import write_csv
 from pti.drawing.panels import DIVERGING_CSS, data_uri, diverging, grey, tissue_window
-from pti.sweep.record import COLLAPSED, FAILED, FINISHED, JobResult
+from pti.sweep.record import COLLAPSED, FAILED, FINISHED, INTERRUPTED, WAITING, JobResult
 from pti.sweep.trade_off import is_number, plot_trade_off
 
 MAIN_METRICS = {
@@ -76,8 +76,13 @@ def write_report(
     return {"table": table, "page": page}
 
 
-def print_report(results: Sequence[JobResult], artefacts: Mapping[str, Path]) -> None:
-    """Print the jobs with their main metrics, and the paths of the page and the table."""
+def print_report(
+    results: Sequence[JobResult],
+    artefacts: Mapping[str, Path],
+    next_command: str | None = None,
+    remark: str = "",
+) -> None:
+    """Print the jobs with their main metrics, the paths of the page and the table, and what to run next."""
     from rich.console import Console
     from rich.table import Table
 
@@ -101,6 +106,12 @@ def print_report(results: Sequence[JobResult], artefacts: Mapping[str, Path]) ->
             )
     for name, path in artefacts.items():
         console.print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)
+    if any(result.status in (FAILED, INTERRUPTED, WAITING) for result in results):
+        print("The same command runs the jobs again that are not finished.")
+    if remark:
+        print(remark)
+    if next_command is not None:
+        console.print(f"Next: {next_command}", style="bold", markup=False, highlight=False, soft_wrap=True)
 
 
 def main_metrics(results: Sequence[JobResult]) -> list[str]:
@@ -123,7 +134,7 @@ def _html(results: Sequence[JobResult], title: str, pictures: SamePatients | Non
     from pti.drawing.page import render
 
     columns = main_metrics(results)
-    best = {name: _best(results, name) for name in columns}
+    best = {name: best_jobs(results, name) for name in columns}
     rows = [
         {
             "result": result,
@@ -144,7 +155,7 @@ def _html(results: Sequence[JobResult], title: str, pictures: SamePatients | Non
     )
 
 
-def _best(results: Sequence[JobResult], name: str) -> set[str]:
+def best_jobs(results: Sequence[JobResult], name: str) -> set[str]:
     """Return the jobs with the best value of a metric; none if no direction is better or all are equal."""
     better = MAIN_METRICS.get(name)
     healthy = [result for result in results if result.status != COLLAPSED]

@@ -158,13 +158,10 @@ def print_result(
     """
     paths = {name: from_here(path) for name, path in artefacts.items()}
     command = _next_command(status, paths, reconstructs)
-    print_summary(f"train: {status}", _main_metrics(metrics), paths, command)
     validation = "best/val/"
     best = {name.removeprefix(validation): value for name, value in metrics.items() if validation in name}
-    if reconstructs and (line := fit_line(best, "the validation images")):
-        print(line)
-    if reconstructs and (text := verdict(best)):
-        print(text)
+    judged = (fit_line(best, "the validation images"), verdict(best)) if reconstructs else ()
+    print_summary(f"train: {status}", _main_metrics(metrics), paths, command, filter(None, judged))
 
 
 def _main_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,15 +74,18 @@ def finish(
         warnings=translations.warnings,
     )
     _print_heights(rows)
-    following = None
     if translations.calibration is None and models == 1 and isinstance(checkpoint, Checkpoint):
         # Evaluation tells how far to trust the heights, and writes the calibration of their intervals.
         following = f"python -m pti.evaluate {setting('ckpt', from_here(checkpoint.path))}"
-    print_summary("Translation (means over the images)", metrics, artefacts, following)
+    else:
+        folder = setting("prediction_dir", from_here(output_dir))
+        following = f"python -m pti.evaluate {folder} target_dir=FOLDER"
+    judgement = []
     if judged:
         unlike = [str(row["name"]) for row in rows if row.get(REASON)]
         which = f": {abbreviate(unlike)}. {IMAGE_TABLE} says why" if unlike else ""
-        print(f"{len(unlike)} of {len(rows)} images are unlike the training{which}.")
+        judgement = [f"{len(unlike)} of {len(rows)} images are unlike the training{which}."]
+    print_summary("Translation (means over the images)", metrics, artefacts, following, judgement)
 
 
 def _metrics(rows: Rows, translations: Translations, mean_loss_mm: float | None) -> dict[str, Any]:

@@ -1,0 +1,71 @@
+"""The command that a sweep names at its end."""
+
+from pathlib import Path
+
+import pytest
+
+from pti.sweep.following import following_command
+from pti.sweep.page import print_report
+from pti.sweep.record import FAILED, FINISHED, JobResult
+
+
+@pytest.fixture
+def jobs(tmp_path, monkeypatch):
+    """Make the results of finished jobs, each with a checkpoint."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(key: str, errors: list[float], **metrics: float) -> list[JobResult]:
+        results = []
+        for number, error in enumerate(errors):
+            folder = tmp_path / "sweep" / f"job_{number}"
+            (folder / "checkpoints").mkdir(parents=True)
+            (folder / "checkpoints" / "best.ckpt").touch()
+            values = {"val/l1": error, **metrics}
+            results.append(JobResult(folder.name, {key: str(number)}, FINISHED, "", 1.0, values, folder))
+        return results
+
+    return make
+
+
+def following(results: list[JobResult], *arguments: str, command: str = "train") -> str | None:
+    return following_command(command, results, Path("sweep"), arguments)[0]
+
+
+def test_stage_1_continues_with_the_best_job(jobs):
+    results = jobs("seed", [0.3, 0.1, 0.2], **{"val/kl": 5.0})
+    command, remark = following_command("train", results, Path("sweep"), [])
+    assert command == "python -m pti.reconstruct ckpt=sweep/job_1/checkpoints/best.ckpt input_dir=FOLDER"
+    assert "job_1" in remark
+
+
+def test_folds_of_stage_1_continue_with_those_of_stage_2(jobs):
+    results = jobs("data.fold", [0.3, 0.1], **{"val/kl": 5.0})
+    command = following(results, "experiment=vae_demo", "data=phantom", "data.folds=2", "data.fold=0,1")
+    expected = "data=phantom data.folds=2 data.fold=0,1 autoencoder_ckpt=sweep"
+    assert command == f"python -m pti.train -m experiment=ldm_baseline {expected}"
+
+
+def test_stage_2_is_compared_on_the_validation_patients_if_all_jobs_have_the_same(jobs):
+    paths = "sweep/job_0/checkpoints/best.ckpt,sweep/job_1/checkpoints/best.ckpt"
+    assert following(jobs("seed", [0.3, 0.1])) == f"python -m pti.evaluate 'ckpt=[{paths}]' split=val"
+
+
+def test_folds_of_stage_2_are_evaluated_one_by_one(jobs):
+    paths = "sweep/job_0/checkpoints/best.ckpt,sweep/job_1/checkpoints/best.ckpt"
+    assert following(jobs("data.fold", [0.3, 0.1])) == f"python -m pti.evaluate -m ckpt={paths}"
+
+
+def test_other_sweeps_name_none(jobs):
+    results = jobs("pixel_mm", [0.3, 0.1])
+    assert following(results, command="measure") is None
+    failed = [JobResult("a", {"seed": "1"}, FAILED, "", 1.0, {}, results[0].folder)]
+    assert following(failed) is None
+
+
+def test_the_command_is_the_last_line_and_unfinished_jobs_are_said(jobs, capsys):
+    results = jobs("seed", [0.3, 0.1])
+    print_report(results, {}, "python -m x", "a remark")
+    assert capsys.readouterr().out.rstrip().endswith("a remark\nNext: python -m x")
+    failed = JobResult("a", {"seed": "9"}, FAILED, "a reason", 1.0, {}, results[0].folder)
+    print_report([*results, failed], {})
+    assert "The same command runs the jobs again that are not finished." in capsys.readouterr().out
