@@ -76,7 +76,14 @@ def test_evaluation_compares_an_ensemble_with_its_models(tmp_path, checkpoints):
     listed = f"ckpt=[{checkpoints[0]},{checkpoints[1]}]"
     settings = ("ensemble=true", "samples=2", "split=train", "num_samples=3", "distributions=false")
     done = run_command(
-        pti.evaluate.__main__.main, tmp_path, listed, *settings, "mirror=true", "steps=3", "sampler=ddim", "output_dir=out"
+        pti.evaluate.__main__.main,
+        tmp_path,
+        listed,
+        *settings,
+        "mirror=true",
+        "steps=3",
+        "sampler=ddim",
+        "output_dir=out",
     )
     following = next(line for line in done.stdout.splitlines() if line.startswith("Next: "))
     assert "ckpt=[" in following

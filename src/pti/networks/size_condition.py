@@ -38,9 +38,9 @@ _TAIL = 1e-4
 MIN_RESPONSE = 0.5
 """Smallest response that is compensated: drawn heights lie at most twice as far from their mean.
 
-Three denoisers of 48 patients (phantom of another anatomy) have responses of 0.44, 0.59 and 0.76. Divided by 0.5
-instead of these, their CRPS on 40 unseen patients is the same within 1.5 %; divided by 0.3, it is up to 10 %
-larger, and by 0.2, 10 to 32 %.
+Three denoisers of 48 patients (phantom of another anatomy) have responses of 0.44, 0.59 and 0.76. Divided by
+0.5 instead of these, their CRPS on 40 unseen patients is the same within 1.5 %; divided by 0.3, it is up to
+10 % larger, and by 0.2, 10 to 32 %.
 """
 
 
