@@ -38,11 +38,15 @@ def test_stage_1_continues_with_the_best_job(jobs):
     assert "job_1" in remark
 
 
-def test_folds_of_stage_1_continue_with_those_of_stage_2(jobs):
+@pytest.mark.parametrize(
+    ("experiment", "second"),
+    [("vae_demo", "ldm_demo"), ("vae_fine", "ldm_fine"), ("vae_attributes", "EXPERIMENT")],
+)
+def test_folds_of_stage_1_continue_with_those_of_stage_2(jobs, experiment: str, second: str):
     results = jobs("data.fold", [0.3, 0.1], **{"val/kl": 5.0})
-    command = following(results, "experiment=vae_demo", "data=phantom", "data.folds=2", "data.fold=0,1")
+    command = following(results, f"experiment={experiment}", "data=phantom", "data.folds=2", "data.fold=0,1")
     expected = "data=phantom data.folds=2 data.fold=0,1 autoencoder_ckpt=sweep"
-    assert command == f"python -m pti.train -m experiment=ldm_baseline {expected}"
+    assert command == f"python -m pti.train -m experiment={second} {expected}"
 
 
 def test_stage_2_is_compared_on_the_validation_patients_if_all_jobs_have_the_same(jobs):

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from pti.common.conf_dir import CONF_DIR
 from pti.common.path_settings import as_value, setting
 from pti.runs.summary import from_here
 from pti.sweep.page import best_jobs
@@ -42,7 +43,7 @@ def following_command(
         if "data.fold" in jobs[0].values:
             data = shlex.join(text for text in arguments if text.startswith(_DATA))
             sweep = setting("autoencoder_ckpt", from_here(folder))
-            return f"python -m pti.train -m experiment=ldm_baseline {data} {sweep}", ""
+            return f"python -m pti.train -m experiment={_second_stage(arguments)} {data} {sweep}", ""
         best = best_jobs(jobs, _ERROR)
         chosen = [path for job, path in zip(jobs, paths, strict=True) if job.name in best] or paths
         remark = f"The lowest {_ERROR} is that of {' and '.join(sorted(best))}." if best else ""
@@ -53,3 +54,11 @@ def following_command(
     if other_data:
         return f"python -m pti.evaluate -m {shlex.quote(f'ckpt={listed}')}", ""
     return f"python -m pti.evaluate {shlex.quote(f'ckpt=[{listed}]')} split=val", ""
+
+
+def _second_stage(arguments: Sequence[str]) -> str:
+    """Return the diffusion experiment named like that of stage 1, ``ldm_demo`` after ``vae_demo``."""
+    chosen = [text.removeprefix("experiment=") for text in arguments if text.startswith("experiment=")]
+    name = chosen[-1].replace("vae_", "ldm_") if chosen else ""
+    is_new = name not in chosen and (CONF_DIR / "experiment" / f"{name}.yaml").is_file()
+    return name if is_new else "EXPERIMENT"
