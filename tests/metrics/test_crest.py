@@ -83,7 +83,7 @@ def test_holes_and_other_parts_do_not_count():
     assert crest_roughness(beside, 0.15) == pytest.approx(expected)
 
 
-def test_an_overhang_is_no_roughness():
+def test_an_overhang_is_not_roughness():
     """A mushroom is as smooth as the disc of its head, although columns meet its outline three times."""
     rows, columns = np.mgrid[:220, :220]
     head = np.hypot(rows - 80, columns - 110) < 40

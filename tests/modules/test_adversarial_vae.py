@@ -247,7 +247,11 @@ def test_feature_matching_sets_in_with_the_discriminator():
 
 @pytest.mark.parametrize(
     ("setting", "expected"),
-    [({"disc_start_unit": "steps"}, "epochs or batches"), ({"accumulate_grad_batches": 0}, "1 or more")],
+    [
+        ({"disc_start_unit": "steps"}, "epochs or batches"),
+        ({"accumulate_grad_batches": 0}, "1 or more"),
+        ({"latent_noise": -0.1}, r"model\.latent_noise=-0\.1: expected 0 or more"),
+    ],
 )
 def test_impossible_settings_are_refused(setting: dict[str, Any], expected: str):
     with pytest.raises(UsageError, match=expected):

@@ -61,7 +61,7 @@ class AdversarialVAE(ManualOptimization):
         attributes: latent channels that follow measures of the bone; None = none.
         kl_weight: of the KL, in nats per image.
         perceptual_weight: of the perceptual distance.
-        latent_noise: of the latents that the decoder learns from, see `Posterior.sample`.
+        latent_noise: of the decoder's latents in training, standard deviations; see `Posterior.sample`.
         adv_weight: of the adversarial loss.
         adaptive_adv_weight: multiply ``adv_weight`` by the ratio of gradient norms at the last layer.
         disc_start: the epoch or batch from which on the discriminator trains and counts.

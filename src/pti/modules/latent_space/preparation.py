@@ -97,7 +97,7 @@ def _views_to_encode(views: int, epochs: int | None) -> int:
 
 
 def _of_this_node(cache: LatentCache, trainer: Trainer) -> LatentCache:
-    """Return the cache that this node reads: a complete one of an earlier run, or one of its own.
+    """Return the cache that this node reads: a complete one of an earlier run, or the node's.
 
     A file that one node writes appears on the others after a time that depends on their mounts, and nodes
     that write into one memory map lose each other's rows. Therefore each node encodes everything itself,
