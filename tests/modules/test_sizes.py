@@ -26,7 +26,7 @@ COMMON = [
     *("data.num_workers=0", "data.fractions=[0.6,0.2,0.2]", "model.ema_decay=0.9"),
     *("model.network.grid=4", "callbacks.pictures=null", "callbacks.checkpointer.monitor=val/loss"),
 ]
-PIXELS = ["model=sizes", *COMMON, "model.network.channels=[4]"]
+PIXELS = ["model=sizes", *COMMON, "model.network.channels=[4]", "model.ridge_grid=4"]
 LATENTS = ["model=latent_sizes", *COMMON, "model.latent_views=2", "data/augmentation=mild"]
 KINDS = [pytest.param(PIXELS, id="pixels"), pytest.param(LATENTS, id="latents")]
 
@@ -99,6 +99,41 @@ def test_training_learns_and_the_checkpoint_predicts_without_other_files(tmp_pat
     heights = module.predict_sizes(raw, torch.tensor([0.15]))[0, module.measures.index("height")]
     true = find_bone(tif.read(root / "edente" / file.name).pixels, 0.15).lengths["height"]
     assert abs(float(heights.median()) - true) < 1
+
+
+def test_training_starts_with_the_ridge_regression_and_its_error(tmp_path, root, link):
+    """Without a learning rate, best.ckpt predicts what the regression does."""
+    overrides = ("trainer.max_epochs=2", "model.optimizer.lr=0", "model.lr_schedule.warmup_steps=0")
+    folder = trained(config_of(root, tmp_path / "run", link, PIXELS, *overrides), tmp_path / "run")
+    module = load(folder / "checkpoints" / "best.ckpt").eval()
+    raw = torch.stack(
+        [torch.from_numpy(tif.read(file).pixels) for file in sorted((root / "dente").iterdir())]
+    )
+    raw = raw[:, None]
+    quantiles = module.predict_sizes(raw, torch.full((len(raw),), 1.0))
+    height, middle = module.measures.index("height"), QUANTILES // 2
+    images = module.inputs(raw)
+    expected = (module.shift + module.scale * module.ridge(images))[:, height] * SIZE
+    torch.testing.assert_close(quantiles[:, height, middle], expected, check_dtype=False)
+    assert expected.std() > 0
+    std = (quantiles[:, height, -1] - quantiles[:, height, 0]) / (2 * 1.959964 * SIZE * module.scale[height])
+    torch.testing.assert_close(
+        std, (module.ridge.error[height] + 0.02).expand_as(std), check_dtype=False, rtol=1e-3, atol=0
+    )
+
+
+def test_checkpoints_without_the_regression_still_predict(tmp_path, root, link):
+    config = config_of(root, tmp_path / "run", link, PIXELS, "model.ridge_grid=0", "trainer.max_epochs=1")
+    folder = trained(config, tmp_path / "run")
+    content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=False)
+    del content["config"]["model"]["ridge_grid"]
+    torch.save(content, tmp_path / "old.ckpt")
+    raw = block(12, 8)
+    predicted = [
+        load(path).predict_sizes(raw, torch.tensor([0.15]))
+        for path in (tmp_path / "old.ckpt", folder / "checkpoints" / "last.ckpt")
+    ]
+    torch.testing.assert_close(*predicted)
 
 
 def test_cached_latents_come_with_the_sizes_of_their_own_view(tmp_path, root, link):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pti.networks.size_condition import SizeCondition
+from pti.networks.size_ridge import shifted_copies
 
 MEASURES = ("height", "width_half")
 
@@ -21,7 +22,7 @@ def patients(count: int, seed: int, noise: float = 0.3) -> tuple[Tensor, np.ndar
 
 
 def fit(condition: SizeCondition, images: Tensor, sizes: np.ndarray, names: list[str]) -> np.ndarray:
-    inputs = torch.stack([condition.inputs(condition.shifted(image[None])) for image in images])
+    inputs = torch.stack([condition.inputs(shifted_copies(image[None])) for image in images])
     return condition.fit(inputs.numpy(), sizes, names)
 
 
@@ -59,17 +60,6 @@ def test_slices_of_a_patient_are_left_out_together():
     once = fit(alone, images, sizes, names)
     four = fit(repeated, images.repeat_interleave(4, 0), np.repeat(sizes, 4, 0), np.repeat(names, 4).tolist())
     np.testing.assert_allclose(four, once, rtol=0.15)
-
-
-def test_copies_of_an_image_are_shifted_by_half_a_cell_of_the_default_grid():
-    condition, raw = SizeCondition(), torch.zeros(1, 1, 64, 64)
-    raw[0, 0, 30, 40] = 1
-    copies = condition.shifted(raw)
-    assert torch.equal(copies[:1], raw)
-    places = {tuple(copy[0].nonzero()[0].tolist()) for copy in copies}
-    assert places == {(30 + down, 40 + across) for down in (-2, 0, 2) for across in (-2, 0, 2)}
-    raw = torch.ones(1, 1, 64, 64)
-    assert [int((copy == 0).sum()) for copy in condition.shifted(raw)[:3]] == [0, 128, 128]
 
 
 def test_inputs_are_mean_and_mean_square_of_each_cell():

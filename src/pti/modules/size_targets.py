@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from pti.metrics.bone_agreement import LENGTHS, find_bone
 from pti.modules.manual_optimization import ManualOptimization
 from pti.modules.tif_data import TifDataModule
 from pti.networks.size_condition import SizeCondition
+from pti.networks.size_ridge import cell_moments, shifted_copies
 
 MEASURES = (*LENGTHS, "area")
 
@@ -82,6 +83,40 @@ class BatchSizes:
 
 
 @torch.no_grad()
+def measure_training_set(
+    data: TifDataModule,
+    normalization: Normalization,
+    measures: Sequence[str],
+    grid: int = 0,
+    device: torch.device | str = "cpu",
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Measure the training set, without augmentation.
+
+    Args:
+        data: the data module.
+        normalization: of the dente images.
+        measures: M of `MEASURES`.
+        grid: cells along each edge of the images, for `cell_moments`; 0 = only the sizes are needed.
+        device: where the moments are computed.
+
+    Returns:
+        Sizes (N, M), see `relative_sizes`; moments (N, 9, 2·grid²) of the dente images and their shifted
+        copies on the CPU, (N, 0) without ``grid``; the patient of each image.
+    """
+    images = replace(data.training_set(), augmentation=None)
+    sizes, moments = [], []
+    for index in track(range(len(images)), "Measuring sizes"):
+        batch = images[0, index]
+        sizes.append(relative_sizes(batch["target"], batch["pixel_mm"], measures))
+        if grid:
+            raw = batch["condition"].to(device)
+            copies = shifted_copies(raw)
+            statistics = normalization.statistics(raw).expand(len(copies), -1)
+            moments.append(cell_moments(normalization.normalize(copies, statistics), grid).cpu())
+    patients = [sample.patient for sample in images.samples]
+    return torch.cat(sizes), torch.stack(moments) if grid else torch.empty(len(sizes), 0), patients
+
+
 def fit_sizes(condition: SizeCondition, normalization: Normalization, data: TifDataModule) -> None:
     """Fit the prediction of sizes on the training set without augmentation, unless it is fitted.
 
@@ -94,17 +129,14 @@ def fit_sizes(condition: SizeCondition, normalization: Normalization, data: TifD
     """
     if condition.fitted:
         return
-    images, inputs, sizes = replace(data.training_set(), augmentation=None), [], []
-    for index in track(range(len(images)), "Measuring sizes"):
-        batch = images[0, index]
-        raw = batch["condition"].to(condition.weights.device)
-        copies = condition.shifted(raw)
-        statistics = normalization.statistics(raw).expand(len(copies), -1)
-        inputs.append(condition.inputs(normalization.normalize(copies, statistics)).cpu())
-        sizes.append(relative_sizes(batch["target"], batch["pixel_mm"], condition.measures))
-    patients = [sample.patient for sample in images.samples]
-    errors = condition.fit(torch.stack(inputs).numpy(), torch.cat(sizes).numpy(), patients)
-    shown = ", ".join(f"{name} {error:.2f}" for name, error in zip(condition.measures, errors, strict=True))
-    rank_zero_only(print)(
-        f"Sizes predicted for patients left out, error in standard deviations of the training set: {shown}"
+    sizes, inputs, patients = measure_training_set(
+        data, normalization, condition.measures, condition.grid, condition.weights.device
     )
+    say_errors(condition.measures, condition.fit(inputs.numpy(), sizes.numpy(), patients))
+
+
+@rank_zero_only
+def say_errors(measures: Sequence[str], errors: Iterable[float]) -> None:
+    """Print how well sizes are predicted for patients who were left out of a fit."""
+    shown = ", ".join(f"{name} {error:.2f}" for name, error in zip(measures, errors, strict=True))
+    print(f"Sizes predicted for patients left out, error in standard deviations of the training set: {shown}")

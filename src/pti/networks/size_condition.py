@@ -6,31 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sklearn.linear_model import Ridge
-from sklearn.model_selection import GroupKFold
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, pad
 
 from pti.common.transfer import to_device
-
-_FOLDS = 5
-_PENALTIES = np.logspace(-1, 5, 13)
-"""Ridge penalties of standardised inputs, of which cross-validation chooses one."""
-
-_SHIFT = 1 / 32
-"""Shift of the copies of a training image, as a fraction of its edge: half a cell of the default grid.
-
-Mean absolute errors of the height on patients who were left out, mm, of three phantoms (500 patients; other
-anatomy, 60 patients; another scanner, 300 patients): means of cells 0.76, 1.17, 0.44; with shifted copies
-0.67, 0.85, 0.40; means and mean squares 0.67, 0.75, 0.39; both 0.59, 0.46, 0.34. A grid of 8 × 8 cells: 0.79,
-0.57, —; other shifts between 1/64 and 3/64: 0.59 to 0.63, 0.42 to 0.63, 0.34 to 0.35.
-"""
-
-_RARE = 0.05
-"""Smallest spread of an input, of the largest one: limits the weight of cells that are often empty."""
-
-_LIMIT = 4.0
-"""Largest predicted mean, in standard deviations of the sizes, for images that are unlike all others."""
+from pti.networks.size_ridge import LIMIT, cell_moments, fit_ridge, patient_folds
 
 _TAIL = 1e-4
 """Smallest distance of a rank from 0 and 1: sizes are drawn within 3.7 standard deviations."""
@@ -97,18 +76,7 @@ class SizeCondition(nn.Module):
 
     def inputs(self, images: Tensor) -> Tensor:
         """Reduce normalised images (B, 1, H, W) to the inputs of the regression (B, 2·grid²)."""
-        moments = torch.cat([images, images.square()], dim=1)
-        return adaptive_avg_pool2d(moments, self.grid).flatten(1)
-
-    def shifted(self, raw: Tensor) -> Tensor:
-        """Return a raw image (1, 1, H, W), background 0, and shifted copies: (9, 1, H, W)."""
-        height, width = raw.shape[-2:]
-        reach = max(1, round(_SHIFT * max(height, width)))
-        around = pad(raw, (reach,) * 4)
-        places = [(down, across) for down in (0, -reach, reach) for across in (0, -reach, reach)]
-        return torch.cat(
-            [around[..., reach + down :, reach + across :][..., :height, :width] for down, across in places]
-        )
+        return cell_moments(images, self.grid)
 
     def fit(self, inputs: np.ndarray, sizes: np.ndarray, patients: Sequence[str]) -> np.ndarray:
         """Fit standardisation, regression and covariance.
@@ -126,26 +94,18 @@ class SizeCondition(nn.Module):
         known = np.isfinite(sizes).all(1)
         x, y, groups = inputs[known].astype(float), sizes[known].astype(float), np.asarray(patients)[known]
         self.fitted.fill_(True)
-        count = len(np.unique(groups))
-        if count < 2:
+        if len(np.unique(groups)) < 2:
             return np.zeros(len(self.measures))
         shift, scale = y.mean(0), y.std(0)
         scale[scale == 0] = 1
         y = (y - shift) / scale
-        center, spread = x.mean((0, 1)), x.std((0, 1))
-        spread = np.maximum(spread, _RARE * spread.max() or 1)
-        x = (x - center) / spread
-        folds = list(GroupKFold(min(_FOLDS, count)).split(y, groups=groups))
-        errors = {penalty: _left_out_errors(x, y, folds, penalty) for penalty in _PENALTIES}
-        penalty = min(errors, key=lambda penalty: float(np.square(errors[penalty]).mean()))
-        ridge = _ridge(x, y, penalty)
-        weights = np.atleast_2d(ridge.coef_) / spread
-        covariance = errors[penalty].T @ errors[penalty] / len(y)
+        ridge = fit_ridge(x, y, patient_folds(list(groups)))
+        covariance = ridge.errors.T @ ridge.errors / len(y)
         values = {
             "shift": shift,
             "scale": scale,
-            "weights": weights,
-            "bias": ridge.intercept_ - weights @ center,
+            "weights": ridge.full.weights,
+            "bias": ridge.full.bias,
             "factor": np.linalg.cholesky(covariance + 1e-6 * np.eye(len(covariance))),
         }
         for name, value in values.items():
@@ -186,25 +146,8 @@ class SizeCondition(nn.Module):
         """Turn noise (B, M), N(0, 1), into standardised sizes (B, M), given normalised dente images."""
         mean = self.inputs(images).to(self.weights.dtype) @ self.weights.mT + self.bias
         deviation = to_device(noise, mean.device, mean.dtype) @ self.factor.mT
-        return mean.clamp(-_LIMIT, _LIMIT) + deviation / self.response
+        return mean.clamp(-LIMIT, LIMIT) + deviation / self.response
 
     def maps(self, sizes: Tensor, like: Tensor) -> Tensor:
         """Repeat standardised sizes (B, M) over the positions of latents (B, C, h, w): (B, M, h, w)."""
         return sizes.to(like.dtype)[..., None, None].expand(-1, -1, *like.shape[-2:])
-
-
-def _ridge(x: np.ndarray, y: np.ndarray, penalty: float) -> Ridge:
-    """Fit sizes (N, M) to inputs (N, S, F) of S copies of each image; each image counts once."""
-    copies = x.shape[1]
-    return Ridge(penalty * copies).fit(x.reshape(-1, x.shape[-1]), y.repeat(copies, axis=0))
-
-
-def _left_out_errors(
-    x: np.ndarray, y: np.ndarray, folds: Sequence[tuple[np.ndarray, np.ndarray]], penalty: float
-) -> np.ndarray:
-    """Return the errors (N, M) on images that were left out of the fit."""
-    errors = np.empty_like(y)
-    for inside, outside in folds:
-        predicted = _ridge(x[inside], y[inside], penalty).predict(x[outside, 0])
-        errors[outside] = predicted.reshape(-1, y.shape[1]) - y[outside]
-    return errors

@@ -66,6 +66,7 @@ ADDED: dict[str, dict[str, Any]] = {
     "pti.data.phantom.make_phantom": {"style": _FIRST_STYLE},
     "pti.modules.latent_diffusion.LatentDiffusion": {"texture": None, "size_condition": None},
     "pti.modules.adversarial_vae.AdversarialVAE": {"attributes": None, "latent_noise": 0.0},
+    "pti.modules.sizes.PixelSizes": {"ridge_grid": 0},
     "pti.modules.optimization.LrSchedule": {"milestones": [0.6, 0.85]},
     "pti.networks.conditional_unet.ConditionalUNet": {"condition_maps": 0, "change_gate": False},
     "pti.networks.detail_transfer.DetailTransfer": {"by_region": False},
