@@ -28,6 +28,7 @@ from pti.common.errors import UsageError
 from pti.diffusion.formulation import min_snr_weight
 from pti.diffusion.paths import RectifiedFlow
 from pti.modules.latent_diffusion import CHANGE_THRESHOLD, LatentDiffusion
+from pti.modules.latent_space.preparation import channel_weights
 from pti.modules.size_targets import relative_sizes
 from pti.modules.tif_data import TifDataModule
 from pti.networks.frozen_autoencoder import FrozenAutoencoder
@@ -218,6 +219,34 @@ def test_changed_weight(module: LatentDiffusion):
     weight = torch.where(changed, 5.0, 1.0).expand_as(target)
     expected = (weight * target.square()).sum((1, 2, 3)) / weight.sum((1, 2, 3))
     torch.testing.assert_close(module.validation_loss(batch)[0], expected)
+
+
+@torch.no_grad()
+def test_channels_that_the_decoder_ignores_hardly_count(module: LatentDiffusion, data: TifDataModule):
+    """The weights follow the decoder, their mean is 1, and the error is the mean of weighted channels."""
+    space = module.latent_space
+    even = channel_weights(space, data.training_set(), torch.device("cpu"))
+    space.first_stage.autoencoder.get_parameter("post_quant_conv.conv.weight")[:, 2] = 0
+    weights = channel_weights(space, data.training_set(), torch.device("cpu"))
+    assert weights.mean() == pytest.approx(1)
+    assert (weights > 0).all()
+    assert weights[2] < 0.03
+    assert weights[2] < even[2]
+    module, batch = answers_zero(module), latent_batch()
+    _, target = space.encode_pair(batch, generators(batch["name"]))
+    module.weight_channels = True
+    module.channel_weights.copy_(weights)
+    expected = (weights[:, None, None] * target.square()).mean((1, 2, 3))
+    torch.testing.assert_close(module.validation_loss(batch)[0], expected)
+
+
+def test_training_measures_the_weights_of_the_channels(root: Path, link: str, tmp_path: Path, capsys: Any):
+    config = configuration(root, tmp_path / "run", link, "model.weight_channels=true", "trainer.max_epochs=1")
+    trained(config, tmp_path / "run")
+    printed = capsys.readouterr().out
+    weights = [float(text) for text in printed.split("by latent channel: ")[1].splitlines()[0].split(", ")]
+    assert len(weights) == 4
+    assert sum(weights) / 4 == pytest.approx(1, abs=0.02)
 
 
 @torch.no_grad()

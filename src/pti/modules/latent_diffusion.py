@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from typing_extensions import override
 
@@ -19,6 +20,7 @@ from pti.drawing.figures import Comparison
 from pti.losses import at_least_float32
 from pti.modules.examples import comparison
 from pti.modules.latent_space import LatentSpace
+from pti.modules.latent_space.preparation import channel_weights
 from pti.modules.size_targets import BatchSizes, fit_sizes
 from pti.modules.translation import Translation
 from pti.networks.conditional_unet import ConditionalUNet
@@ -52,6 +54,8 @@ class LatentDiffusion(Translation):
         min_snr_gamma: of the min-SNR weights; None = all times have the same weight.
         change_loss_weight: of the latents that differ between condition and target (the tooth and the new
             ridge); 1 = the weight of all others.
+        weight_channels: weight the error of each latent channel by how much the decoded image changes with
+            it; False = all channels count the same.
         sample_posterior: see `LatentSpace`.
         cache_latents: ``cache`` of `LatentSpace`.
         latent_views: ``views`` of `LatentSpace`.
@@ -67,6 +71,7 @@ class LatentDiffusion(Translation):
 
     deterministic = False
     latent_space: LatentSpace
+    channel_weights: Tensor
 
     def __init__(
         self,
@@ -80,6 +85,7 @@ class LatentDiffusion(Translation):
         condition_dropout: float = 0.0,
         min_snr_gamma: float | None = None,
         change_loss_weight: float = 1.0,
+        weight_channels: bool = False,
         sample_posterior: bool = True,
         cache_latents: bool = True,
         latent_views: int = 8,
@@ -121,6 +127,8 @@ class LatentDiffusion(Translation):
         self.condition_dropout = condition_dropout
         self.min_snr_gamma = min_snr_gamma
         self.change_loss_weight = change_loss_weight
+        self.weight_channels = weight_channels
+        self.register_buffer("channel_weights", torch.ones(first_stage.latent_channels), persistent=False)
 
     @override
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
@@ -162,7 +170,7 @@ class LatentDiffusion(Translation):
     def _weighted_error(
         self, prediction: Tensor, target: Tensor, change: Tensor, weight: Tensor | None
     ) -> Tensor:
-        """Return the mean squared error of each prediction, (B,), weighted by change and time.
+        """Return the mean squared error of each prediction, (B,), weighted by channel, change and time.
 
         Args:
             prediction: (B, C, h, w).
@@ -171,6 +179,8 @@ class LatentDiffusion(Translation):
             weight: (B,), of each sample; None = all the same.
         """
         error = (at_least_float32(prediction) - at_least_float32(target)).square()
+        if self.weight_channels:
+            error = error * self.channel_weights[:, None, None]
         if self.change_loss_weight != 1:
             changed = change.square().mean(1, keepdim=True) > CHANGE_THRESHOLD**2
             importance = torch.where(changed, self.change_loss_weight, 1.0)
@@ -254,8 +264,16 @@ class LatentDiffusion(Translation):
 
     @override
     def on_fit_start(self) -> None:
-        """Encode the training set, and fit the prediction of sizes, where that is not done yet."""
+        """Encode the training set, and fit the prediction of sizes, where that is not done yet.
+
+        Channels are weighted in resumed trainings, too: the weights are measured, and not in the checkpoint.
+        """
         super().on_fit_start()
+        if self.weight_channels:
+            weights = channel_weights(self.latent_space, self.datamodule.training_set(), self.device)
+            self.channel_weights.copy_(weights)
+            shown = ", ".join(f"{weight:.3g}" for weight in weights.tolist())
+            rank_zero_only(print)(f"Weight of the error, by latent channel: {shown}")
         if self.size_condition is not None:
             fit_sizes(self.size_condition, self.normalization, self.datamodule)
 

@@ -64,7 +64,11 @@ ADDED: dict[str, dict[str, Any]] = {
     "pti.data.normalization.RangeNormalization": {"bright_limit": None},
     "pti.diffusion.samplers.ddpm": {"clip": None},
     "pti.data.phantom.make_phantom": {"style": _FIRST_STYLE},
-    "pti.modules.latent_diffusion.LatentDiffusion": {"texture": None, "size_condition": None},
+    "pti.modules.latent_diffusion.LatentDiffusion": {
+        "texture": None,
+        "size_condition": None,
+        "weight_channels": False,
+    },
     "pti.modules.adversarial_vae.AdversarialVAE": {"attributes": None, "latent_noise": 0.0},
     "pti.modules.sizes.PixelSizes": {"ridge_grid": 0},
     "pti.modules.optimization.LrSchedule": {"milestones": [0.6, 0.85]},

@@ -20,11 +20,13 @@ from torch import Tensor
 
 from pti.common.errors import DataError
 from pti.common.progress import track
+from pti.common.randomness import keyed_generator
 from pti.data.batches import evaluation_batches
 from pti.data.dataset import TifDataset
 from pti.data.latent_cache import Encode, LatentCache, LatentDataset, cache_key
 from pti.data.memory_maps import mark_used, remove_unused
 from pti.data.splits import evenly_spaced
+from pti.diffusion.samplers import gaussian_noise
 from pti.metrics.changed_region import changed_region
 from pti.modules.latent_space import LatentSpace
 from pti.modules.tif_data import TifDataModule
@@ -33,6 +35,15 @@ from pti.runs.lock import exclusive
 
 _TEXTURE_IMAGES = 64
 """Images that the texture is measured on, at most: a few hundred thousand pixels."""
+
+_SENSITIVITY_IMAGES = 8
+"""Images that the decoder's response to its latents is measured on, at most."""
+
+_PERTURBATION = 0.1
+"""Standard deviation of the noise that is added to a channel, in standard deviations of the latents."""
+
+_SMALLEST_WEIGHT = 0.02
+"""Smallest weight of a channel, of the mean weight: samples start with noise in every channel."""
 
 _BATCH = 8
 
@@ -89,6 +100,42 @@ def _reconstructed(
         pair = (space.normalization.normalize(raw, statistics), decoded)
         own, reconstructed = (image.masked_fill(~tissue, 0).float().cpu().numpy()[0, 0] for image in pair)
         yield own, reconstructed, changed
+
+
+@torch.no_grad()
+def channel_weights(space: LatentSpace, images: TifDataset, device: torch.device) -> Tensor:
+    """Measure how much the decoded image changes with each latent channel.
+
+    Args:
+        space: its scaling is fitted.
+        images: the training set.
+        device: of the result.
+
+    Returns:
+        (C,) weights with a mean of 1, in proportion to the mean squared change of the decoded image when
+        noise is added to one scaled channel; none far below `_SMALLEST_WEIGHT`.
+    """
+    images = replace(images, augmentation=None)
+    raws = [
+        images[0, index]["target"] for index in evenly_spaced(list(range(len(images))), _SENSITIVITY_IMAGES)
+    ]
+    raw = torch.cat(raws).to(device)
+    latents = space.encode_condition(raw)
+
+    def decode(scaled: Tensor) -> Tensor:
+        return space.first_stage.decode_normalized(space.scaling.denormalize(scaled))
+
+    decoded, changes = decode(latents), []
+    for channel in range(latents.shape[1]):
+        generators = [keyed_generator("cpu", channel, index) for index in range(len(raw))]
+        moved = latents.clone()
+        moved[:, channel] += _PERTURBATION * gaussian_noise(latents[:, :1], generators)[:, 0]
+        changes.append((decode(moved) - decoded).square().mean())
+    weights = torch.stack(changes)
+    weights = (weights / weights.mean().clamp_min(torch.finfo(weights.dtype).tiny)).clamp_min(
+        _SMALLEST_WEIGHT
+    )
+    return weights / weights.mean()
 
 
 def _views_to_encode(views: int, epochs: int | None) -> int:
