@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from helpers import composed_once
 from helpers.image_sets import WriteSet, disc
 from pti.data import tif
 
+composed_once.install()
 TESTS = Path(__file__).parent
 LONGEST = (
     *("faults/test_random_kills.py", "faults/test_mutations.py", "benchmark/test_benchmark.py"),
