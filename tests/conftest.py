@@ -6,6 +6,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,3 +124,15 @@ def link(autoencoder: Path) -> str:
 def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Omit ``curves.png`` at the end of trainings: drawing it takes longer than a tiny training itself."""
     monkeypatch.setattr("pti.train.console.draw_curves", lambda rows, path: None)
+
+
+@pytest.fixture
+def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the plots of pages empty: their layout takes longer than the rest of a command on tiny data."""
+    from matplotlib.figure import Figure
+
+    class Unrendered(Figure):
+        def savefig(self, fname: Any, **_: Any) -> None:
+            fname.write('<svg width="1" height="1"></svg>')
+
+    monkeypatch.setattr("pti.drawing.themed_svg.Figure", Unrendered)
