@@ -6,12 +6,15 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from helpers import composed_once
 from helpers.image_sets import WriteSet, disc
 from pti.data import tif
 
+composed_once.install()
 TESTS = Path(__file__).parent
 LONGEST = (
     *("faults/test_random_kills.py", "faults/test_mutations.py", "benchmark/test_benchmark.py"),
@@ -121,3 +124,15 @@ def link(autoencoder: Path) -> str:
 def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Omit ``curves.png`` at the end of trainings: drawing it takes longer than a tiny training itself."""
     monkeypatch.setattr("pti.train.console.draw_curves", lambda rows, path: None)
+
+
+@pytest.fixture
+def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the plots of pages empty: their layout takes longer than the rest of a command on tiny data."""
+    from matplotlib.figure import Figure
+
+    class Unrendered(Figure):
+        def savefig(self, fname: Any, **_: Any) -> None:
+            fname.write('<svg width="1" height="1"></svg>')
+
+    monkeypatch.setattr("pti.drawing.themed_svg.Figure", Unrendered)

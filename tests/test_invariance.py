@@ -64,6 +64,7 @@ def scores(sets: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*FACTORS, *SAME])
+@pytest.mark.usefixtures("without_plots")
 def test_evaluation_is_independent_of_unit_type_and_padding_to_a_square(sets, scores, tmp_path, name):
     found = evaluated(sets, name, tmp_path)
     assert found.keys() == scores.keys()
@@ -78,6 +79,7 @@ def test_evaluation_is_independent_of_unit_type_and_padding_to_a_square(sets, sc
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_plots")
 def test_evaluation_of_padded_images_changes_with_the_background_alone(sets, scores, tmp_path):
     found = evaluated(sets, "wide", tmp_path)
     pixels, padded = 64 * 40, (64 + 40) * (40 + 40)
@@ -90,6 +92,7 @@ def test_evaluation_of_padded_images_changes_with_the_background_alone(sets, sco
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_plots")
 def test_evaluation_of_transposed_images_differs_in_what_has_a_direction(sets, scores, tmp_path):
     found = evaluated(sets, "transposed", tmp_path)
     for case, base in scores.items():

@@ -8,6 +8,7 @@ from importlib.metadata import version
 import pytest
 
 import pti
+from helpers.forks import ForkServer, environment
 from pti.__main__ import VERBS
 
 
@@ -49,12 +50,27 @@ def test_the_package_knows_its_version():
         pti.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize(
-    ("verb", "encoding"), [*((verb, "ascii") for verb in (*VERBS, None)), (None, "cp1252"), (None, "latin-1")]
-)
-def test_help_in_any_encoding(verb, encoding):
-    command = [sys.executable, "-m", "pti", *([verb] if verb else []), "--help"]
-    environment = {**os.environ, "PYTHONIOENCODING": encoding}
-    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+@pytest.fixture(scope="module")
+def ascii_server():
+    """A process with a terminal of ASCII, which has imported what every command does."""
+    with ForkServer(environment(PYTHONIOENCODING="ascii"), ["pti.cli.command"]) as server:
+        yield server
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_in_ascii(ascii_server, tmp_path, verb):
+    with ascii_server.start(tmp_path, "pti", verb, "--help", environment=environment()) as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.wait() == 0, output
+    assert "output_dir" in output
+    assert output.isascii()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+def test_the_list_of_verbs_in_any_encoding(encoding):
+    command = [sys.executable, "-m", "pti", "--help"]
+    done = subprocess.run(
+        command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding}, check=False
+    )
     assert done.returncode == 0, done.stderr
     done.stdout.decode(encoding)

@@ -1,11 +1,16 @@
-"""Shared behaviour of the commands, tested on a small command in separate processes."""
+"""Shared behaviour of the commands, tested on a small one; it runs in separate processes unless refused."""
 
+import functools
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
+
+from helpers.forks import ForkServer, environment
+from helpers.in_process import Done, run_command
 
 SCRIPT = """
 import sys
@@ -36,7 +41,8 @@ main()
 
 
 @pytest.fixture
-def run(tmp_path):
+def toy(tmp_path):
+    """Write the command and its configuration; return its file."""
     conf = tmp_path / "conf"
     repository = Path(__file__).parents[2] / "conf" / "hydra"
     for path in repository.rglob("*.yaml"):
@@ -58,19 +64,44 @@ def run(tmp_path):
         """)
     )
     (tmp_path / "toy.py").write_text(SCRIPT.format(conf=conf))
+    return tmp_path / "toy.py"
 
-    def call(*arguments: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, str(tmp_path / "toy.py"), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+
+@pytest.fixture(scope="module")
+def server():
+    """A process that has imported what every command does, without torch."""
+    with ForkServer(environment(), ["pti.cli.command"]) as server:
+        yield server
+
+
+@pytest.fixture
+def run(toy, server):
+    """Run the command in a separate process; return the exit code and the output."""
+
+    def call(*arguments: str) -> tuple[int, str]:
+        with server.start(toy.parent, toy.stem, *arguments, environment=environment()) as process:
+            output, _ = process.communicate(timeout=60)
+        return process.wait(), output
+
+    return call
+
+
+@pytest.fixture
+def refused(toy, monkeypatch):
+    """Run the command in this process; it has to end with exit code 2 before it imports anything."""
+    monkeypatch.setattr("pti.common.conf_dir.CONF_DIR", toy.parent / "conf")  # which the command changes
+
+    def call(*arguments: str) -> Done:
+        return run_command(functools.partial(runpy.run_path, str(toy)), toy.parent, *arguments, code=2)
 
     return call
 
 
 def test_runs_with_the_given_values(run, tmp_path):
-    done = run("size=4", "model=large")
-    assert done.returncode == 0, done.stderr
-    assert '"size": 4, "weight": 1.0' in done.stdout
-    assert f"{tmp_path}/out" in done.stdout
+    code, output = run("size=4", "model=large")
+    assert code == 0, output
+    assert '"size": 4, "weight": 1.0' in output
+    assert f"{tmp_path}/out" in output
 
 
 @pytest.mark.parametrize(
@@ -93,64 +124,62 @@ def test_runs_with_the_given_values(run, tmp_path):
         ("model=null", "expected an option"),
     ],
 )
-def test_a_mistake_gets_one_message_and_exit_code_2(run, argument, named):
-    done = run(argument)
-    assert done.returncode == 2
+def test_a_mistake_gets_one_message_and_exit_code_2(refused, argument, named):
+    done = refused(argument)
     assert named in done.stderr
-    assert "Traceback" not in done.stderr
     assert argument.split("=")[0] in done.stderr
 
 
 def test_an_integer_may_stand_for_a_float(run):
-    assert run("model.weight=2").returncode == 0
+    code, output = run("model.weight=2")
+    assert code == 0, output
 
 
 @pytest.mark.parametrize(("mode", "code"), [("data", 1), ("bug", 1), ("ctrl-c", 130)])
 def test_exit_codes(run, mode, code):
-    done = run(f"mode={mode}")
-    assert done.returncode == code
-    assert ("Traceback" in done.stderr) == (mode == "bug")
+    found, output = run(f"mode={mode}")
+    assert found == code, output
+    assert ("Traceback" in output) == (mode == "bug")
 
 
 def test_a_failed_job_does_not_stop_a_sweep_and_is_not_forgotten(run, tmp_path):
-    done = run("-m", "size=1,2", "mode=data,ok", f"hydra.sweep.dir={tmp_path}/sweep")
-    assert done.stdout.count('"size": 1') == 2
-    assert done.stdout.count('"size": 2') == 2
-    assert done.returncode == 1
+    code, output = run("-m", "size=1,2", "mode=data,ok", f"hydra.sweep.dir={tmp_path}/sweep")
+    assert output.count('"size": 1') == 2
+    assert output.count('"size": 2') == 2
+    assert code == 1
 
 
-def test_a_mistake_in_any_job_of_a_sweep_is_found_before_the_first(run):
-    done = run("-m", "size=1,1000")
-    assert done.returncode == 2
+def test_a_mistake_in_any_job_of_a_sweep_is_found_before_the_first(refused):
+    done = refused("-m", "size=1,1000")
     assert '"size"' not in done.stdout
 
 
 def test_ctrl_c_ends_a_sweep(run, tmp_path):
-    done = run("-m", "size=1,2", "mode=ctrl-c", f"hydra.sweep.dir={tmp_path}/sweep")
-    assert done.returncode == 130
-    assert '"size": 2' not in done.stdout
+    code, output = run("-m", "size=1,2", "mode=ctrl-c", f"hydra.sweep.dir={tmp_path}/sweep")
+    assert code == 130
+    assert '"size": 2' not in output
 
 
 def test_help_lists_groups_and_keys(run):
-    done = run("--help")
-    assert done.returncode == 0
-    assert "size: 3" in done.stdout
-    assert "model: large, small" in done.stdout
+    code, output = run("--help")
+    assert code == 0
+    assert "size: 3" in output
+    assert "model: large, small" in output
 
 
 def test_help_is_the_text_that_hydra_prints(run):
     own, hydra = run("--help", "model=large"), run("-m", "--help", "model=large")
-    assert own.stdout == hydra.stdout
-    assert "heads: 8" in own.stdout
+    assert own == hydra
+    assert "heads: 8" in own[1]
 
 
 def test_an_output_folder_that_cannot_be_created_is_one_message(run, tmp_path):
     (tmp_path / "file").write_text("no folder")
-    done = run(f"output_dir={tmp_path}/file/out")
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"Error: output_dir={tmp_path}/file/out: can't be created")
-    assert len(done.stderr.splitlines()) == 1
-    assert run(f"output_dir={tmp_path}/file/out", "--help").returncode == 0
+    code, output = run(f"output_dir={tmp_path}/file/out")
+    assert code == 1
+    assert output.startswith(f"Error: output_dir={tmp_path}/file/out: can't be created")
+    assert len(output.splitlines()) == 1
+    assert run(f"output_dir={tmp_path}/file/out", "--help")[0] == 0
 
 
 def test_a_deleted_working_directory_is_one_message(tmp_path):
@@ -167,12 +196,12 @@ def test_a_deleted_working_directory_is_one_message(tmp_path):
 @pytest.mark.parametrize(
     "argument", ["output_dir=", "data.root=", "mode=", "output_dir=''", "output_dir=a,''"]
 )
-def test_an_empty_value_is_refused(run, argument, tmp_path):
-    done = run(*(["-m"] if "," in argument else []), argument)
-    assert done.returncode == 2
+def test_an_empty_value_is_refused(refused, argument, tmp_path):
+    done = refused(*(["-m"] if "," in argument else []), argument)
     assert done.stderr.startswith(f"Error: {argument.split('=')[0]}= is empty, as an unset shell variable")
     assert not (tmp_path / ".hydra").exists()
 
 
 def test_a_quoted_empty_text_is_a_text(run):
-    assert run("mode=''").returncode == 0
+    code, output = run("mode=''")
+    assert code == 0, output

@@ -40,6 +40,7 @@ def cases(data: Path, targets: Path, patients: list[str]) -> list[Case]:
     ]
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_the_intensity_look_up_is_a_method_like_the_unchanged_condition(tmp_path, data):
     targets = brightened(data, tmp_path / "targets")
     folders = [f"prediction_dir={data}/dente", f"target_dir={targets}", f"condition_dir={data}/dente"]

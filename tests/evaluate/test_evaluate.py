@@ -57,6 +57,7 @@ def test_true_images_against_themselves_are_perfect(tmp_path, data):
     assert figures(tmp_path / "out")["height_abs_error_mm"] == 0
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_errors_of_the_condition_agree_with_the_phantoms_table(tmp_path, data):
     folders = [f"prediction_dir={data}/dente", f"target_dir={data}/edente", f"condition_dir={data}/dente"]
     run(tmp_path, *folders, "distributions=false", "output_dir=out")
@@ -116,6 +117,7 @@ def test_ragged_crests_are_reported(tmp_path, data):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_plots")
 def test_nearest_training_images_are_flagged_and_real_ones_are_not(tmp_path):
     """A model that returns its training images, and one that returns images of other patients."""
     sets = {}
@@ -194,6 +196,7 @@ def test_the_calibration_comes_from_validation_patients(result, data):
     assert not names & tested
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_a_second_run_reuses_the_translations(result, checkpoint, data):
     sample = next((result / "translations" / "ldm" / "test" / "samples").iterdir())
     before = sample.stat().st_mtime_ns
@@ -204,6 +207,7 @@ def test_a_second_run_reuses_the_translations(result, checkpoint, data):
     assert "results of other settings" in stderr
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_checkpoints_are_compared_pair_by_pair(tmp_path, checkpoint, data):
     other = tmp_path / "other.ckpt"
     shutil.copy(checkpoint, other)
@@ -215,6 +219,7 @@ def test_checkpoints_are_compared_pair_by_pair(tmp_path, checkpoint, data):
     assert not (tmp_path / "out" / "calibration.json").exists()
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_every_method_with_images_gets_a_kid(tmp_path, checkpoint, data):
     other = tmp_path / "other.ckpt"
     shutil.copy(checkpoint, other)
@@ -305,6 +310,7 @@ def test_predictions_in_another_unit_and_blank_ones_are_noted(tmp_path, data):
     )
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_predictions_in_the_same_unit_are_not_noted(tmp_path, data):
     folders = (f"prediction_dir={data}/dente", f"target_dir={data}/edente")
     done = run(tmp_path, *folders, "distributions=false", "output_dir=out")

@@ -48,6 +48,7 @@ def test_sizes_alone_have_errors_crps_and_coverage_and_their_calibration(tmp_pat
 
 
 @pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.usefixtures("without_plots")
 def test_sizes_stand_beside_images_on_the_same_slices(tmp_path, checkpoints, first):
     listed = f"[{checkpoints[first]},{checkpoints[1 - first]}]"
     _, figures, means = evaluate(tmp_path, f"ckpt={listed}", "distributions=false")
@@ -59,6 +60,7 @@ def test_sizes_stand_beside_images_on_the_same_slices(tmp_path, checkpoints, fir
     assert (("ldm", "sizes")[first], "height_abs_error_mm") in compared
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_sets_are_compared_beside_a_model_without_images(tmp_path, checkpoints):
     _, figures, _ = evaluate(tmp_path, f"ckpt=[{checkpoints[1]},{checkpoints[0]}]")
     assert not [name for name in figures if name.startswith("KID") and name.endswith("of sizes")]

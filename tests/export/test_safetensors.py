@@ -205,6 +205,7 @@ def test_a_separate_test_set_is_not_replaced_by_training_patients(tmp_path, data
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_plots")
 def test_evaluations_are_those_of_the_checkpoint(tmp_path, data, stage_2, folder):
     for name, ckpt in (("checkpoint", stage_2), ("exported", folder)):
         settings = (f"ckpt={ckpt}", f"data.root={data}", "samples=2", "distributions=false")

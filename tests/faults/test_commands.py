@@ -47,7 +47,7 @@ def test_a_checkpoint_cannot_act(root: Path, autoencoder: Path, tmp_path: Path, 
     ],
 )
 def test_a_mistake_ends_the_training_with_exit_2(tmp_path: Path, override: str, named: str):
-    code, output = run(tmp_path, "experiment=smoke", override)
+    code, output = forks.run(tmp_path, "experiment=smoke", override)
     assert code == 2, output
     assert output.startswith(f"Error: {named}")
     assert not list(tmp_path.iterdir())

@@ -35,7 +35,7 @@ PACKAGE = (
 )
 """What commands use of pti."""
 
-_SHARED = (*LIBRARIES, *PACKAGE, "helpers.without_curves")
+_SHARED = (*LIBRARIES, *PACKAGE, "helpers.without_curves", "helpers.composed_ahead")
 
 
 def environment(**extra: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ class Done:
     stderr: str
 
 
-def run_command(main: Callable[[], None], folder: Path, *arguments: str, code: int = 0) -> Done:
+def run_command(main: Callable[[], object], folder: Path, *arguments: str, code: int = 0) -> Done:
     """Run ``python -m pti.VERB arguments`` in ``folder``; require exit ``code`` and no traceback."""
     out, err = io.StringIO(), io.StringIO()
     before = sys.argv, Path.cwd()

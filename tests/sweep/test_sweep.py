@@ -114,11 +114,13 @@ def test_a_folder_for_each_job_a_table_and_a_page(run, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [("weight=1,2", "seed=7", "-m"), ("seed=7", "-m", "weight=1,2")])
+@pytest.mark.usefixtures("without_plots")
 def test_the_switch_may_be_anywhere(run, arguments):
     done = run(*arguments)
     assert done.stdout.count("seed=7") == 2
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_the_same_command_again_runs_nothing(run, tmp_path):
     run("weight=1,2")
     done = run("weight=1,2")
@@ -129,6 +131,7 @@ def test_the_same_command_again_runs_nothing(run, tmp_path):
     assert len(sweeps(tmp_path)) == 1
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_further_values_join_other_settings_do_not(run, tmp_path):
     run("weight=1,2")
     done = run("weight=1,2,3")
@@ -163,6 +166,7 @@ def assert_continued(done: Done, tmp_path: Path) -> None:
     assert [row["status"] for row in rows(folder)] == ["finished"] * 3
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_ctrl_c_ends_a_sweep_which_continues_from_the_checkpoint(run, tmp_path):
     (tmp_path / "broken").write_text("ctrl-c")
     done = run("weight=1,2,3", code=130)
@@ -172,6 +176,7 @@ def test_ctrl_c_ends_a_sweep_which_continues_from_the_checkpoint(run, tmp_path):
     assert_continued(run("weight=1,2,3"), tmp_path)
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_a_killed_sweep_continues_from_the_checkpoint(run, tmp_path):
     (tmp_path / "broken").write_text("kill")
     program = [sys.executable, "-c", SCRIPT, str(tmp_path / "conf"), str(Path(__file__).parents[1])]
@@ -181,6 +186,7 @@ def test_a_killed_sweep_continues_from_the_checkpoint(run, tmp_path):
     assert_continued(run("weight=1,2,3"), tmp_path)
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_changed_data_begin_a_new_sweep(run, tmp_path):
     run("weight=1,2")
     (tmp_path / "data" / "b.tif").write_text("image")
@@ -188,6 +194,7 @@ def test_changed_data_begin_a_new_sweep(run, tmp_path):
     assert len(sweeps(tmp_path)) == 2
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_a_chosen_output_dir_holds_the_sweep_and_no_other(run, tmp_path):
     run("weight=1,2", "output_dir=mine")
     assert (tmp_path / "mine" / "weight-1" / "summary.json").is_file()
@@ -254,6 +261,7 @@ def test_two_sweeps_that_begin_in_the_same_second_have_two_folders(tmp_path):
     assert all(sweep.folder.is_dir() for sweep in sweeps)
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_one_job_is_not_1_jobs(run):
     assert ": 1 job." in run("-m", "weight=1").stdout
     assert "its only job was finished earlier" in run("-m", "weight=1").stdout

@@ -72,6 +72,7 @@ def test_every_second_sample_is_of_the_mirrored_image(tmp_path, checkpoints, pha
     assert np.abs(second - unlike).max() > 50
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_evaluation_compares_an_ensemble_with_its_models(tmp_path, checkpoints):
     listed = f"ckpt=[{checkpoints[0]},{checkpoints[1]}]"
     settings = ("ensemble=true", "samples=2", "split=train", "num_samples=3", "distributions=false")

@@ -124,6 +124,7 @@ def test_the_experiment_is_the_configuration_of_the_best_trial(tune, tmp_path, o
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_plots")
 def test_more_trials_continue_a_finished_search(tune, tmp_path):
     tune("trials=3", "output_dir=s")
     first = outcome(tmp_path / "s")
@@ -146,6 +147,7 @@ DIFFERENCES = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_another_search_in_the_folder_is_refused(tune, refusal, tmp_path):
     tune("trials=1", "output_dir=s")
     for change, difference in DIFFERENCES.items():
@@ -165,6 +167,7 @@ def test_changed_data_and_other_results_are_refused(tune, tmp_path):
     assert "results of another command" in tune("output_dir=other", code=2).stderr
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_trials_that_fail_are_recorded_and_the_search_continues(tune, tmp_path):
     reasons = {
         "diverged": "loss is not finite after batch 3.",
@@ -208,6 +211,7 @@ def test_a_training_that_cannot_begin_is_the_searchs_own_error(tune, tmp_path):
     assert outcome(tmp_path / "s") == outcome(tmp_path / "whole")
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_several_objectives(tune, tmp_path):
     done = tune("trials=6", "output_dir=s", "objectives={val/l1: min, val/kl: min}")
     trials = rows(tmp_path / "s" / "trials.csv")
@@ -225,6 +229,7 @@ def test_several_objectives(tune, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_plots")
 def test_a_pruned_trial_whose_end_was_not_recorded_is_pruned_again(tune, tmp_path):
     """Take back the end of the last trial, as if the search had been killed just before it."""
     tune("trials=7", "output_dir=s", "prune_after_trials=2")
