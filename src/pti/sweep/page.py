@@ -26,6 +26,9 @@ MAIN_METRICS = {
 }
 """Metrics on the page, and which direction is better; the CSV has all metrics."""
 
+CHOSEN_BY = "val/l1"
+"""Metric of stage 1 whose lowest value chooses the job that the next command takes."""
+
 _PAGE_ONLY = ("val/perceptual", "val/bone_dice", "val/active_units")  # the terminal is narrower
 _MAX_COLUMNS = 8
 
@@ -166,11 +169,18 @@ def best_jobs(results: Sequence[JobResult], name: str) -> set[str]:
     return {job for job, value in values.items() if value == best}
 
 
-def _plot(results: Sequence[JobResult]) -> dict[str, str] | None:
-    for name in ("val/l1", "val/psnr"):
+def changes_kl(results: Sequence[JobResult]) -> bool:
+    """Tell whether the jobs differ in the weight of the KL divergence."""
+    return any(key.endswith("kl_weight") for key in results[0].values)
+
+
+def _plot(results: Sequence[JobResult]) -> dict[str, Any] | None:
+    for name in (CHOSEN_BY, "val/psnr"):
         svg = plot_trade_off(results, name)
         if svg is not None:
-            return {"svg": svg, "metric": name, "better": MAIN_METRICS[name]}
+            chosen = best_jobs(results, CHOSEN_BY) and "data.fold" not in results[0].values
+            choice = {"chosen_by": CHOSEN_BY if chosen else "", "changes_kl": changes_kl(results)}
+            return {"svg": svg, "metric": name, "better": MAIN_METRICS[name], **choice}
     return None
 
 

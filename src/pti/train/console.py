@@ -27,6 +27,7 @@ from pti.train.resume import Start
 from pti.train.verdict import verdict
 
 _MAX_WARNINGS = 5
+_SPLITS = ("train", "val", "test")
 _WITH_PATHS = ("start", "weights", "folder")
 
 
@@ -75,9 +76,11 @@ def print_plan(
     """
     datamodule.prepare_data()
     datamodule.setup("fit")
+    counts = datamodule.split_counts()
     plan = {
-        split: f"{counted(count['images'], 'image')}, {counted(count['patients'], 'patient')}"
-        for split, count in datamodule.split_counts().items()
+        split: f"{counted(counts[split]['images'], 'image')}, {counted(counts[split]['patients'], 'patient')}"
+        for split in _SPLITS
+        if split in counts
     }
     trained = sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
     plan["parameters"] = f"{trained / 1e6:.2f} million"
@@ -157,8 +160,9 @@ def print_result(
         reconstructs: whether `pti.reconstruct` accepts the model.
     """
     paths = {name: from_here(path) for name, path in artefacts.items()}
-    command = _next_command(status, paths, reconstructs)
     validation = "best/val/"
+    images = "split=val" if any(name.startswith(validation) for name in metrics) else "input_dir=FOLDER"
+    command = _next_command(status, paths, images if reconstructs else "")
     best = {name.removeprefix(validation): value for name, value in metrics.items() if validation in name}
     judged = (fit_line(best, "the validation images"), verdict(best)) if reconstructs else ()
     print_summary(f"train: {status}", _main_metrics(metrics), paths, command, filter(None, judged))
@@ -175,8 +179,11 @@ def _main_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _next_command(status: str, artefacts: dict[str, Path], reconstructs: bool) -> str | None:
-    """Return the command that resumes an interrupted run, or that applies a finished one."""
+def _next_command(status: str, artefacts: dict[str, Path], to_reconstruct: str) -> str | None:
+    """Return the command that resumes an interrupted run, or that applies a finished one.
+
+    ``to_reconstruct`` names images for `pti.reconstruct`; it is empty if the model isn't an autoencoder.
+    """
     last = artefacts.get("last checkpoint")
     best = artefacts.get("best checkpoint", last)
     if status == "interrupted":
@@ -187,6 +194,6 @@ def _next_command(status: str, artefacts: dict[str, Path], reconstructs: bool) -
         return shlex.join(["python", "-m", "pti.train", *kept, f"ckpt_path={as_value(last)}"])
     if best is None or status != "finished":
         return None
-    if reconstructs:
-        return f"python -m pti.reconstruct {setting('ckpt', best)} input_dir=FOLDER"
+    if to_reconstruct:
+        return f"python -m pti.reconstruct {setting('ckpt', best)} {to_reconstruct}"
     return f"python -m pti.evaluate {setting('ckpt', best)}"
