@@ -1,6 +1,7 @@
 """``python -m pti.analyze``: draw and measure a VAE's latent space, as figures, tables and one page."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ def preflight(cfg: DictConfig) -> None:
 @command("analyze", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> None:
     """Encode the images, project and measure their latents, and write the results."""
+    from pti.inference.following import data_arguments
     from pti.latent_study.attributes import study_attributes
     from pti.latent_study.latents import save_latents
     from pti.latent_study.projection import principal_components
@@ -76,7 +78,10 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         checkpoint=study.checkpoint,
         seed=cfg.seed,
     )
-    next_command = f"python -m pti.explore {setting('ckpt', cfg.ckpt)}"
+    images = data_arguments(study.checkpoint.config["data"], sys.argv[1:])
+    if cfg.input_dir is not None:
+        images = f" {setting('input_dir', cfg.input_dir)}"
+    next_command = f"python -m pti.explore {setting('ckpt', cfg.ckpt)}{images}"
     print_summary("Latent space", metrics, artefacts, next_command)
 
 

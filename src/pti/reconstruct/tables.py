@@ -1,11 +1,13 @@
 """Write the table and the summary of reconstructed images."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pti.common.path_settings import setting
 from pti.common.tables import write_csv
+from pti.inference.following import data_arguments
 from pti.inference.reconstructions import COMPARISONS, RAW
 from pti.inference.tables import count_images, extreme, mean
 from pti.runs.checkpoint import Checkpoint
@@ -68,5 +70,8 @@ def finish(
         warnings=warnings,
     )
     path = checkpoint if isinstance(checkpoint, Path) else checkpoint.path
-    following = f"python -m pti.analyze {setting('ckpt', from_here(path))}"
+    data = (
+        data_arguments(checkpoint.config["data"], sys.argv[1:]) if isinstance(checkpoint, Checkpoint) else ""
+    )
+    following = f"python -m pti.analyze {setting('ckpt', from_here(path))}{data}"
     print_summary("Reconstruction (means over the images)", metrics, artefacts, following)

@@ -1,5 +1,6 @@
 """Translate with a model that predicts sizes alone: a table of sizes with their intervals, no images."""
 
+import sys
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
@@ -13,6 +14,7 @@ from pti.common.tables import write_csv
 from pti.drawing.height_text import height_text
 from pti.inference.bone_sizes import bone_sizes
 from pti.inference.calibration_file import Corrections
+from pti.inference.following import data_arguments
 from pti.inference.inputs import Inputs
 from pti.inference.loaded import LoadedSizePredictor
 from pti.inference.reconstructions import training_bounds
@@ -80,7 +82,8 @@ def translate_sizes(
         print(f"{row['name']}: height {height_text(row['height_mm'], (), interval)}")
     if len(rows) > _MAX_LINES:
         print(f"… and {len(rows) - _MAX_LINES} more in {TABLE}")
-    following = f"python -m pti.evaluate {setting('ckpt', from_here(predictor.checkpoint.path))}"
+    data = data_arguments(predictor.data, sys.argv[1:])
+    following = f"python -m pti.evaluate {setting('ckpt', from_here(predictor.checkpoint.path))}{data}"
     print_summary("Predicted sizes (means over the images)", metrics, artefacts, following)
 
 

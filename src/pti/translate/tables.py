@@ -1,5 +1,6 @@
 """Write the tables and the summary of translated images."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -8,6 +9,7 @@ from typing import Any
 from pti.common.path_settings import setting
 from pti.common.tables import write_csv
 from pti.data.layouts import abbreviate
+from pti.inference.following import data_arguments
 from pti.inference.pictures import predicted_height
 from pti.inference.tables import Rows, count_images, extreme, mean
 from pti.inference.translator import IMAGE_TABLE, SAMPLE_TABLE, Translations
@@ -76,7 +78,8 @@ def finish(
     _print_heights(rows)
     if translations.calibration is None and models == 1 and isinstance(checkpoint, Checkpoint):
         # Evaluation tells how far to trust the heights, and writes the calibration of their intervals.
-        following = f"python -m pti.evaluate {setting('ckpt', from_here(checkpoint.path))}"
+        data = data_arguments(checkpoint.config["data"], sys.argv[1:])
+        following = f"python -m pti.evaluate {setting('ckpt', from_here(checkpoint.path))}{data}"
     else:
         folder = setting("prediction_dir", from_here(output_dir))
         following = f"python -m pti.evaluate {folder} target_dir=FOLDER"
