@@ -1,5 +1,6 @@
 """The command that a sweep names at its end."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,20 @@ def test_other_sweeps_name_none(jobs):
     assert following(results, command="measure") is None
     failed = [JobResult("a", {"seed": "1"}, FAILED, "", 1.0, {}, results[0].folder)]
     assert following(failed) is None
+
+
+def test_metrics_that_a_narrow_terminal_cannot_show_are_named(jobs, capsys, monkeypatch):
+    long = {f"width_{name}_mm of conditions": 12.345 for name in ("quarter", "half", "three_quarters")}
+    results = [replace(job, metrics={"images": 24, **long}) for job in jobs("pixel_mm", [0.3, 0.1])]
+    monkeypatch.setenv("COLUMNS", "50")
+    print_report(results, {})
+    output = capsys.readouterr().out
+    assert max(map(len, output[: output.index("The terminal")].splitlines())) <= 50
+    assert "…" not in output
+    assert "The terminal is too narrow for width_half_mm of conditions" in output
+    monkeypatch.setenv("COLUMNS", "160")
+    print_report(results, {})
+    assert "too narrow" not in capsys.readouterr().out
 
 
 def test_the_command_is_the_last_line_and_unfinished_jobs_are_said(jobs, capsys):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from pti.common.tables import write_csv
 from pti.drawing.panels import DIVERGING_CSS, data_uri, diverging, grey, tissue_window
 from pti.sweep.record import COLLAPSED, FAILED, FINISHED, INTERRUPTED, WAITING, JobResult
 from pti.sweep.trade_off import is_number, plot_trade_off
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 MAIN_METRICS = {
     "val/l1": "lower",
@@ -87,21 +90,16 @@ def print_report(
 ) -> None:
     """Print the jobs with their main metrics, the paths of the page and the table, and what to run next."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.measure import Measurement
 
     columns = [name for name in main_metrics(results) if name not in _PAGE_ONLY]
-    table = Table(title="Sweep", title_justify="left")
-    for key in results[0].values:
-        table.add_column(key.split(".")[-1], overflow="fold", min_width=9)
-    table.add_column("status", no_wrap=True)
-    for name in columns:
-        table.add_column(name.removeprefix("val/").replace("_", " "), justify="right")
-    for result in results:
-        table.add_row(
-            *result.values.values(), result.status, *(show(result.metric(name)) for name in columns)
-        )
-    console = Console()
-    console.print(table)
+    console, shown = Console(), list(columns)
+    unlimited = console.options.update(width=10_000)  # a measurement ends at the width
+    while shown and Measurement.get(console, unlimited, _table(results, shown)).minimum > console.width:
+        shown.pop()
+    console.print(_table(results, shown))
+    if left := columns[len(shown) :]:
+        print(f"The terminal is too narrow for {', '.join(left)}: see sweep.csv.")
     for result in results:
         if result.status in (FAILED, COLLAPSED):
             console.print(
@@ -115,6 +113,21 @@ def print_report(
         print(remark)
     if next_command is not None:
         console.print(f"Next: {next_command}", style="bold", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(results: Sequence[JobResult], columns: Sequence[str]) -> "Table":
+    from rich.table import Table
+
+    table = Table(title="Sweep", title_justify="left")
+    for key in results[0].values:
+        table.add_column(key.split(".")[-1], overflow="fold", min_width=9)
+    table.add_column("status", no_wrap=True)
+    for name in columns:
+        table.add_column(name.removeprefix("val/").replace("_", " "), justify="right")
+    for result in results:
+        metrics = (show(result.metric(name)) for name in columns)
+        table.add_row(*result.values.values(), result.status, *metrics)
+    return table
 
 
 def main_metrics(results: Sequence[JobResult]) -> list[str]:

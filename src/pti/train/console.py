@@ -83,7 +83,7 @@ def print_plan(
         if split in counts
     }
     trained = sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
-    plan["parameters"] = f"{trained / 1e6:.2f} million"
+    plan["parameters"] = f"{trained / 1e6:.2f} million" if trained >= 1e5 else f"{trained:,}"
     perceptual = getattr(module, "perceptual", None)
     plan["perceptual loss"] = "none" if perceptual is None else perceptual.name
     plan["device"] = f"{trainer.world_size} × {trainer.strategy.root_device.type}, {trainer.precision}"
