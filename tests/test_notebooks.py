@@ -78,7 +78,7 @@ def test_no_statement_overwrites_what_nothing_has_used(path: Path):
             names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
             unused -= {node.id for node in names if not isinstance(node.ctx, ast.Store)}
             if isinstance(statement, ast.Assign):
-                stored = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+                stored = {target.id for target in statement.targets if isinstance(target, ast.Name)}
                 assert not stored & unused, f"{stored & unused} in {source}"
                 unused |= stored
 
