@@ -1,7 +1,6 @@
 """``python -m pti.analyze``: draw and measure a VAE's latent space, as figures, tables and one page."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from pti.cli.preflight import SPLITS, require_checkpoint_and_images, require_in_
 from pti.common.errors import UsageError
 from pti.common.path_settings import setting
 from pti.latent_study.options import COLORS, METHODS, RANGES
+from pti.runs.arguments import typed_arguments
 from pti.runs.locate import checkpoint_names
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         checkpoint=study.checkpoint,
         seed=cfg.seed,
     )
-    images = data_arguments(study.checkpoint.config["data"], sys.argv[1:])
+    images = data_arguments(study.checkpoint.config["data"], typed_arguments())
     if cfg.input_dir is not None:
         images = f" {setting('input_dir', cfg.input_dir)}"
     next_command = f"python -m pti.explore {setting('ckpt', cfg.ckpt)}{images}"

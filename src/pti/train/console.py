@@ -19,6 +19,7 @@ from pti.data.checks.quick import quick_check, require_sound
 from pti.data.checks.source import DataSource
 from pti.drawing.figures import draw_curves
 from pti.modules.tif_data import TifDataModule
+from pti.runs.arguments import typed_arguments
 from pti.runs.summary import from_here, print_summary
 from pti.train.autoencoder_fit import fit_line
 from pti.train.callbacks.metrics_csv import read_metrics
@@ -27,7 +28,6 @@ from pti.train.resume import Start
 from pti.train.verdict import verdict
 
 _MAX_WARNINGS = 5
-_SPLITS = ("train", "val", "test")
 _WITH_PATHS = ("start", "weights", "folder")
 
 
@@ -76,11 +76,9 @@ def print_plan(
     """
     datamodule.prepare_data()
     datamodule.setup("fit")
-    counts = datamodule.split_counts()
     plan = {
-        split: f"{counted(counts[split]['images'], 'image')}, {counted(counts[split]['patients'], 'patient')}"
-        for split in _SPLITS
-        if split in counts
+        split: f"{counted(count['images'], 'image')}, {counted(count['patients'], 'patient')}"
+        for split, count in datamodule.split_counts().items()
     }
     trained = sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
     plan["parameters"] = f"{trained / 1e6:.2f} million" if trained >= 1e5 else f"{trained:,}"
@@ -190,7 +188,7 @@ def _next_command(status: str, artefacts: dict[str, Path], to_reconstruct: str) 
         if last is None or {"-m", "--multirun"} & set(sys.argv):  # a sweep prints its own hint
             return None
         replaced = ("ckpt_path=", "output_dir=", "resume=", "hydra.")
-        kept = [text for text in sys.argv[1:] if not text.startswith(replaced)]
+        kept = [text for text in typed_arguments() if not text.startswith(replaced)]
         return shlex.join(["python", "-m", "pti.train", *kept, f"ckpt_path={as_value(last)}"])
     if best is None or status != "finished":
         return None

@@ -1,6 +1,5 @@
 """Translate with a model that predicts sizes alone: a table of sizes with their intervals, no images."""
 
-import sys
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
@@ -22,6 +21,7 @@ from pti.inference.size_prediction import PredictedSizes, predict_sizes
 from pti.inference.survey import print_warnings, survey
 from pti.inference.tables import Rows, count_images, mean
 from pti.metrics.calibration import central_interval, covers
+from pti.runs.arguments import typed_arguments
 from pti.runs.manifest import Manifest
 from pti.runs.summary import from_here, hash_config, print_summary, write_summary
 
@@ -82,7 +82,7 @@ def translate_sizes(
         print(f"{row['name']}: height {height_text(row['height_mm'], (), interval)}")
     if len(rows) > _MAX_LINES:
         print(f"… and {len(rows) - _MAX_LINES} more in {TABLE}")
-    data = data_arguments(predictor.data, sys.argv[1:])
+    data = data_arguments(predictor.data, typed_arguments())
     following = f"python -m pti.evaluate {setting('ckpt', from_here(predictor.checkpoint.path))}{data}"
     print_summary("Predicted sizes (means over the images)", metrics, artefacts, following)
 

@@ -1,6 +1,5 @@
 """Write the tables and the summary of translated images."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -17,6 +16,7 @@ from pti.inference.trust import REASON, TRUST
 from pti.metrics.calibration import INTERVAL
 from pti.metrics.outline_band import BAND
 from pti.metrics.translation import TARGET_METRICS
+from pti.runs.arguments import typed_arguments
 from pti.runs.checkpoint import Checkpoint
 from pti.runs.summary import from_here, print_summary, write_summary
 
@@ -78,7 +78,7 @@ def finish(
     _print_heights(rows)
     if translations.calibration is None and models == 1 and isinstance(checkpoint, Checkpoint):
         # Evaluation tells how far to trust the heights, and writes the calibration of their intervals.
-        data = data_arguments(checkpoint.config["data"], sys.argv[1:])
+        data = data_arguments(checkpoint.config["data"], typed_arguments())
         following = f"python -m pti.evaluate {setting('ckpt', from_here(checkpoint.path))}{data}"
     else:
         folder = setting("prediction_dir", from_here(output_dir))
