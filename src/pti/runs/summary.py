@@ -94,7 +94,10 @@ def print_summary(
     from rich.table import Table
 
     console = Console()
-    table = Table(title=title, title_justify="left", show_header=False)
+    console.print(
+        title, style="italic", markup=False, highlight=False, soft_wrap=True
+    )  # a table would wrap it
+    table = Table(show_header=False)
     table.add_column("what")
     table.add_column("value", overflow="fold")
     for name, value in metrics.items():

@@ -27,7 +27,7 @@ def write_report(output_dir: Path, search: Search, settings: TuneSettings, statu
         settings: Its settings.
         status: ``finished``, ``interrupted`` or ``failed``.
     """
-    from pti.tune.page import write_page
+    from pti.tune.page import remark_on_kl, write_page
 
     results = collect(search, settings, output_dir)
     artefacts: dict[str, Path] = {"trials": output_dir / TABLE, "study": output_dir / DATABASE}
@@ -55,7 +55,7 @@ def write_report(output_dir: Path, search: Search, settings: TuneSettings, statu
     print_trials(results)
     following = commands[best.number] if best is not None else None
     command = following if status == "finished" else continue_command(output_dir)
-    print_summary(f"tune: {status}", metrics, artefacts, command)
+    print_summary(f"tune: {status}", metrics, artefacts, command, filter(None, [remark_on_kl(settings)]))
 
 
 def continue_command(output_dir: Path) -> str:
