@@ -71,6 +71,19 @@ def test_uses_the_public_api_only(path: Path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_statement_overwrites_what_nothing_has_used(path: Path):
+    for source in code(path):
+        unused: set[str] = set()
+        for statement in ast.parse(source).body:
+            names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
+            unused -= {node.id for node in names if not isinstance(node.ctx, ast.Store)}
+            if isinstance(statement, ast.Assign):
+                stored = {target.id for target in statement.targets if isinstance(target, ast.Name)}
+                assert not stored & unused, f"{stored & unused} in {source}"
+                unused |= stored
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_links_lead_to_notebooks(path: Path):
     text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):

@@ -228,9 +228,9 @@ def test_the_experiment_of_stage_1_has_the_scripts_settings(there, stage_1):
     assert data.fractions == [0.8, 0.1, 0.1]
     assert (config.trainer.max_epochs, config.trainer.check_val_every_n_epoch) == (7, 2)
     text = (stage_1 / "experiment" / "converted_vae.yaml").read_text()
-    assert "Without counterpart, left out: novelty." in text
+    assert "These settings have no counterpart and are left out: novelty." in text
     assert "log-variance" in text
-    assert "slices" in text
+    assert "split by slice" in text
     assert open_checkpoint(stage_1 / "checkpoints" / "best.ckpt").config["data"]["sources"] == "both"
 
 
@@ -291,6 +291,15 @@ def test_the_scale_can_be_measured(there, stage_1):
     spread = (posterior.mean.var(correction=0) + posterior.std.square().mean()).sqrt()
     assert float(module.latent_space.scaling.scale[0, 0, 0, 0]) == pytest.approx(float(spread), rel=1e-3)
     assert "scale_factor" in done.stderr
+
+
+def test_the_axes_are_explained_and_the_next_command_reads_the_scripts_images(there):
+    arguments = ("config=vae_config.json", "weights=autoencoder_epoch73.pth")
+    lines = convert(there, "endings", *arguments).stdout.splitlines()
+    assert any(line.startswith("Note: The kernels were transposed") for line in lines)
+    assert lines[-1].endswith("best.ckpt input_dir=data/edente")
+    unchanged = convert(there, "unchanged", *arguments, "swapped_axes=false").stdout
+    assert "transposed" not in unchanged
 
 
 @pytest.mark.parametrize(

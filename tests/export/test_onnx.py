@@ -295,6 +295,9 @@ def test_a_translation_in_onnxruntime_is_that_of_pti(tmp_path, data, dente):
     tifffile.imwrite(tmp_path / "in.tif", dente[:16])
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert "found (16, 32) pixels, expected (32, 32)" in done.stderr
+    done = subprocess.run(command[:2], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "python translate.py DENTE.tif EDENTE.tif [SEED]" in done.stderr
 
 
 @pytest.mark.slow

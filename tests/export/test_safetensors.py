@@ -101,7 +101,9 @@ def tifs(folder: Path) -> dict[str, bytes]:
 def test_translations_are_those_of_the_checkpoint_bit_for_bit(tmp_path, data, stage_2, folder):
     for name, ckpt in (("checkpoint", stage_2), ("exported", folder)):
         settings = (f"ckpt={ckpt}", f"input_dir={data / 'dente'}", "samples=2", "num_samples=3")
-        run_command(translate, tmp_path, *settings, f"output_dir={name}")
+        done = run_command(translate, tmp_path, *settings, f"output_dir={name}")
+        needs_data = " data.root=FOLDER" if name == "exported" else ""
+        assert done.stdout.endswith(f"Next: python -m pti.evaluate ckpt={ckpt}{needs_data}\n")
     own, exported = tifs(tmp_path / "checkpoint"), tifs(tmp_path / "exported")
     assert len(own) >= 6
     assert own == exported
@@ -113,7 +115,9 @@ def test_translations_are_those_of_the_checkpoint_bit_for_bit(tmp_path, data, st
 def test_reconstructions_are_those_of_the_checkpoint_bit_for_bit(tmp_path, data, stage_1, autoencoder):
     for name, ckpt in (("checkpoint", stage_1), ("exported", autoencoder)):
         settings = (f"ckpt={ckpt}", f"input_dir={data / 'edente'}", "num_samples=3")
-        run_command(reconstruct, tmp_path, *settings, f"output_dir={name}")
+        done = run_command(reconstruct, tmp_path, *settings, f"output_dir={name}")
+        needs_data = " data.root=FOLDER" if name == "exported" else ""
+        assert done.stdout.endswith(f"Next: python -m pti.analyze ckpt={ckpt}{needs_data}\n")
     assert tifs(tmp_path / "checkpoint") == tifs(tmp_path / "exported") != {}
 
 

@@ -1,11 +1,12 @@
 """The command that a sweep names at its end."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pti.sweep.following import following_command
-from pti.sweep.page import print_report
+from pti.sweep.page import print_report, write_report
 from pti.sweep.record import FAILED, FINISHED, JobResult
 
 
@@ -34,8 +35,25 @@ def following(results: list[JobResult], *arguments: str, command: str = "train")
 def test_stage_1_continues_with_the_best_job(jobs):
     results = jobs("seed", [0.3, 0.1, 0.2], **{"val/kl": 5.0})
     command, remark = following_command("train", results, Path("sweep"), [])
-    assert command == "python -m pti.reconstruct ckpt=sweep/job_1/checkpoints/best.ckpt input_dir=FOLDER"
-    assert "job_1" in remark
+    assert command == "python -m pti.reconstruct ckpt=sweep/job_1/checkpoints/best.ckpt split=val"
+    assert remark == "The lowest val/l1 is that of job_1."
+
+
+def test_a_sweep_of_the_kl_weight_says_what_the_choice_ignores(jobs):
+    results = jobs("model.kl_weight", [0.3, 0.1], **{"val/kl": 5.0})
+    remark = following_command("train", results, Path("sweep"), [])[1]
+    assert "A smaller KL weight usually lowers val/l1" in remark
+
+
+@pytest.mark.parametrize(
+    ("key", "chosen", "weighs"),
+    [("model.kl_weight", True, True), ("seed", True, False), ("data.fold", False, False)],
+)
+def test_the_page_says_by_which_metric_the_next_command_chooses(jobs, key: str, chosen: bool, weighs: bool):
+    results = jobs(key, [0.3, 0.1], **{"val/kl": 5.0})
+    page = write_report(Path("sweep").absolute(), results, "title", None)["page"].read_text()
+    assert ("takes the job with the lowest val/l1" in page) == chosen
+    assert ("choose by both axes" in page) == weighs
 
 
 @pytest.mark.parametrize(
@@ -64,6 +82,20 @@ def test_other_sweeps_name_none(jobs):
     assert following(results, command="measure") is None
     failed = [JobResult("a", {"seed": "1"}, FAILED, "", 1.0, {}, results[0].folder)]
     assert following(failed) is None
+
+
+def test_metrics_that_a_narrow_terminal_cannot_show_are_named(jobs, capsys, monkeypatch):
+    long = {f"width_{name}_mm of conditions": 12.345 for name in ("quarter", "half", "three_quarters")}
+    results = [replace(job, metrics={"images": 24, **long}) for job in jobs("pixel_mm", [0.3, 0.1])]
+    monkeypatch.setenv("COLUMNS", "50")
+    print_report(results, {})
+    output = capsys.readouterr().out
+    assert max(map(len, output[: output.index("The terminal")].splitlines())) <= 50
+    assert "…" not in output
+    assert "The terminal is too narrow for width_half_mm of conditions" in output
+    monkeypatch.setenv("COLUMNS", "160")
+    print_report(results, {})
+    assert "too narrow" not in capsys.readouterr().out
 
 
 def test_the_command_is_the_last_line_and_unfinished_jobs_are_said(jobs, capsys):

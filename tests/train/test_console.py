@@ -30,6 +30,10 @@ def test_the_plan_counts_in_plain_english(root, tmp_path, capsys, monkeypatch, c
     expected = "1 epoch of 1 batch" if count == 1 else "2 epochs of 2 batches"
     assert f"{expected}, at most 1 step " in output
     assert ".." not in output.replace("...", "")
+    assert output.startswith("plan ")
+    assert output.index(" train ") < output.index(" val ")
+    validated = count == 1  # else the limit of steps ends the training before the first validation
+    assert output.rstrip().endswith("split=val" if validated else "input_dir=FOLDER")
 
 
 def test_paths_in_the_plan_can_be_copied_from_a_narrow_terminal(root, tmp_path, capsys, monkeypatch):

@@ -69,7 +69,7 @@ def test_a_signal_ends_the_work_and_the_checkpoint_stays(folder):
 
 def test_too_few_patients_are_a_warning(folder, capsys):
     store_trust(folder, CPU, 4, StopSignals())
-    assert "Warning: no reference for trust is stored: found 4 validation patients" in capsys.readouterr().err
+    assert "because no reference is stored: found 4 validation patients" in capsys.readouterr().err
     assert "trust" not in content(folder / "best.ckpt")
 
 

@@ -89,6 +89,7 @@ def test_a_search_leaves_tables_a_page_and_an_experiment(tune, tmp_path):
     assert summary["figures"]["best trial"] == int(best["trial"])
     assert summary["figures"]["model.kl_weight"] == float(best["model.kl_weight"])
     page = (tmp_path / "s" / "tune.html").read_text()
+    assert "A smaller KL weight usually lowers val/l1" in page
     assert all(f'href="trial_{number:03d}/"' in page for number in range(7))
     assert "http" not in page.replace("http://www.w3.org", "")
     assert page.count("<svg") >= 3
@@ -214,6 +215,7 @@ def test_a_training_that_cannot_begin_is_the_searchs_own_error(tune, tmp_path):
 @pytest.mark.usefixtures("without_plots")
 def test_several_objectives(tune, tmp_path):
     done = tune("trials=6", "output_dir=s", "objectives={val/l1: min, val/kl: min}")
+    assert "usually lowers" not in done.stdout
     trials = rows(tmp_path / "s" / "trials.csv")
     assert {row["status"] for row in trials} == {"finished"}  # nothing is pruned
     best = [row for row in trials if row["best"]]

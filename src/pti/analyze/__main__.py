@@ -11,6 +11,7 @@ from pti.cli.preflight import SPLITS, require_checkpoint_and_images, require_in_
 from pti.common.errors import UsageError
 from pti.common.path_settings import setting
 from pti.latent_study.options import COLORS, METHODS, RANGES
+from pti.runs.arguments import typed_arguments
 from pti.runs.locate import checkpoint_names
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def preflight(cfg: DictConfig) -> None:
 @command("analyze", preflight=preflight)
 def main(cfg: DictConfig, output_dir: Path) -> None:
     """Encode the images, project and measure their latents, and write the results."""
+    from pti.inference.following import data_arguments
     from pti.latent_study.attributes import study_attributes
     from pti.latent_study.latents import save_latents
     from pti.latent_study.projection import principal_components
@@ -76,7 +78,10 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         checkpoint=study.checkpoint,
         seed=cfg.seed,
     )
-    next_command = f"python -m pti.explore {setting('ckpt', cfg.ckpt)}"
+    images = data_arguments(study.checkpoint.config["data"], typed_arguments())
+    if cfg.input_dir is not None:
+        images = f" {setting('input_dir', cfg.input_dir)}"
+    next_command = f"python -m pti.explore {setting('ckpt', cfg.ckpt)}{images}"
     print_summary("Latent space", metrics, artefacts, next_command)
 
 

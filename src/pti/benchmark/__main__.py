@@ -19,6 +19,7 @@ from pti.cli.command import command
 from pti.cli.path_values import quote_paths
 from pti.cli.preflight import SPLITS, require_in_range, require_one_of
 from pti.common.errors import UsageError
+from pti.runs.arguments import typed_arguments
 
 if TYPE_CHECKING:
     from pti.benchmark.comparison import Comparison, Peak, Side, Work
@@ -101,7 +102,7 @@ def _start_report(settings: SuiteSettings) -> "Report":
     from pti.benchmark.report import Report
     from pti.runs.summary import package_versions
 
-    command_line = " ".join(["python -m pti.benchmark", *sys.argv[1:]])
+    command_line = " ".join(["python -m pti.benchmark", *typed_arguments()])
     machine = describe_machine(settings.device)
     return Report(command_line, machine, package_versions(), matmul_rates(settings.device), [])
 

@@ -26,6 +26,7 @@ from pti.common import conf_dir
 from pti.common.errors import DataError, UsageError, with_causes
 from pti.common.processes import wait_asleep
 from pti.common.terminal import tolerate_encoding
+from pti.runs.arguments import replace_arguments
 
 Task = Callable[[DictConfig, Path], "int | None"]
 Preflight = Callable[[DictConfig], "list[str] | None"]
@@ -86,7 +87,7 @@ def _run_hydra(name: str, task: Task, extra: list[str]) -> int:
     """Run the task in Hydra, once per job; return the first exit code that is not 0."""
     codes: list[int] = []
     job = _for_hydra(name, task, codes)
-    sys.argv = [sys.argv[0], *arguments_for_hydra(sys.argv[1:]), *extra]
+    replace_arguments([*arguments_for_hydra(sys.argv[1:]), *extra])
     hydra.main(version_base="1.3", config_path=str(conf_dir.CONF_DIR), config_name=name)(job)()
     return next(filter(None, codes), 0)
 

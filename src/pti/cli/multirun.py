@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from pti.cli.overrides import Job
 from pti.common.errors import DataError, UsageError
 from pti.common.path_settings import literal
+from pti.runs.arguments import typed_arguments
 from pti.runs.lock import exclusive
 from pti.runs.summary import hash_config
 from pti.sweep.plan import job_name, plan_sweep
@@ -107,7 +108,7 @@ def finish_sweep(sweep: Sweep) -> None:
     named = sweep.folder.parent.name == "sweeps" and experiment not in ("outputs", "None")
     title = f"{experiment if named else sweep.command}: sweep of {', '.join(results[0].values) or 'one job'}"
     files = write_report(sweep.folder, results, title, pictures)
-    print_report(results, files, *following_command(sweep.command, results, sweep.folder, sys.argv[1:]))
+    print_report(results, files, *following_command(sweep.command, results, sweep.folder, typed_arguments()))
 
 
 def _count_finished(sweep: Sweep) -> int:

@@ -14,7 +14,8 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
     """Yield ``items`` while showing the progress and the remaining time.
 
     On a terminal this is a bar on stderr. Elsewhere (a log file, CI) it prints at most one line every ten
-    seconds, so none for short tasks.
+    seconds, so none for short tasks. The first item includes the start (imports, caches), so that the
+    remaining time is estimated from the others.
 
     Args:
         items: Items to iterate over.
@@ -35,14 +36,17 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
 
 
 def _as_lines(items: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
-    start = last = time.monotonic()
+    first = last = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
+        if done == 1:
+            first = now
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now
-            left = "" if total is None else format_duration((now - start) / done * (total - done))
-            counted = f"{done}/{total}, {left} left" if left else f"{done}"
+            counted = f"{done}" if total is None else f"{done}/{total}"
+            if total is not None and done > 1:
+                counted += f", {format_duration((now - first) / (done - 1) * (total - done))} left"
             print(f"{description}: {counted}", file=sys.stderr, flush=True)
 
 

@@ -24,6 +24,10 @@ from pti.runs.summary import package_versions
 from pti.runs.weights import Weights, open_weights
 
 _MEASURED = 64  # edente images, for the scale of the latents
+_AXES = (
+    "The kernels were transposed, because the scripts read images with swapped axes: use images as they are "
+    "stored, and don't rotate results."
+)
 
 
 def convert_weights(
@@ -64,6 +68,9 @@ def convert_weights(
     module.eval()
     result.checkpoint = output_dir / "checkpoints" / "best.ckpt"
     result.figures["stage"] = stage
+    if swapped:
+        result.warnings.append(_AXES)
+        print(f"Note: {_AXES}")
     buffer = io.BytesIO()
     content = {"format": FORMAT, "config": config, "versions": package_versions()}
     torch.save({**content, "state_dict": module.state_dict(), "perceptual": "none"}, buffer)

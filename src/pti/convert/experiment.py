@@ -157,8 +157,8 @@ def second_stage(settings: Mapping[str, Any], root: str | None, autoencoder: str
     notes = [
         *_common_notes(settings),
         "The condition is the mean of its posterior; the scripts drew a sample of it.",
-        f"sampling_steps={steps} with clipping is the scripts' sampling: slow, and it cuts latents beyond "
-        "one standard deviation. translate's sampler=dpm_solver steps=20 does without.",
+        f"sampling_steps={steps} with clipping is the scripts' sampling: it is slow and limits latents to "
+        "one standard deviation. translate with sampler=dpm_solver steps=20 does neither.",
     ]
     return Experiment(2, groups, values, tuple(notes))
 
@@ -202,20 +202,24 @@ def _head_channels(own: Mapping[str, Any]) -> int | list[int]:
 
 def _common_notes(settings: Mapping[str, Any]) -> list[str]:
     notes = [
-        "Patients are split here, slices there: these weights may have seen every patient of their data set.",
-        "masked_zscore puts the background at the tissue's mean: a decoded background isn't exactly 0.",
+        "pti splits by patient, the scripts split by slice: their weights may have seen every patient of "
+        "their data set.",
+        "masked_zscore gives the background the value of the tissue's mean: a decoded background isn't "
+        "exactly 0.",
     ]
     if settings.get("augment"):
-        notes.append("augment=true: choose data/augmentation=mild or scanner; the scripts' changes differ.")
+        notes.append(
+            "augment=true is left out: choose data/augmentation=mild or scanner, which are not the scripts'."
+        )
     if unknown := sorted(set(settings) - _KNOWN):
-        notes.append(f"Without counterpart, left out: {', '.join(unknown)}.")
+        notes.append(f"These settings have no counterpart and are left out: {', '.join(unknown)}.")
     return notes
 
 
 def _vae_notes(settings: Mapping[str, Any], training: Mapping[str, Any]) -> list[str]:
     notes = [
         'The scripts\' "VGG" loss is LPIPS on SqueezeNet, which needs pti[lpips]; model/perceptual=lite0 '
-        "works without, with another scale: begin with model.perceptual_weight=0.1.",
+        "needs no extra, but has another scale: begin with model.perceptual_weight=0.1.",
     ]
     if "data_source" in settings and float(training.get("kl_weight", 0)) > 0:
         notes.append(

@@ -65,5 +65,16 @@ def finish(output_dir: Path, experiments: Mapping[str, Experiment], result: Resu
         following = f"python -m pti.train --config-dir {folder} experiment={name}"
     else:
         verb = "reconstruct" if result.figures["stage"] == 1 else "translate"
-        following = f"python -m pti.{verb} {setting('ckpt', from_here(result.checkpoint))} input_dir=FOLDER"
+        checkpoint = setting("ckpt", from_here(result.checkpoint))
+        following = f"python -m pti.{verb} {checkpoint} {_input_dir(experiments, result.figures['stage'])}"
     print_summary("convert", result.figures, artefacts, following)
+
+
+def _input_dir(experiments: Mapping[str, Experiment], stage: int) -> str:
+    """Return ``input_dir=`` with a folder of the data set, if that exists here."""
+    roots = [experiment.values["data"].get("root") for experiment in experiments.values()]
+    for root in filter(None, roots):
+        folder = Path(root) / ("edente" if stage == 1 else "dente")
+        if folder.is_dir():
+            return setting("input_dir", from_here(folder))
+    return "input_dir=FOLDER"

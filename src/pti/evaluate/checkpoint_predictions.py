@@ -89,7 +89,9 @@ class CheckpointPredictions:
         for method in methods:
             predictor = self.predictors[method]
             if predicts_sizes(predictor):
-                print(f"{method}: sizes of {len(images)} slices")
+                print(
+                    f"{method}, {split} split: sizes of {len(images)} slice{'s' if len(images) > 1 else ''}"
+                )
                 sizes[method] = predict_sizes(predictor, images, self.batch_size, self.devices[0]).quantiles
             else:
                 folders[method] = self.output_dir / TRANSLATIONS / method.replace("/", "_") / split
@@ -106,7 +108,8 @@ class CheckpointPredictions:
         if translator.module.deterministic:
             sampling = Sampling(seed=sampling.seed, mirror=sampling.mirror).resolved(*translator.modules)
         samples = f"{sampling.samples} sample{'s' if sampling.samples > 1 else ''}"
-        print(f"{method}: {len(inputs.images)} slices, {samples} each")
+        slices = f"{len(inputs.images)} slice{'s' if len(inputs.images) > 1 else ''}"
+        print(f"{method}, {folder.name} split: {slices}, {samples} each")
         translations = translate_images(
             translator, inputs, folder, sampling, batch_size=self.batch_size, devices=self.devices
         )

@@ -1,6 +1,5 @@
 """Evaluate matched predictions: metrics, baselines, interval coverage and the error budget of the height."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -22,6 +21,7 @@ from pti.inference.survey import Survey
 from pti.metrics.calibration import IntervalCoverage, interval_coverage
 from pti.metrics.error_budget import error_budget
 from pti.metrics.outline_band import BandCoverage, band_coverage
+from pti.runs.arguments import typed_arguments
 from pti.runs.summary import hash_config, package_versions
 
 if TYPE_CHECKING:
@@ -174,4 +174,4 @@ def fingerprint(cases: Sequence[Case]) -> str:
 def provenance_of_run() -> dict[str, str]:
     """Return the command line, and the versions of the packages that determine results."""
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
-    return {"command": " ".join(["python -m pti.evaluate", *sys.argv[1:]]), "versions": versions}
+    return {"command": " ".join(["python -m pti.evaluate", *typed_arguments()]), "versions": versions}

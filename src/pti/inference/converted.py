@@ -52,9 +52,10 @@ def convert(images: Sequence[InputImage], folder: Path, pixel_mm: float | None) 
         lines = "\n  ".join([*faults[:_MAX_NAMED_FAULTS], *rest])
         raise DataError(f"{len(faults)} of {len(images)} images can't be used:\n  {lines}")
     count = "1 image was" if len(images) == 1 else f"{len(images)} images were"
+    stated = "pixel_mm=MM states that of" if pixel_mm is None else f"it is pixel_mm={pixel_mm:g} for"
     print(
         f"{count} converted to TIF in {folder}, with the values that they store (DICOM: "
-        "rescaled). The pixel size is DICOM's Pixel Spacing; pixel_mm=MM states that of PNG and JPEG."
+        f"rescaled). The pixel size is DICOM's Pixel Spacing; {stated} PNG and JPEG."
     )
     return converted
 

@@ -99,7 +99,7 @@ def _folders(data: Mapping[str, Any], source: str) -> list[Folder]:
     if unknown:
         raise UsageError(
             f"{', '.join(unknown)}: {source} was exported without the folders of its training. Set "
-            f"{' '.join(f'{key}=FOLDER' for key in unknown)}, or input_dir to a folder of images."
+            f"{' '.join(f'{key}=FOLDER' for key in unknown)}, or, where the command has it, input_dir=IMAGES."
         )
     extra_roots = {name: Path(data[f"{name}_root"]) for name in ("val", "test") if data.get(f"{name}_root")}
     layout: Any = build(data["layout"], source)

@@ -8,8 +8,9 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def count_images(rows: Rows) -> dict[str, int]:
-    """Count images and patients; rows of unknown patients have an empty ``patient``."""
-    return {"images": len(rows), "patients": len({row["patient"] for row in rows} - {""})}
+    """Count images and, unless all are unknown (an empty ``patient``), patients."""
+    patients = {row["patient"] for row in rows} - {""}
+    return {"images": len(rows), **({"patients": len(patients)} if patients else {})}
 
 
 def mean(rows: Rows, key: str) -> float:

@@ -65,7 +65,9 @@ class TrustFit:
         validation = sorted(pairs_of_split(data, "val", source), key=lambda pair: (pair.patient, pair.name))
         validation = evenly_spaced(validation, self.images)
         if (patients := len({pair.patient for pair in validation})) < MIN_PATIENTS or len(training) < 2:
-            raise DataError(f"found {patients} validation patients, expected {MIN_PATIENTS} or more")
+            raise DataError(
+                f"found {patients} validation patient{'s' * (patients != 1)}, expected {MIN_PATIENTS} or more"
+            )
         with torch.inference_mode():
             distances = distances or self._distances(translator, training)
             rows = self._scores(translator, distances, validation)

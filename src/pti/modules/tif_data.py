@@ -196,7 +196,7 @@ class TifDataModule(lightning.LightningDataModule):
     def split_counts(self) -> dict[str, dict[str, int]]:
         """Return split -> {"patients": …, "images": …}; an image is one file."""
         counts = {}
-        for name, split in self._splits.items():
+        for name, split in self._ordered_splits():
             patients = {sample.patient for sample in split.samples}
             images = sum(len(sample.roles) for sample in split.samples)
             counts[name] = {"patients": len(patients), "images": images}
@@ -207,9 +207,12 @@ class TifDataModule(lightning.LightningDataModule):
         return [
             {"split": split, "patient": sample.patient, "name": sample.name}
             | {role: str(dataset.images.file(sample.pair, role)) for role in sample.roles}
-            for split, dataset in self._splits.items()
+            for split, dataset in self._ordered_splits()
             for sample in dataset.samples
         ]
+
+    def _ordered_splits(self) -> list[tuple[str, TifDataset]]:
+        return [(name, self._splits[name]) for name in ("train", "val", "test") if name in self._splits]
 
     def rank_and_world_size(self) -> tuple[int, int]:
         """Return the rank of this process and the number of processes."""

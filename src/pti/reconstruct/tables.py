@@ -6,8 +6,10 @@ from typing import Any
 
 from pti.common.path_settings import setting
 from pti.common.tables import write_csv
+from pti.inference.following import data_arguments
 from pti.inference.reconstructions import COMPARISONS, RAW
 from pti.inference.tables import count_images, extreme, mean
+from pti.runs.arguments import typed_arguments
 from pti.runs.checkpoint import Checkpoint
 from pti.runs.manifest import Manifest
 from pti.runs.summary import from_here, hash_config, print_summary, write_summary
@@ -67,6 +69,9 @@ def finish(
         checkpoint=checkpoint,
         warnings=warnings,
     )
-    path = checkpoint if isinstance(checkpoint, Path) else checkpoint.path
-    following = f"python -m pti.analyze {setting('ckpt', from_here(path))}"
+    if isinstance(checkpoint, Checkpoint):
+        path, data = checkpoint.path, data_arguments(checkpoint.config["data"], typed_arguments())
+    else:
+        path, data = checkpoint, ""
+    following = f"python -m pti.analyze {setting('ckpt', from_here(path))}{data}"
     print_summary("Reconstruction (means over the images)", metrics, artefacts, following)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import platform
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pti.common.files import write_json_atomically
+from pti.runs.arguments import typed_arguments
 from pti.runs.exported import hash_model
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def write_summary(
     summary = {
         "command": command,
         "status": status,
-        "arguments": sys.argv[1:],
+        "arguments": typed_arguments(),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seed": seed,
         **(labels or {}),
@@ -94,7 +94,10 @@ def print_summary(
     from rich.table import Table
 
     console = Console()
-    table = Table(title=title, title_justify="left", show_header=False)
+    console.print(
+        title, style="italic", markup=False, highlight=False, soft_wrap=True
+    )  # a table would wrap it
+    table = Table(show_header=False)
     table.add_column("what")
     table.add_column("value", overflow="fold")
     for name, value in metrics.items():

@@ -7,12 +7,11 @@ from pathlib import Path
 from pti.common.conf_dir import CONF_DIR
 from pti.common.path_settings import as_value, setting
 from pti.runs.summary import from_here
-from pti.sweep.page import best_jobs
+from pti.sweep.page import CHOSEN_BY, best_jobs, changes_kl
 from pti.sweep.record import FINISHED, JobResult
 
 _DATA = ("data.", "data=", "data/")
 _FIRST_STAGE = "val/kl"  # a metric that only autoencoders have
-_ERROR = "val/l1"
 
 
 def following_command(
@@ -44,10 +43,12 @@ def following_command(
             data = shlex.join(text for text in arguments if text.startswith(_DATA))
             sweep = setting("autoencoder_ckpt", from_here(folder))
             return f"python -m pti.train -m experiment={_second_stage(arguments)} {data} {sweep}", ""
-        best = best_jobs(jobs, _ERROR)
+        best = best_jobs(jobs, CHOSEN_BY)
         chosen = [path for job, path in zip(jobs, paths, strict=True) if job.name in best] or paths
-        remark = f"The lowest {_ERROR} is that of {' and '.join(sorted(best))}." if best else ""
-        return f"python -m pti.reconstruct {setting('ckpt', chosen[0])} input_dir=FOLDER", remark
+        remark = f"The lowest {CHOSEN_BY} is that of {' and '.join(sorted(best))}." if best else ""
+        if best and changes_kl(jobs):
+            remark += f" A smaller KL weight usually lowers {CHOSEN_BY}: sweep.html shows its cost in val/kl."
+        return f"python -m pti.reconstruct {setting('ckpt', chosen[0])} split=val", remark
     if len(paths) == 1:
         return f"python -m pti.evaluate {setting('ckpt', paths[0])}", ""
     listed = ",".join(map(as_value, paths))

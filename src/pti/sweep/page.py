@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from pti.common.tables import write_csv
 from pti.drawing.panels import DIVERGING_CSS, data_uri, diverging, grey, tissue_window
 from pti.sweep.record import COLLAPSED, FAILED, FINISHED, INTERRUPTED, WAITING, JobResult
 from pti.sweep.trade_off import is_number, plot_trade_off
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 MAIN_METRICS = {
     "val/l1": "lower",
@@ -25,6 +28,9 @@ MAIN_METRICS = {
     "val/active_units": "",
 }
 """Metrics on the page, and which direction is better; the CSV has all metrics."""
+
+CHOSEN_BY = "val/l1"
+"""Metric of stage 1 whose lowest value chooses the job that the next command takes."""
 
 _PAGE_ONLY = ("val/perceptual", "val/bone_dice", "val/active_units")  # the terminal is narrower
 _MAX_COLUMNS = 8
@@ -84,21 +90,16 @@ def print_report(
 ) -> None:
     """Print the jobs with their main metrics, the paths of the page and the table, and what to run next."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.measure import Measurement
 
     columns = [name for name in main_metrics(results) if name not in _PAGE_ONLY]
-    table = Table(title="Sweep", title_justify="left")
-    for key in results[0].values:
-        table.add_column(key.split(".")[-1], overflow="fold", min_width=9)
-    table.add_column("status", no_wrap=True)
-    for name in columns:
-        table.add_column(name.removeprefix("val/").replace("_", " "), justify="right")
-    for result in results:
-        table.add_row(
-            *result.values.values(), result.status, *(show(result.metric(name)) for name in columns)
-        )
-    console = Console()
-    console.print(table)
+    console, shown = Console(), list(columns)
+    unlimited = console.options.update(width=10_000)  # a measurement ends at the width
+    while shown and Measurement.get(console, unlimited, _table(results, shown)).minimum > console.width:
+        shown.pop()
+    console.print(_table(results, shown))
+    if left := columns[len(shown) :]:
+        print(f"The terminal is too narrow for {', '.join(left)}: see sweep.csv.")
     for result in results:
         if result.status in (FAILED, COLLAPSED):
             console.print(
@@ -112,6 +113,21 @@ def print_report(
         print(remark)
     if next_command is not None:
         console.print(f"Next: {next_command}", style="bold", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(results: Sequence[JobResult], columns: Sequence[str]) -> "Table":
+    from rich.table import Table
+
+    table = Table(title="Sweep", title_justify="left")
+    for key in results[0].values:
+        table.add_column(key.split(".")[-1], overflow="fold", min_width=9)
+    table.add_column("status", no_wrap=True)
+    for name in columns:
+        table.add_column(name.removeprefix("val/").replace("_", " "), justify="right")
+    for result in results:
+        metrics = (show(result.metric(name)) for name in columns)
+        table.add_row(*result.values.values(), result.status, *metrics)
+    return table
 
 
 def main_metrics(results: Sequence[JobResult]) -> list[str]:
@@ -166,11 +182,18 @@ def best_jobs(results: Sequence[JobResult], name: str) -> set[str]:
     return {job for job, value in values.items() if value == best}
 
 
-def _plot(results: Sequence[JobResult]) -> dict[str, str] | None:
-    for name in ("val/l1", "val/psnr"):
+def changes_kl(results: Sequence[JobResult]) -> bool:
+    """Tell whether the jobs differ in the weight of the KL divergence."""
+    return any(key.endswith("kl_weight") for key in results[0].values)
+
+
+def _plot(results: Sequence[JobResult]) -> dict[str, Any] | None:
+    for name in (CHOSEN_BY, "val/psnr"):
         svg = plot_trade_off(results, name)
         if svg is not None:
-            return {"svg": svg, "metric": name, "better": MAIN_METRICS[name]}
+            chosen = best_jobs(results, CHOSEN_BY) and "data.fold" not in results[0].values
+            choice = {"chosen_by": CHOSEN_BY if chosen else "", "changes_kl": changes_kl(results)}
+            return {"svg": svg, "metric": name, "better": MAIN_METRICS[name], **choice}
     return None
 
 

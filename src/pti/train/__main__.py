@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from pti.cli.command import command
 from pti.cli.path_values import expand_paths
 from pti.cli.preflight import is_overridden
+from pti.common.errors import UsageError
 from pti.runs.locate import resolve
 from pti.train.batch_size import AUTO, choose_batch_size, gpus
 from pti.train.cross_validation import first_stage_of
@@ -69,7 +70,10 @@ def _require_origin(config: DictConfig, checkpoint: str | None) -> None:
     if config.get("autoencoder_ckpt") is not None and checkpoint is None:
         first_stage_of(config)
     if config.get("init_from") is not None and checkpoint is None:
-        resolve(str(config.init_from))
+        try:
+            resolve(str(config.init_from))
+        except UsageError as error:
+            raise UsageError(f"init_from: {error}") from None
 
 
 def _end_if_finished(run_dir: Path, config: DictConfig) -> None:

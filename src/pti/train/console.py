@@ -19,6 +19,7 @@ from pti.data.checks.quick import quick_check, require_sound
 from pti.data.checks.source import DataSource
 from pti.drawing.figures import draw_curves
 from pti.modules.tif_data import TifDataModule
+from pti.runs.arguments import typed_arguments
 from pti.runs.summary import from_here, print_summary
 from pti.train.autoencoder_fit import fit_line
 from pti.train.callbacks.metrics_csv import read_metrics
@@ -80,7 +81,7 @@ def print_plan(
         for split, count in datamodule.split_counts().items()
     }
     trained = sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
-    plan["parameters"] = f"{trained / 1e6:.2f} million"
+    plan["parameters"] = f"{trained / 1e6:.2f} million" if trained >= 1e5 else f"{trained:,}"
     perceptual = getattr(module, "perceptual", None)
     plan["perceptual loss"] = "none" if perceptual is None else perceptual.name
     plan["device"] = f"{trainer.world_size} × {trainer.strategy.root_device.type}, {trainer.precision}"
@@ -157,8 +158,9 @@ def print_result(
         reconstructs: whether `pti.reconstruct` accepts the model.
     """
     paths = {name: from_here(path) for name, path in artefacts.items()}
-    command = _next_command(status, paths, reconstructs)
     validation = "best/val/"
+    images = "split=val" if any(name.startswith(validation) for name in metrics) else "input_dir=FOLDER"
+    command = _next_command(status, paths, images if reconstructs else "")
     best = {name.removeprefix(validation): value for name, value in metrics.items() if validation in name}
     judged = (fit_line(best, "the validation images"), verdict(best)) if reconstructs else ()
     print_summary(f"train: {status}", _main_metrics(metrics), paths, command, filter(None, judged))
@@ -175,18 +177,21 @@ def _main_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _next_command(status: str, artefacts: dict[str, Path], reconstructs: bool) -> str | None:
-    """Return the command that resumes an interrupted run, or that applies a finished one."""
+def _next_command(status: str, artefacts: dict[str, Path], to_reconstruct: str) -> str | None:
+    """Return the command that resumes an interrupted run, or that applies a finished one.
+
+    ``to_reconstruct`` names images for `pti.reconstruct`; it is empty if the model isn't an autoencoder.
+    """
     last = artefacts.get("last checkpoint")
     best = artefacts.get("best checkpoint", last)
     if status == "interrupted":
         if last is None or {"-m", "--multirun"} & set(sys.argv):  # a sweep prints its own hint
             return None
         replaced = ("ckpt_path=", "output_dir=", "resume=", "hydra.")
-        kept = [text for text in sys.argv[1:] if not text.startswith(replaced)]
+        kept = [text for text in typed_arguments() if not text.startswith(replaced)]
         return shlex.join(["python", "-m", "pti.train", *kept, f"ckpt_path={as_value(last)}"])
     if best is None or status != "finished":
         return None
-    if reconstructs:
-        return f"python -m pti.reconstruct {setting('ckpt', best)} input_dir=FOLDER"
+    if to_reconstruct:
+        return f"python -m pti.reconstruct {setting('ckpt', best)} {to_reconstruct}"
     return f"python -m pti.evaluate {setting('ckpt', best)}"

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pti.runs.arguments import typed_arguments
 from pti.train.devices import STARTED_BY
 from pti.train.failures import first_failure
 from pti.train.rank import GRACE_AFTER_SIGNAL
@@ -76,7 +77,7 @@ def _started(config_file: Path, output_dir: Path, devices: int) -> Iterator[Rank
         "NODE_RANK": "0",
         STARTED_BY: str(os.getpid()),
     }
-    command = [sys.executable, "-m", "pti.train.rank", str(config_file), str(output_dir), *sys.argv[1:]]
+    command = [sys.executable, "-m", "pti.train.rank", str(config_file), str(output_dir), *typed_arguments()]
     ranks: Ranks = []
     try:
         for rank in range(devices):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shlex
-import sys
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from pti.common.files import write_text_atomically
 from pti.common.tables import write_csv
 from pti.modules.tif_data import TifDataModule
+from pti.runs.arguments import typed_arguments
 
 ENVIRONMENT, SPLIT = "environment.txt", "split.csv"
 
@@ -24,11 +24,10 @@ def write_record(folder: Path, datamodule: TifDataModule) -> None:
     that two runs can be compared with ``diff``; the second the split, patient and files of each sample.
     """
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    typed = [text for text in sys.argv[1:] if not text.startswith("hydra.run.dir=")]  # added by the program
     described = [found.metadata for found in distributions()]  # read once; this takes long for many packages
     packages = {str(metadata["Name"]): metadata["Version"] for metadata in described}
     lines = [
-        f"command: python -m pti.train {shlex.join(typed)}",
+        f"command: python -m pti.train {shlex.join(typed_arguments())}",
         f"python: {platform.python_version()}",
         f"system: {platform.system()} {platform.release()} {platform.machine()}",
         f"gpus: {', '.join(gpus) or 'none'}",

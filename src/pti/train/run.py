@@ -158,8 +158,6 @@ class Training:
             initial = None if self.initial is None else self.initial.checkpoint
             first_stage = embed_first_stage_config(self.plain, resumed, initial)
             self.config = OmegaConf.create(self.plain)
-            if self.leading:
-                print(OmegaConf.to_yaml(self.config), flush=True)
             lightning.seed_everything(self.config.seed, verbose=False)
             world_size = count_devices(self.config.trainer) * int(self.config.trainer.get("num_nodes", 1))
             if resumed is not None:

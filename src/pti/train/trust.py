@@ -32,7 +32,8 @@ def store_trust(folder: Path, device: torch.device, images: int, signals: StopSi
         try:
             reference = fit(translator, distances)
         except DataError as error:
-            print(f"Warning: no reference for trust is stored: {error}.", file=sys.stderr, flush=True)
+            effect = "translate can't mark images that are unlike the training"
+            print(f"Warning: {effect}, because no reference is stored: {error}.", file=sys.stderr, flush=True)
             return
         distances = reference.distances
         content = read(translator.path) | {"trust": reference.as_plain()}

@@ -13,6 +13,7 @@ from pti.common.tables import write_csv
 from pti.drawing.height_text import height_text
 from pti.inference.bone_sizes import bone_sizes
 from pti.inference.calibration_file import Corrections
+from pti.inference.following import data_arguments
 from pti.inference.inputs import Inputs
 from pti.inference.loaded import LoadedSizePredictor
 from pti.inference.reconstructions import training_bounds
@@ -20,6 +21,7 @@ from pti.inference.size_prediction import PredictedSizes, predict_sizes
 from pti.inference.survey import print_warnings, survey
 from pti.inference.tables import Rows, count_images, mean
 from pti.metrics.calibration import central_interval, covers
+from pti.runs.arguments import typed_arguments
 from pti.runs.manifest import Manifest
 from pti.runs.summary import from_here, hash_config, print_summary, write_summary
 
@@ -80,7 +82,8 @@ def translate_sizes(
         print(f"{row['name']}: height {height_text(row['height_mm'], (), interval)}")
     if len(rows) > _MAX_LINES:
         print(f"… and {len(rows) - _MAX_LINES} more in {TABLE}")
-    following = f"python -m pti.evaluate {setting('ckpt', from_here(predictor.checkpoint.path))}"
+    data = data_arguments(predictor.data, typed_arguments())
+    following = f"python -m pti.evaluate {setting('ckpt', from_here(predictor.checkpoint.path))}{data}"
     print_summary("Predicted sizes (means over the images)", metrics, artefacts, following)
 
 

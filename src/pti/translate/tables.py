@@ -8,6 +8,7 @@ from typing import Any
 from pti.common.path_settings import setting
 from pti.common.tables import write_csv
 from pti.data.layouts import abbreviate
+from pti.inference.following import data_arguments
 from pti.inference.pictures import predicted_height
 from pti.inference.tables import Rows, count_images, extreme, mean
 from pti.inference.translator import IMAGE_TABLE, SAMPLE_TABLE, Translations
@@ -15,6 +16,7 @@ from pti.inference.trust import REASON, TRUST
 from pti.metrics.calibration import INTERVAL
 from pti.metrics.outline_band import BAND
 from pti.metrics.translation import TARGET_METRICS
+from pti.runs.arguments import typed_arguments
 from pti.runs.checkpoint import Checkpoint
 from pti.runs.summary import from_here, print_summary, write_summary
 
@@ -76,7 +78,8 @@ def finish(
     _print_heights(rows)
     if translations.calibration is None and models == 1 and isinstance(checkpoint, Checkpoint):
         # Evaluation tells how far to trust the heights, and writes the calibration of their intervals.
-        following = f"python -m pti.evaluate {setting('ckpt', from_here(checkpoint.path))}"
+        data = data_arguments(checkpoint.config["data"], typed_arguments())
+        following = f"python -m pti.evaluate {setting('ckpt', from_here(checkpoint.path))}{data}"
     else:
         folder = setting("prediction_dir", from_here(output_dir))
         following = f"python -m pti.evaluate {folder} target_dir=FOLDER"

@@ -9,7 +9,7 @@ from typing import Any
 from pti.common.files import write_text_atomically
 from pti.common.progress import format_duration
 from pti.drawing.page import render
-from pti.sweep.page import show
+from pti.sweep.page import CHOSEN_BY, show
 from pti.tune.plots import plot_curves, plot_front, plot_history, plot_importance, plot_slices
 from pti.tune.results import TrialResult, TuneResults
 from pti.tune.settings import TuneSettings
@@ -49,10 +49,22 @@ def write_page(
         slices=plot_slices(results, settings.parameters),
         curves=plot_curves(results),
         pruning=settings.pruning,
+        remark=remark_on_kl(settings),
     )
     path = output_dir / FILE
     write_text_atomically(path, html)
     return path
+
+
+def remark_on_kl(settings: TuneSettings) -> str:
+    """Return what a search of the KL weight for the lowest error leaves out; empty for other searches."""
+    searched = any(parameter.key.endswith("kl_weight") for parameter in settings.parameters)
+    if not searched or [goal.metric for goal in settings.objectives] != [CHOSEN_BY]:
+        return ""
+    return (
+        f"A smaller KL weight usually lowers {CHOSEN_BY}; to weigh it against val/kl, search with "
+        f"'objectives={{{CHOSEN_BY}:min,val/kl:min}}'."
+    )
 
 
 def _rank(trial: TrialResult, results: TuneResults, best: set[int]) -> tuple[Any, ...]:

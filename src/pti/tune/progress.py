@@ -72,15 +72,13 @@ class TrialProgress:
     def show(self, runs: Sequence[TrialRun]) -> None:
         """Show the last line of each running trial's output."""
         if self._console.is_terminal:
-            lines = [
-                f"trial {run.number}, {format_duration(run.seconds)}: {last_line(run.log)}" for run in runs
-            ]
+            lines = [f"trial {run.number}, {format_duration(run.seconds)}: {_state(run)}" for run in runs]
             self._live.update(
                 Text("\n".join(lines), style="dim", overflow="ellipsis", no_wrap=True), refresh=True
             )
         elif time.monotonic() - self._printed_at >= SECONDS_BETWEEN_LINES:
             for run in runs:
-                self._print(f"Trial {run.number}: {last_line(run.log)[:_MAX_LINE]}")
+                self._print(f"Trial {run.number}: {_state(run)[:_MAX_LINE]}")
 
     def _describe(self, values: Sequence[float]) -> str:
         named = zip(self._objectives, values, strict=True)
@@ -101,3 +99,9 @@ class TrialProgress:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+def _state(run: TrialRun) -> str:
+    """Return the last line of a training's output; its next command isn't one for the user of the search."""
+    line = last_line(run.log)
+    return "ending" if line.startswith("Next: ") else line

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 from pti.common.path_settings import as_value
+from pti.runs.arguments import typed_arguments
 from pti.runs.summary import from_here, print_summary, write_summary
 from pti.sweep.page import show
 from pti.tune.experiment import train_command, trial_experiment, write_experiment
@@ -27,7 +27,7 @@ def write_report(output_dir: Path, search: Search, settings: TuneSettings, statu
         settings: Its settings.
         status: ``finished``, ``interrupted`` or ``failed``.
     """
-    from pti.tune.page import write_page
+    from pti.tune.page import remark_on_kl, write_page
 
     results = collect(search, settings, output_dir)
     artefacts: dict[str, Path] = {"trials": output_dir / TABLE, "study": output_dir / DATABASE}
@@ -55,12 +55,12 @@ def write_report(output_dir: Path, search: Search, settings: TuneSettings, statu
     print_trials(results)
     following = commands[best.number] if best is not None else None
     command = following if status == "finished" else continue_command(output_dir)
-    print_summary(f"tune: {status}", metrics, artefacts, command)
+    print_summary(f"tune: {status}", metrics, artefacts, command, filter(None, [remark_on_kl(settings)]))
 
 
 def continue_command(output_dir: Path) -> str:
     """Return the command that continues the search."""
-    kept = [text for text in sys.argv[1:] if not text.startswith(("output_dir=", "hydra."))]
+    kept = [text for text in typed_arguments() if not text.startswith(("output_dir=", "hydra."))]
     return shlex.join(["python", "-m", "pti.tune", *kept, f"output_dir={as_value(from_here(output_dir))}"])
 
 

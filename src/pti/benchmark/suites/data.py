@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,8 @@ def plain_images(folder: Path, size: int) -> Any:
     from monai.transforms.spatial.array import Resize
     from monai.transforms.utility.array import EnsureChannelFirst
 
+    # LoadImage tries every reader, and warns of a decoder for DICOM that it can't register.
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
     steps = [
         LoadImage("PILReader", image_only=True),
         EnsureChannelFirst(),

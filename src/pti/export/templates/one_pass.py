@@ -29,6 +29,8 @@ def apply(image: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     with tifffile.TiffFile(sys.argv[1]) as file:
         page = file.pages[0]
         result = apply(page.asarray())

@@ -60,6 +60,8 @@ def translate(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     with tifffile.TiffFile(sys.argv[1]) as file:
         page = file.pages[0]
         dente, size = page.asarray(), SAMPLING["image_size"]

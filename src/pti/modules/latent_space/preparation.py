@@ -79,7 +79,7 @@ def prepare_latents(space: LatentSpace, data: TifDataModule, trainer: Trainer) -
     if not space.scaling.fitted:
         fit_scaling(space.scaling, latents or images, encode, trainer, space.sample_posterior)
         scale = ", ".join(f"{value:.3g}" for value in space.scaling.scale.flatten())
-        rank_zero_only(print)(f"standard deviation of the latents, by channel: {scale}")
+        rank_zero_only(print)(f"Standard deviation of the latents, by channel: {scale}")
 
 
 def _reconstructed(
