@@ -78,6 +78,18 @@ def test_ranks_order_the_first_measure():
     assert deviation == pytest.approx(3.09, abs=0.01)
 
 
+@pytest.mark.parametrize("stored", [None, torch.tensor(0.6)])
+def test_weights_from_before_the_response_was_measured_still_load(stored: Tensor | None):
+    weights = fitted().state_dict()
+    del weights["response"]
+    if stored is not None:
+        weights["response"] = stored
+    loaded = SizeCondition(MEASURES, grid=4)
+    loaded.load_state_dict(weights)
+    assert loaded.response.tolist() == pytest.approx([1.0 if stored is None else 0.6, 1.0])
+    assert torch.equal(loaded.weights, weights["weights"])
+
+
 @pytest.mark.parametrize(("ratio", "factor"), [(0.8, 1.25), (0.2, 2)])
 def test_a_weak_response_is_compensated_in_the_first_measure(ratio: float, factor: float):
     condition, images = fitted(), patients(50, 5)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,6 +74,15 @@ class SizeCondition(nn.Module):
         self.register_buffer("factor", torch.zeros(count, count))
         self.register_buffer("fitted", torch.tensor(False))
         self.register_buffer("response", torch.ones(count))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        # Checkpoints from before the response was measured lack it, or hold one number for all sizes.
+        response = state_dict.get(f"{prefix}response")
+        if response is None or response.shape != self.response.shape:
+            state_dict[f"{prefix}response"] = torch.ones_like(self.response)
+            if response is not None:
+                state_dict[f"{prefix}response"][0] = response.flatten()[0]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def inputs(self, images: Tensor) -> Tensor:
         """Reduce normalised images (B, 1, H, W) to the inputs of the regression (B, 2·grid²)."""
