@@ -74,15 +74,7 @@ class SizeCondition(nn.Module):
         self.register_buffer("factor", torch.zeros(count, count))
         self.register_buffer("fitted", torch.tensor(False))
         self.register_buffer("response", torch.ones(count))
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        # Checkpoints from before the response was measured lack it, or hold one number for all sizes.
-        response = state_dict.get(f"{prefix}response")
-        if response is None or response.shape != self.response.shape:
-            state_dict[f"{prefix}response"] = torch.ones_like(self.response)
-            if response is not None:
-                state_dict[f"{prefix}response"][0] = response.flatten()[0]
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        self.register_load_state_dict_pre_hook(_complete_response)
 
     def inputs(self, images: Tensor) -> Tensor:
         """Reduce normalised images (B, 1, H, W) to the inputs of the regression (B, 2·grid²)."""
@@ -161,3 +153,11 @@ class SizeCondition(nn.Module):
     def maps(self, sizes: Tensor, like: Tensor) -> Tensor:
         """Repeat standardised sizes (B, M) over the positions of latents (B, C, h, w): (B, M, h, w)."""
         return sizes.to(like.dtype)[..., None, None].expand(-1, -1, *like.shape[-2:])
+
+
+def _complete_response(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Complete weights from before the response was measured, or when it was one number for all sizes."""
+    response, stored = torch.ones_like(module.get_buffer("response")), state.get(f"{prefix}response")
+    if stored is None or stored.shape != response.shape:
+        response[:1] = 1 if stored is None else stored.flatten()[0]
+        state[f"{prefix}response"] = response
