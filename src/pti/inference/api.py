@@ -231,7 +231,8 @@ class Model:
             Measure, such as ``height`` -> (N, 39) quantiles 0.025, 0.05, … 0.975, mm (``area``: mm²).
 
         Raises:
-            UsageError: The checkpoint is not one of ``experiment=sizes`` or ``sizes_latent``.
+            UsageError: The checkpoint is not one of ``experiment=sizes_ridge``, ``sizes`` or
+                ``sizes_latent``.
             ValueError: An array has another shape, or values that are not finite.
         """
         module = self.module
