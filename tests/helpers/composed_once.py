@@ -16,7 +16,7 @@ from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.defaults_list import DefaultsList, Overrides, create_defaults_list
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 merge = ConfigLoaderImpl._compose_config_from_defaults_list
 """Hydra's own function."""
@@ -55,7 +55,9 @@ def _remembered_configuration(
     key = (*_sources(repo), *map(repr, defaults))
     if key not in _configurations:
         _configurations[key] = merge(self, defaults, repo)
-    return copy.deepcopy(_configurations[key])
+    configuration = copy.deepcopy(_configurations[key])
+    OmegaConf.clear_cache(configuration)  # of the resolver ``now``
+    return configuration
 
 
 def _sources(repo: IConfigRepository) -> Iterator[Any]:

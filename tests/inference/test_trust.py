@@ -161,5 +161,5 @@ def test_older_checkpoints_say_that_nothing_can_be_judged(translator, capsys):
 def test_too_few_validation_patients_are_refused(translator):
     config = {"data": {**translator.data, "fractions": [0.99, 0.01, 0.0]}}
     few = replace(translator, checkpoint=replace(translator.checkpoint, content={"config": config}))
-    with pytest.raises(DataError, match="validation patients, expected 5 or more"):
+    with pytest.raises(DataError, match="1 validation patient, expected 5 or more"):
         TrustFit()(few)

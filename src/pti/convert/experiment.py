@@ -158,7 +158,7 @@ def second_stage(settings: Mapping[str, Any], root: str | None, autoencoder: str
         *_common_notes(settings),
         "The condition is the mean of its posterior; the scripts drew a sample of it.",
         f"sampling_steps={steps} with clipping is the scripts' sampling: it is slow and limits latents to "
-        "one standard deviation. translate with sampler=dpm_solver steps=20 does neither.",
+        "one standard deviation. translate's sampler=dpm_solver steps=20 does neither.",
     ]
     return Experiment(2, groups, values, tuple(notes))
 
