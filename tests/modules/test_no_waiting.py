@@ -47,6 +47,7 @@ WAITS = {
     "pti.modules.translation:prepare_latents": "once a run: writes the latent cache, measures the latents",
     "pti.modules.sizes:prepare_latents": "once a run: writes the latent cache, measures the latents",
     "pti.modules.latent_diffusion:fit_sizes": "once a run: measures the training set",
+    "pti.modules.latent_diffusion:LatentDiffusion._measure_channels": "once a run: decodes some images",
     "pti.modules.sizes:SizePrediction.on_fit_start": "once a run: measures the training set",
     "pti.modules.adversarial_vae:AdversarialVAE.on_fit_start": "once a run: measures the training set",
     "pti.modules.validation_metrics:ValidationMetrics.reset": "once a validation: new sums",

@@ -270,12 +270,15 @@ class LatentDiffusion(Translation):
         """
         super().on_fit_start()
         if self.weight_channels:
-            weights = channel_weights(self.latent_space, self.datamodule.training_set(), self.device)
-            self.channel_weights.copy_(weights)
-            shown = ", ".join(f"{weight:.3g}" for weight in weights.tolist())
-            rank_zero_only(print)(f"Weight of the error, by latent channel: {shown}")
+            self._measure_channels()
         if self.size_condition is not None:
             fit_sizes(self.size_condition, self.normalization, self.datamodule)
+
+    def _measure_channels(self) -> None:
+        weights = channel_weights(self.latent_space, self.datamodule.training_set(), self.device)
+        self.channel_weights.copy_(weights)
+        shown = ", ".join(f"{weight:.3g}" for weight in weights.tolist())
+        rank_zero_only(print)(f"Weight of the error, by latent channel: {shown}")
 
     @override
     @torch.no_grad()
