@@ -31,7 +31,7 @@ CONFORMAL_RATE = 0.02
 NORMAL_RATE = 0.002
 """The same for normally distributed novelty."""
 MIN_PATIENTS = 5
-"""Validation patients without which there is no limit."""
+"""Smallest number of validation patients that a limit is computed from."""
 
 NEIGHBOUR = 5
 """Which of the nearest neighbours counts: not the first, so that one odd training image vouches for none."""

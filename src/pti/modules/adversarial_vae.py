@@ -225,9 +225,8 @@ class AdversarialVAE(ManualOptimization):
         self.metrics.add_images(image, reconstruction)
         decode = functools.partial(_decode, self.inference_autoencoder)
         self.reconstruction_metrics.add_latents(posterior, image, decode)
-        raw_reconstruction = self.normalization.denormalize(
-            reconstruction, self.normalization.statistics(raw)
-        )
+        statistics = self.normalization.statistics(raw)
+        raw_reconstruction = self.normalization.denormalize(reconstruction, statistics)
         self.metrics.add_raw(raw, raw_reconstruction, batch["pixel_mm"])
 
     @override

@@ -1,6 +1,6 @@
 """Names that have changed since older checkpoints were written, and their translation into the present ones.
 
-Whoever renames something that a checkpoint's configuration names adds a line here, as does whoever adds an
+Add a line here when you rename something that a checkpoint's configuration names, and when you add an
 argument whose default in ``conf`` is not what the program did before.
 """
 

@@ -182,7 +182,7 @@ class CollapseCheck(Callback):
 
     Attributes:
         config: the run's configuration; set by the run.
-        finding: what the last validation found, in words; empty for a model that learns.
+        finding: a sentence on the last validation; empty for a model that learns.
         at_baseline: whether the model was at the baseline in the last validation.
     """
 
