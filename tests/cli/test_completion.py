@@ -1,8 +1,13 @@
 """Completion of command lines, asked for directly and by a shell."""
 
+import os
+import pty
+import select
 import shutil
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +61,42 @@ def test_bash(breaks: str):
         ["bash", "--norc", "-c", script], env=environment(), capture_output=True, text=True, check=True
     )
     assert done.stdout == ("smoke_ldm|" if "=" in breaks else "experiment=smoke_ldm|")
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("pti tran", "pti translate"),
+        ("pti train experiment=smoke_", "smoke_ldm"),
+        ("pti train data.root=fol", "folder/"),
+    ],
+)
+def test_zsh(tmp_path: Path, typed: str, completed: str):
+    """A shell in a terminal completes verbs, options and, where there are none, files."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / ".zshrc").write_text(
+        f'pti() {{ {PROGRAM} "$@" }}\neval "$(pti completion zsh)"\nPS1="ready>"\n'
+    )
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(tmp_path)
+        os.execvpe("zsh", ["zsh", "-i"], environment() | {"ZDOTDIR": str(tmp_path), "TERM": "dumb"})
+    try:
+        _wait_for(terminal, "ready>")
+        os.write(terminal, f"{typed}\t".encode())
+        _wait_for(terminal, completed.removeprefix(typed))
+    finally:
+        os.close(terminal)
+        os.waitpid(process, 0)
+
+
+def _wait_for(terminal: int, text: str) -> None:
+    shown, end = "", time.monotonic() + 60
+    while text not in shown:
+        assert time.monotonic() < end, shown
+        if select.select([terminal], [], [], 1)[0]:
+            shown += os.read(terminal, 4096).decode()
 
 
 def test_another_shell_is_refused():

@@ -13,8 +13,8 @@ from pti.cli.suggestions import is_group
 from pti.common import conf_dir
 from pti.common.nested import flatten
 
-SCRIPT = """\
-# Completion of pti in bash, and in zsh through bashcompinit: eval "$(pti completion bash)"
+_BASH = """\
+# Completion of pti in bash: eval "$(pti completion bash)"
 _pti() {
     local line="${COMP_LINE:0:COMP_POINT}" IFS=$'\\n'
     COMPREPLY=($(pti completion words "$line" 2>/dev/null))
@@ -25,7 +25,22 @@ _pti() {
 }
 complete -o nospace -o default -F _pti pti
 """
-_SHELLS = {"bash": SCRIPT, "zsh": f"autoload -Uz compinit bashcompinit && compinit && bashcompinit\n{SCRIPT}"}
+_ZSH = """\
+# Completion of pti in zsh: eval "$(pti completion zsh)"
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
+_pti() {
+    local -a found=("${(@f)$(pti completion words "${(j: :)words[1,CURRENT-1]} $PREFIX" 2>/dev/null)}")
+    found=(${found:#})
+    if (( $#found )); then
+        compadd -S '' -a found
+    else
+        compset -P '*='
+        _files
+    fi
+}
+compdef _pti pti
+"""
+_SHELLS = {"bash": _BASH, "zsh": _ZSH}
 _OPTIONS = ("--cfg", "--help", "--multirun", "--resolve")
 
 
