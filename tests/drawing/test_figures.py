@@ -41,3 +41,14 @@ def test_curves(tmp_path):
         assert min(picture.size) > 200
     draw_curves([{"epoch": 0.0}], tmp_path / "nothing.png")
     assert not (tmp_path / "nothing.png").exists()
+
+
+def test_a_constant_curve_hides_rounding(tmp_path):
+    exact = [{"epoch": 0.0, "train/lr": 1e-4}, {"epoch": 1.0, "train/lr": 1e-4}]
+    rounded = [{"epoch": 0.0, "train/lr": 1e-4}, {"epoch": 1.0, "train/lr": 9.99999e-5}]
+    draw_curves(exact, tmp_path / "exact.png")
+    draw_curves(rounded, tmp_path / "rounded.png")
+    pictures = [
+        np.array(Image.open(tmp_path / name).convert("L"), float) for name in ("exact.png", "rounded.png")
+    ]
+    assert np.abs(pictures[0] - pictures[1]).max() < 8

@@ -108,7 +108,10 @@ def _draw_panel(axis: Any, title: str, keys: Sequence[str], rows: Sequence[Mappi
     values = [row[key] for row in rows for key in keys if key in row]
     if min(values) > 0 and max(values) > 50 * min(values):
         axis.set_yscale("log")
-    axis.set_title(title, fontsize=9)
+    elif max(values) - min(values) <= 1e-4 * max(map(abs, values)):  # no more than rounding
+        reach = abs(values[0]) / 2 or 1
+        axis.set_ylim(values[0] - reach, values[0] + reach)
+    axis.set_title(title, fontsize=9, y=1)  # y: don't evade the exponent above the axis
     axis.tick_params(labelsize=7)
     axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axis.grid(alpha=0.25)
