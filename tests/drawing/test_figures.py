@@ -45,7 +45,7 @@ def test_curves(tmp_path):
 
 def test_a_constant_curve_hides_rounding(tmp_path):
     exact = [{"epoch": 0.0, "train/lr": 1e-4}, {"epoch": 1.0, "train/lr": 1e-4}]
-    rounded = [{"epoch": 0.0, "train/lr": 1e-4}, {"epoch": 1.0, "train/lr": 9.99999e-5}]
+    rounded = [{"epoch": 0.0, "train/lr": 1e-4}, {"epoch": 1.0, "train/lr": 9.9999995e-5}]
     draw_curves(exact, tmp_path / "exact.png")
     draw_curves(rounded, tmp_path / "rounded.png")
     pictures = [
