@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from lightning import Trainer
+from omegaconf import OmegaConf
 
 from helpers.training_setup import configuration, trouble
 from pti.common.errors import DataError, UsageError
@@ -14,7 +16,7 @@ from pti.runs.checkpoint import load, read
 from pti.runs.lock import exclusive
 from pti.train.callbacks.loop_state import batches_done
 from pti.train.callbacks.metrics_csv import read_metrics
-from pti.train.run import train
+from pti.train.run import build_parts, train
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,14 @@ def test_a_run_writes_its_files(run):
     assert [row["epoch"] for row in rows] == [0, 1, 2]
     assert [row["step"] for row in rows] == [6, 12, 18]
     assert all("val/l1" in row and "train/loss" in row for row in rows)
+
+
+def test_optimizers_get_plain_settings(root, tmp_path):
+    """Some versions of torch put them into checkpoints as they are."""
+    plain: Any = OmegaConf.to_container(configuration(root, tmp_path), resolve=True)
+    factories: Any = build_parts(plain)[1].optimizer_factories  # partial calls
+    assert factories
+    assert [type(factory.keywords["betas"]) for factory in factories] == [list] * len(factories)
 
 
 def test_the_summary(run):

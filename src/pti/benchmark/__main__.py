@@ -210,7 +210,7 @@ def build(experiment: str, overrides: Sequence[str]) -> Experiment:
     composed = compose("train", overrides)
     config: Any = OmegaConf.to_container(composed, resolve=True)
     weights = embed_first_stage_config(config)
-    data, module = instantiate(config["data"]), instantiate(config["model"])
+    data, module = (instantiate(config[key], _convert_="all") for key in ("data", "model"))
     if weights is not None:
         load_first_stage_weights(module, weights)
     return Experiment(config, data, module)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pti.common.progress import track
 from pti.common.randomness import sample_generator
 from pti.data.layouts import Pair
 from pti.data.splits import evenly_spaced
@@ -46,7 +47,8 @@ def measure_response(translator: LoadedTranslator, tick: Callable[[], Any] = lam
         return None
     ranks = RANKS * (IMAGES // len(pairs))
     given, generated = [], []
-    for batch in batched(pairs, translator.data["batch_size"]):
+    batches = batched(pairs, translator.data["batch_size"])
+    for batch in track(batches, f"{translator.path.name}: measuring the response to sizes"):
         samples = []
         for sample, rank in enumerate(ranks):
             tick()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from pti.common.errors import DataError
+from pti.common.progress import track
 from pti.common.randomness import sample_generator
 from pti.data.layouts import Pair
 from pti.data.splits import evenly_spaced
@@ -77,7 +78,7 @@ class TrustFit:
     def _distances(self, translator: LoadedTranslator, pairs: Sequence[Pair]) -> dict[str, Distance]:
         module: Any = translator.module
         features: list[dict[str, Any]] = []
-        for batch in batched(pairs, self.batch_size):
+        for batch in track(batched(pairs, self.batch_size), "Measuring the training images"):
             self.tick()
             size = translator.data["image_size"]
             conditions, targets = (read_squares(batch, role, size) for role in ("condition", "target"))
@@ -92,7 +93,8 @@ class TrustFit:
         module: Any = translator.module
         rows: list[dict[str, float]] = []
         sampling = module.resolve_sampling(None, None, None)
-        for batch in batched(pairs, self.batch_size):
+        batches = batched(pairs, self.batch_size)
+        for batch in track(batches, f"{translator.path.name}: translating validation images"):
             squares = read_squares(batch, "condition", translator.data["image_size"])
             scores = input_scores(distances, module, squares)
             raw = torch.from_numpy(squares)[:, None].to(device_of(module))

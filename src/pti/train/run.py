@@ -108,11 +108,11 @@ def build_parts(plain: dict[str, Any]) -> tuple[TifDataModule, ManualOptimizatio
     initial = None if plain.get("init_from") is None else open_weights(plain["init_from"])
     first_stage = embed_first_stage_config(plain, None, initial and initial.checkpoint)
     config = OmegaConf.create(plain)
-    module: ManualOptimization = instantiate(config.model)
+    module: ManualOptimization = instantiate(config.model, _convert_="all")
     if first_stage is not None:
         load_first_stage_weights(module, first_stage)
     prepare_weights(module, initial, plain, leading=False)
-    return instantiate(config.data), module
+    return instantiate(config.data, _convert_="all"), module
 
 
 class Training:
@@ -162,10 +162,10 @@ class Training:
             world_size = count_devices(self.config.trainer) * int(self.config.trainer.get("num_nodes", 1))
             if resumed is not None:
                 self.start = find_start(resumed, self.plain, self.output_dir, world_size)
-            datamodule: TifDataModule = instantiate(self.config.data)
+            datamodule: TifDataModule = instantiate(self.config.data, _convert_="all")
             if self.leading:
                 require_sound_data(datamodule, world_size)
-            module: ManualOptimization = instantiate(self.config.model)
+            module: ManualOptimization = instantiate(self.config.model, _convert_="all")
             if first_stage is not None:
                 load_first_stage_weights(module, first_stage)
             origin = prepare_weights(module, self.initial, self.plain, self.leading)

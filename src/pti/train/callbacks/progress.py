@@ -69,6 +69,19 @@ class TrainingProgress(Callback):
         """Start the clock of validation."""
         self._clock.start()
 
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Show how far validation is; it takes minutes where each image is sampled in many steps."""
+        if trainer.is_global_zero and not trainer.sanity_checking:
+            self._show_validation(trainer, batch_idx + 1)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the duration of the whole validation."""
         if not trainer.sanity_checking:
@@ -90,30 +103,48 @@ class TrainingProgress(Callback):
         """Close the bar."""
         self.on_train_end(trainer, pl_module)
 
+    def _show_validation(self, trainer: Trainer, done: int) -> None:
+        total = sum(trainer.num_val_batches)
+        self._clock.in_validation(done, total)
+        if time.monotonic() - self._shown_at < self._interval:
+            return
+        counted = f"{done}/{total}" if math.isfinite(total) else f"{done}"
+        self._write(trainer, f"{self._epoch(trainer)}  validation {counted}")
+
     def _show(self, trainer: Trainer, at_epoch_end: bool) -> None:
-        now = time.monotonic()
-        interval = self.seconds_between_lines if self._bar is None else _SECONDS_BETWEEN_UPDATES
+        interval = self._interval
         if at_epoch_end:
             last = trainer.current_epoch + 1 == trainer.max_epochs
             interval = 0.0 if last or self._bar is not None else interval / 5
-        if now - self._shown_at < interval:
-            return
-        self._shown_at = now
-        text, left = self._describe(trainer), format_left(self._clock.left(trainer))
+        if time.monotonic() - self._shown_at >= interval:
+            self._write(trainer, self._describe(trainer), after_batch=not at_epoch_end)
+
+    @property
+    def _interval(self) -> float:
+        return self.seconds_between_lines if self._bar is None else _SECONDS_BETWEEN_UPDATES
+
+    def _write(self, trainer: Trainer, text: str, after_batch: bool = False) -> None:
+        self._shown_at = time.monotonic()
+        left = format_left(self._clock.left(trainer, after_batch=after_batch))
         if self._bar is not None:
             task = self._bar.task_ids[0]
             self._bar.update(task, completed=batches_done(trainer), description=text, left=left)
         else:
             print(f"{text}  {left}", file=sys.stderr, flush=True)
 
+    def _epoch(self, trainer: Trainer) -> str:
+        epochs = trainer.max_epochs
+        return f"epoch {trainer.current_epoch + 1}" + (
+            f"/{epochs}" if epochs is not None and epochs > 0 else ""
+        )
+
     def _describe(self, trainer: Trainer) -> str:
-        epochs, batches = trainer.max_epochs, trainer.num_training_batches
-        epoch = f"{trainer.current_epoch + 1}" + (f"/{epochs}" if epochs is not None and epochs > 0 else "")
+        batches = trainer.num_training_batches
         batch = f"{batches_of_epoch_done(trainer)}" + (f"/{batches}" if math.isfinite(batches) else "")
         values = value_shown(trainer.lightning_module) | trainer.progress_bar_metrics
         self._metrics_shown |= {name: float(value) for name, value in values.items()}
         metrics = [f"{name} {value:.4g}" for name, value in list(self._metrics_shown.items())[: self.metrics]]
-        return "  ".join([f"epoch {epoch}", f"batch {batch}", *metrics])
+        return "  ".join([self._epoch(trainer), f"batch {batch}", *metrics])
 
 
 class Clock:
@@ -130,6 +161,7 @@ class Clock:
         self._batches = 0
         self.batch = 0.0
         self.validation: float | None = None
+        self._validation_left = 0.0
 
     def start(self) -> None:
         """Start a measurement."""
@@ -153,19 +185,33 @@ class Clock:
         self._batches += 1
         self.start()
 
+    def in_validation(self, done: int, total: float) -> None:
+        """Record the batches of the validation that is running; ``total`` may be infinite."""
+        elapsed = time.monotonic() - self._since
+        self._validation_left = elapsed / done * (total - done) if math.isfinite(total) else 0.0
+
     def end_validation(self) -> None:
         """Record a validation."""
+        self._validation_left = 0.0
         elapsed = time.monotonic() - self._since
         self.validation = elapsed if self.validation is None else (self.validation + elapsed) / 2
         self.pause()
 
-    def left(self, trainer: Trainer, from_start: bool = False) -> float | None:
-        """Return the estimated seconds until training ends, or of all of it; None if nothing limits it."""
+    def left(self, trainer: Trainer, from_start: bool = False, after_batch: bool = False) -> float | None:
+        """Return the estimated seconds until training ends; None if nothing limits it.
+
+        Args:
+            trainer: The trainer.
+            from_start: Return those of the whole training.
+            after_batch: The validation that is due after this batch has not begun.
+        """
         total = total_batches(trainer)
         if total is None or not self._batches:
             return None
-        batches = total if from_start else max(0, total - batches_done(trainer))
-        return batches * self.batch + _validations_left(trainer, batches) * self._validation_seconds(trainer)
+        done = 0 if from_start else min(total, batches_done(trainer))
+        validations = _validations_until(trainer, total) - _validations_until(trainer, done - after_batch)
+        later = validations * self._validation_seconds(trainer)
+        return (total - done) * self.batch + self._validation_left + later
 
     def _validation_seconds(self, trainer: Trainer) -> float:
         if self.validation is not None:
@@ -174,11 +220,12 @@ class Clock:
         return batches * self.batch / 2 if math.isfinite(batches) else 0.0  # no backward pass
 
 
-def _validations_left(trainer: Trainer, batches: int) -> float:
+def _validations_until(trainer: Trainer, batches: int) -> int:
+    """Return how many validations follow the first batches of a training."""
     interval = trainer.val_check_batch
     if not trainer.enable_validation or interval is None or not math.isfinite(interval):
-        return 0.0
-    return math.ceil(batches / max(1, interval * (trainer.check_val_every_n_epoch or 1)))
+        return 0
+    return batches // max(1, int(interval) * (trainer.check_val_every_n_epoch or 1))
 
 
 def total_batches(trainer: Trainer) -> int | None:
