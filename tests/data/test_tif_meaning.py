@@ -116,6 +116,13 @@ def test_stacks_behind_one_directory(tmp_path: Path) -> None:
     refuse(written(tmp_path, pixels=stack, truncate=True), "pages", "stack of 5 slices")
     refuse(written(tmp_path, pixels=stack, truncate=True, description="mine"), "pages", "stack of 5 slices")
     refuse(written(tmp_path, description="shape=(5, 48, 32)", metadata=None), "pages", "stack of 5 slices")
+    for text in (
+        '{"truncated": true, "shape": [5, 48, 32]}',  # by older versions of tifffile
+        '{"axes": "ZYX", "roi": {"shape": [1]}, "shape": [5, 48, 32]}',
+    ):
+        refuse(written(tmp_path, description=text, metadata=None), "pages", "stack of 5 slices")
+    for text in ('{"roi": {"shape": [5, 48, 32]}}', '{"shape": "5"}', '{"shape": [5', "[" * 9999 + '"shape"'):
+        assert inspect(written(tmp_path, description=text, metadata=None)).shape == (48, 32)
     refuse(fiji(tmp_path, "images=5\nslices=5"), "pages", "stack of 5 slices")
     assert inspect(written(tmp_path, pixels=stack[:1])).shape == (48, 32)
 

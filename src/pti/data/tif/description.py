@@ -4,6 +4,7 @@ Texts may be hostile: each expression needs a time that is proportional to their
 """
 
 import html
+import json
 import math
 import re
 from typing import NamedTuple
@@ -48,10 +49,20 @@ def described_size(text: str, across: float, down: float) -> PixelSize | None:
 
 def images_in_one_page(text: str) -> tuple[int, int]:
     """Return the number of images by ImageJ and of pixels by tifffile; 0 where unknown."""
-    shape = re.search(r'(?m)^(?:\{"shape": \[|shape=\()([\d, ]+)', text)
-    pixels = math.prod(int(size[:9]) for size in re.findall(r"\d+", shape[1])[:9]) if shape else 0
+    pixels = math.prod(next(filter(None, map(_shape, text.splitlines())), [0]))
     images = imagej_items(text).get("images", "")[:9]
     return int(images) if images.isdecimal() else 0, pixels
+
+
+def _shape(line: str) -> list[int]:
+    """Return the shape in tifffile's description, whatever precedes it there; empty in any other line."""
+    if old := re.match(r"shape=\(([\d, ]+)", line):
+        return [int(size[:9]) for size in re.findall(r"\d+", old[1])[:9]]
+    try:
+        shape = json.loads(line).get("shape") if line.startswith("{") and '"shape"' in line else None
+    except (ValueError, RecursionError):
+        return []
+    return [size for size in shape[:9] if isinstance(size, int)] if isinstance(shape, list) else []
 
 
 def calibration(text: str) -> str | None:
