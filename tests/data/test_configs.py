@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
@@ -37,6 +38,29 @@ def test_defaults() -> None:
     assert data.augmentation is None
     assert config.layout.patient_pattern == PATIENT_PATTERN
     assert isinstance(instantiate(_composed("data/augmentation=mild").data).augmentation, Augmentation)
+
+
+def test_shifts_move_an_image_and_keep_its_shape() -> None:
+    augmentation = instantiate(_composed("data/augmentation=shifts").data).augmentation
+    y, x = np.mgrid[:64, :64]
+    image = np.where(np.hypot(y - 30, (x - 28) * 1.4) < 14, 3.0 + np.sin(x / 5), 0.0).astype(np.float32)[None]
+    before = _moments(image)
+    moved = [_moments(augmentation(image, 0, 0, name)) for name in "abcdef"]
+    assert all(np.hypot(*(row[:2] - before[:2])) <= 2**0.5 * 0.03 * 64 for row in moved)
+    assert np.ptp([row[0] for row in moved]) > 0.5
+    assert np.ptp([row[1] for row in moved]) > 0.5
+    for row in moved:
+        np.testing.assert_allclose(row[2:5], before[2:5], rtol=0.02, atol=0.5)
+        assert row[5] == pytest.approx(before[5], rel=0.2)  # a mirrored image has the other sign
+
+
+def _moments(image: np.ndarray) -> np.ndarray:
+    """Return the centroid, the three central second moments and the third one across, in pixels."""
+    y, x = np.mgrid[: image.shape[1], : image.shape[2]]
+    weight = image[0] / image[0].sum()
+    down, across = (weight * y).sum(), (weight * x).sum()
+    y, x = y - down, x - across
+    return np.array([down, across, *((weight * power).sum() for power in (y * y, x * x, x * y, x**3))])
 
 
 def test_phantom_makes_its_folder(tmp_path: Path) -> None:
