@@ -13,7 +13,7 @@ from pti.common.path_settings import setting
 from pti.export import monai_bundle, onnx_folder
 from pti.export.safetensors_folder import write_safetensors
 from pti.export.written import Written
-from pti.modules.protocols import Autoencoder
+from pti.modules.protocols import is_autoencoder
 from pti.runs.checkpoint import Checkpoint
 from pti.runs.exported import CONFIG, WEIGHTS
 
@@ -39,7 +39,7 @@ class Format:
 
 
 def _command(folder: Path, module: nn.Module, _: Written) -> str:
-    verb = "reconstruct" if isinstance(module, Autoencoder) else "translate"
+    verb = "reconstruct" if is_autoencoder(module) else "translate"
     return f"python -m pti.{verb} {setting('ckpt', folder)} input_dir=FOLDER"
 
 

@@ -18,7 +18,7 @@ from pti.data.input_images import InputImage
 from pti.inference.devices import batched
 from pti.inference.reconstructions import RAW
 from pti.inference.sampling import SAMPLES
-from pti.modules.protocols import Autoencoder, Translator, reconstruct
+from pti.modules.protocols import Translator, is_autoencoder, reconstruct
 from pti.runs.checkpoint import open_checkpoint
 from pti.runs.manifest import Manifest
 
@@ -68,7 +68,7 @@ class BundleNetwork(nn.Module):
                 generators = [sample_generator(self.seed, name, sample) for name in names]
                 ranks = [sample_rank(self.seed, name, sample) for name in names]
                 return module.translate(raw, generators, ranks=ranks).float()
-            assert isinstance(module, Autoencoder)
+            assert is_autoencoder(module)
             return reconstruct(module, raw).float()
 
 
@@ -152,7 +152,7 @@ def require_images(module: nn.Module, source: str) -> None:
     Raises:
         UsageError: it predicts something else.
     """
-    if not isinstance(module, (Autoencoder, Translator)):
+    if not (is_autoencoder(module) or isinstance(module, Translator)):
         raise UsageError(
             f"{source}: found a model of the class {type(module).__name__}, expected one that makes images: "
             "an autoencoder or a second stage."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,9 +14,8 @@ from pti.diffusion.samplers import Progress, Sampler
 from pti.networks.posterior import Posterior
 
 
-@runtime_checkable
 class Autoencoder(Protocol):
-    """An autoencoder of raw images: stage 1, or its frozen copy inside stage 2."""
+    """An autoencoder of raw images: stage 1, or its frozen copy inside stage 2; see `is_autoencoder`."""
 
     @property
     def normalization(self) -> Normalization:
@@ -108,10 +107,19 @@ class SizePredictor(Protocol):
         ...
 
 
+def is_autoencoder(module: object) -> TypeGuard[Autoencoder]:
+    """Return whether a module is an `Autoencoder`.
+
+    A runtime-checkable protocol can't tell: since Python 3.12, isinstance doesn't look into submodules, which
+    ``normalization`` is.
+    """
+    return all(hasattr(module, name) for name in ("normalization", "encode", "decode"))
+
+
 def autoencoder_of(module: nn.Module) -> Autoencoder | None:
     """Return the autoencoder in a module: the module itself, or the frozen one of a stage-2 module."""
     candidate = getattr(getattr(module, "latent_space", None), "first_stage", module)
-    return candidate if isinstance(candidate, Autoencoder) else None
+    return candidate if is_autoencoder(candidate) else None
 
 
 def reconstruct(autoencoder: Autoencoder, raw: Tensor) -> Tensor:

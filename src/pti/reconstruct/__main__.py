@@ -42,7 +42,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
         training_bounds,
     )
     from pti.inference.survey import print_warnings, survey
-    from pti.modules.protocols import Autoencoder
+    from pti.modules.protocols import is_autoencoder
     from pti.reconstruct.tables import METRICS, finish
     from pti.runs import checkpoint
     from pti.runs.manifest import Manifest
@@ -50,7 +50,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     devices = choose_devices(cfg.accelerator, cfg.devices)
     opened = checkpoint.open_checkpoint(str(cfg.ckpt))
     module = opened.load_module()
-    if not isinstance(module, Autoencoder):
+    if not is_autoencoder(module):
         raise UsageError(
             f"{setting('ckpt', opened.path)}: found a checkpoint of {type(module).__name__}, expected one "
             "of a VAE (stage 1), such as best:vae_baseline."

@@ -13,7 +13,7 @@ from pti.data.input_images import InputImage
 from pti.inference.devices import choose_devices
 from pti.inference.held_out import images_of_split
 from pti.inference.reconstructions import reconstruct_images
-from pti.modules.protocols import Autoencoder
+from pti.modules.protocols import is_autoencoder
 from pti.runs.checkpoint import open_checkpoint
 from pti.sweep.page import SamePatients
 from pti.sweep.record import JobResult
@@ -41,7 +41,7 @@ def same_patients(results: Sequence[JobResult], count: int = 4) -> SamePatients 
     reconstructions = {}
     for name, checkpoint in track(checkpoints.items(), "Comparing the jobs", total=len(checkpoints)):
         module = checkpoint.load_module(device)
-        if not isinstance(module, Autoencoder):
+        if not is_autoencoder(module):
             return None
         with torch.inference_mode():
             reconstructions[name] = reconstruct_images(module, originals, data[name]["image_size"])

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from pti.common.conf_dir import CONF_DIR
 from pti.modules.latent_diffusion import LatentDiffusion
 from pti.modules.manual_optimization import ManualOptimization
-from pti.modules.protocols import Autoencoder, Translator
+from pti.modules.protocols import Translator, is_autoencoder
 from pti.modules.tif_data import TifDataModule
 from pti.runs.checkpoint import Checkpoint
 from pti.runs.first_stage import embed_first_stage_config, load_first_stage_weights
@@ -222,7 +222,7 @@ class Training:
             labels={key: self.plain.get(key) for key in ("tags", "group")},
         )
         if status != "failed":
-            print_result(status, metrics, artefacts, isinstance(self.module, Autoencoder))
+            print_result(status, metrics, artefacts, is_autoencoder(self.module))
 
     def _origin(self) -> Path | None:
         """Return the file that the first weights came from."""
