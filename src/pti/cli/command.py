@@ -21,7 +21,7 @@ from pti.cli.multirun import finish_sweep, locked_sweep, run_job, sweep_override
 from pti.cli.options import arguments_for_hydra
 from pti.cli.overrides import check_command_line
 from pti.cli.path_values import expand_paths
-from pti.cli.storage import require_working_directory, storage_error
+from pti.cli.storage import storage_error
 from pti.common import conf_dir
 from pti.common.errors import DataError, UsageError, with_causes
 from pti.common.processes import wait_asleep
@@ -65,7 +65,6 @@ def command(name: str, preflight: Preflight | None = None) -> Callable[[Task], C
 
 
 def _run(name: str, task: Task, preflight: Preflight | None) -> int:
-    require_working_directory()
     line = check_command_line(name, sys.argv[1:], preflight)
     if (text := help_text(name, sys.argv[1:])) is not None:
         print(text)

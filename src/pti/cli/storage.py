@@ -15,20 +15,6 @@ _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _FULL_IN_NUMPY = re.compile(r"\d+ requested and \d+ written")  # which has no error number
 
 
-def require_working_directory() -> None:
-    """Refuse a working directory that was deleted.
-
-    Raises:
-        DataError: The working directory does not exist.
-    """
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        raise DataError(
-            "The working directory was deleted. Change to an existing folder (cd) and run the command again."
-        ) from None
-
-
 def require_writable(folder: Path) -> None:
     """Write a trial file into the nearest existing folder in which ``folder`` is or would be created.
 
