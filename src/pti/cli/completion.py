@@ -97,8 +97,8 @@ def _keys(verb: str, overrides: list[str], word: str) -> list[str]:
         except Exception:  # whatever is wrong in the line so far: keys of the defaults are better than none
             config = compose(verb, return_hydra_config=True)
     chosen = {group.split("/")[0] for group in config.hydra.runtime.choices} - {"hydra"}
-    folders = (folder.relative_to(conf_dir.CONF_DIR).as_posix() for folder in conf_dir.CONF_DIR.rglob("*/"))
-    groups = [f"{group}=" for group in folders if group.split("/")[0] in chosen]
+    folders = [path.relative_to(conf_dir.CONF_DIR) for path in conf_dir.CONF_DIR.rglob("*") if path.is_dir()]
+    groups = [f"{folder.as_posix()}=" for folder in folders if folder.parts[0] in chosen]
     values = OmegaConf.to_container(config)
     assert isinstance(values, dict)
     del values["hydra"]
