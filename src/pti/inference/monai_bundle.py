@@ -120,7 +120,8 @@ class FolderEvaluator:
             for batch in track(batched(waiting, self.batch_size), "Running the bundle"):
                 for image, files in zip(batch, self._write(batch), strict=True):
                     manifest.add(image.name, image.path, files, {})
-        print(f"{len(self.dataset)} images: {self.output_dir}")
+        count = len(self.dataset)
+        print(f"{count} image{'s' * (count != 1)}: {self.output_dir}")
 
     def _write(self, batch: Sequence[InputImage]) -> list[list[Path]]:
         """Write the results of a batch and return the files of each image."""
