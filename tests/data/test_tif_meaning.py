@@ -119,10 +119,14 @@ def test_stacks_behind_one_directory(tmp_path: Path) -> None:
     for text in (
         '{"truncated": true, "shape": [5, 48, 32]}',  # by older versions of tifffile
         '{"axes": "ZYX", "roi": {"shape": [1]}, "shape": [5, 48, 32]}',
+        '{"shape": [5, 48, 32',
+        '{"shape": [5, 48, 32]} and more',
     ):
         refuse(written(tmp_path, description=text, metadata=None), "pages", "stack of 5 slices")
     for text in ('{"roi": {"shape": [5, 48, 32]}}', '{"shape": "5"}', '{"shape": [5', "[" * 9999 + '"shape"'):
         assert inspect(written(tmp_path, description=text, metadata=None)).shape == (48, 32)
+    huge = f'{{"axes": "", "shape": [{"9" * 4000}, {"9" * 4000}]}}'  # too long a number to be printed
+    refuse(written(tmp_path, description=huge, metadata=None), "pages", "stack of")
     refuse(fiji(tmp_path, "images=5\nslices=5"), "pages", "stack of 5 slices")
     assert inspect(written(tmp_path, pixels=stack[:1])).shape == (48, 32)
 

@@ -56,13 +56,14 @@ def images_in_one_page(text: str) -> tuple[int, int]:
 
 def _shape(line: str) -> list[int]:
     """Return the shape in tifffile's description, whatever precedes it there; empty in any other line."""
-    if old := re.match(r"shape=\(([\d, ]+)", line):
-        return [int(size[:9]) for size in re.findall(r"\d+", old[1])[:9]]
+    if plain := re.match(r'(?:\{"shape": \[|shape=\()([\d, ]+)', line):
+        return [int(size[:9]) for size in re.findall(r"\d+", plain[1])[:9]]
     try:
         shape = json.loads(line).get("shape") if line.startswith("{") and '"shape"' in line else None
     except (ValueError, RecursionError):
         return []
-    return [size for size in shape[:9] if isinstance(size, int)] if isinstance(shape, list) else []
+    sizes = shape[:9] if isinstance(shape, list) else []
+    return [min(max(size, 0), 10**9) for size in sizes if isinstance(size, int)]
 
 
 def calibration(text: str) -> str | None:
