@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from pti.networks.size_condition import SizeCondition
-from pti.networks.size_ridge import shifted_copies
 
 MEASURES = ("height", "width_half")
 
@@ -22,7 +21,7 @@ def patients(count: int, seed: int, noise: float = 0.3) -> tuple[Tensor, np.ndar
 
 
 def fit(condition: SizeCondition, images: Tensor, sizes: np.ndarray, names: list[str]) -> np.ndarray:
-    inputs = torch.stack([condition.inputs(shifted_copies(image[None])) for image in images])
+    inputs = torch.stack([condition.inputs(condition.inputs.copies(image[None])) for image in images])
     return condition.fit(inputs.numpy(), sizes, names)
 
 
@@ -60,13 +59,6 @@ def test_slices_of_a_patient_are_left_out_together():
     once = fit(alone, images, sizes, names)
     four = fit(repeated, images.repeat_interleave(4, 0), np.repeat(sizes, 4, 0), np.repeat(names, 4).tolist())
     np.testing.assert_allclose(four, once, rtol=0.15)
-
-
-def test_inputs_are_mean_and_mean_square_of_each_cell():
-    image = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    inputs = SizeCondition(grid=4).inputs(image)
-    cells = image.reshape(2, 4, 8, 4, 8).permute(0, 1, 3, 2, 4).reshape(2, 16, 64)
-    torch.testing.assert_close(inputs, torch.cat([cells.mean(-1), cells.square().mean(-1)], 1))
 
 
 def test_ranks_order_the_first_measure():

@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pti.networks.size_ridge import SizeRidge, cell_moments, fit_ridge, patient_folds, shifted_copies
+from pti.networks.size_inputs import SizeInputs
+from pti.networks.size_ridge import SizeRidge, fit_ridge, patient_folds
 
 GRID = 4
+INPUTS = SizeInputs(GRID)
 
 
 def linear_patients(count: int, noise: float = 0.3) -> tuple[Tensor, np.ndarray, list[str]]:
@@ -20,18 +22,7 @@ def linear_patients(count: int, noise: float = 0.3) -> tuple[Tensor, np.ndarray,
 
 
 def moments_of(images: Tensor) -> np.ndarray:
-    return torch.stack([cell_moments(shifted_copies(image[None]), GRID) for image in images]).numpy()
-
-
-def test_copies_of_an_image_are_shifted_by_half_a_cell_of_the_default_grid():
-    raw = torch.zeros(1, 1, 64, 64)
-    raw[0, 0, 30, 40] = 1
-    copies = shifted_copies(raw)
-    assert torch.equal(copies[:1], raw)
-    places = {tuple(copy[0].nonzero()[0].tolist()) for copy in copies}
-    assert places == {(30 + down, 40 + across) for down in (-2, 0, 2) for across in (-2, 0, 2)}
-    raw = torch.ones(1, 1, 64, 64)
-    assert [int((copy == 0).sum()) for copy in shifted_copies(raw)[:3]] == [0, 128, 128]
+    return torch.stack([INPUTS(INPUTS.copies(image[None])) for image in images]).numpy()
 
 
 def test_folds_hold_whole_patients_and_are_of_similar_size():
@@ -45,9 +36,10 @@ def test_folds_hold_whole_patients_and_are_of_similar_size():
 def test_left_out_maps_do_not_know_the_images_that_they_leave_out():
     images, sizes, patients = linear_patients(50)
     inputs, folds = moments_of(images), patient_folds(patients)
-    before = fit_ridge(inputs, sizes, folds, [1.0])
+    spread = INPUTS.spread(inputs)
+    before = fit_ridge(inputs, sizes, folds, spread, [1.0])
     changed = sizes + 100 * (folds == 2)[:, None]
-    after = fit_ridge(inputs, changed, folds, [1.0])
+    after = fit_ridge(inputs, changed, folds, spread, [1.0])
     np.testing.assert_allclose(after.left_out[2].bias, before.left_out[2].bias)
     assert not np.allclose(after.left_out[1].bias, before.left_out[1].bias)
     np.testing.assert_allclose(after.errors[folds == 2] + 100, before.errors[folds == 2])
@@ -56,13 +48,17 @@ def test_left_out_maps_do_not_know_the_images_that_they_leave_out():
 def test_noise_without_any_relation_gets_the_largest_penalty_and_a_clear_relation_a_small_one():
     images, sizes, patients = linear_patients(100, noise=0.01)
     inputs, folds = moments_of(images), patient_folds(patients)
+    spread = INPUTS.spread(inputs)
     random = np.random.default_rng(1).normal(size=(100, 1))
-    assert fit_ridge(inputs, random, folds).penalty > 100 * fit_ridge(inputs, sizes, folds).penalty
+    assert (
+        fit_ridge(inputs, random, folds, spread).penalty
+        > 100 * fit_ridge(inputs, sizes, folds, spread).penalty
+    )
 
 
 def test_predictions_of_new_images_err_by_the_stated_error():
     images, sizes, patients = linear_patients(400)
-    ridge = SizeRidge(2, GRID)
+    ridge = SizeRidge(2, INPUTS)
     folds = ridge.fit(moments_of(images[:300]), sizes[:300], patients[:300])
     assert set(folds) == {1, 2, 3, 4, 5}
     errors = ridge(images[300:]) - torch.from_numpy(sizes[300:])
@@ -72,7 +68,7 @@ def test_predictions_of_new_images_err_by_the_stated_error():
 
 def test_a_training_image_is_predicted_by_the_map_without_its_patient():
     images, sizes, patients = linear_patients(60)
-    ridge = SizeRidge(2, GRID)
+    ridge = SizeRidge(2, INPUTS)
     folds = torch.from_numpy(ridge.fit(moments_of(images), sizes, patients))
     left_out = ridge(images, folds) - torch.from_numpy(sizes)
     torch.testing.assert_close(left_out.square().mean(0).sqrt().float(), ridge.error, rtol=1e-3, atol=0)
@@ -85,7 +81,7 @@ def test_a_measure_is_fitted_on_the_bones_that_have_it_and_an_absent_one_stays_a
     images, sizes, patients = linear_patients(200)
     some = np.concatenate([sizes, np.full((200, 1), np.nan)], 1)
     some[::2, 1] = np.nan
-    ridge, half = SizeRidge(3, GRID), SizeRidge(1, GRID)
+    ridge, half = SizeRidge(3, INPUTS), SizeRidge(1, INPUTS)
     ridge.fit(moments_of(images), some, patients)
     assert ridge(images)[:, 2].abs().max() == 0
     assert ridge.error[2] == 1
@@ -97,10 +93,10 @@ def test_a_measure_is_fitted_on_the_bones_that_have_it_and_an_absent_one_stays_a
 
 def test_predictions_of_images_unlike_all_others_are_limited():
     images, sizes, patients = linear_patients(60)
-    ridge = SizeRidge(2, GRID)
+    ridge = SizeRidge(2, INPUTS)
     ridge.fit(moments_of(images), sizes, patients)
     assert ridge(1000 * images).abs().max() <= 4
 
 
 def test_a_checkpoint_holds_the_map_of_all_patients_alone():
-    assert set(SizeRidge(2, GRID).state_dict()) == {"weights", "bias", "error"}
+    assert set(SizeRidge(2, INPUTS).state_dict()) == {"weights", "bias", "error"}

@@ -192,9 +192,9 @@ class SizePrediction(ManualOptimization):
         """
         if self.fitted and self.ridge is None:
             return
-        grid = 0 if self.ridge is None else self.ridge.grid
+        reducer = None if self.ridge is None else self.ridge.inputs
         sizes, inputs, patients = measure_training_set(
-            self.datamodule, self.normalization, self.measures, grid, self.device
+            self.datamodule, self.normalization, self.measures, reducer, self.device
         )
         if not self.fitted:
             self._fit_standardization(sizes)

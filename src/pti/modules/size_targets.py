@@ -11,14 +11,20 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from pti.common.progress import track
+from pti.data.dataset import TifDataset
 from pti.data.normalization import Normalization
+from pti.data.splits import evenly_spaced
 from pti.metrics.bone_agreement import LENGTHS, find_bone
 from pti.modules.manual_optimization import ManualOptimization
 from pti.modules.tif_data import TifDataModule
+from pti.networks.alignment import TEMPLATE_IMAGES
 from pti.networks.size_condition import SizeCondition
-from pti.networks.size_ridge import cell_moments, shifted_copies
+from pti.networks.size_inputs import SizeInputs
 
 MEASURES = (*LENGTHS, "area")
+
+_AT_ONCE = 16
+"""Images that are reduced together."""
 
 
 def power(measure: str) -> int:
@@ -87,7 +93,7 @@ def measure_training_set(
     data: TifDataModule,
     normalization: Normalization,
     measures: Sequence[str],
-    grid: int = 0,
+    reducer: SizeInputs | None = None,
     device: torch.device | str = "cpu",
 ) -> tuple[Tensor, Tensor, list[str]]:
     """Measure the training set, without augmentation.
@@ -96,25 +102,47 @@ def measure_training_set(
         data: the data module.
         normalization: of the dente images.
         measures: M of `MEASURES`.
-        grid: cells along each edge of the images, for `cell_moments`; 0 = only the sizes are needed.
-        device: where the moments are computed.
+        reducer: fitted on the dente images, and applied to them; None = only the sizes are needed.
+        device: where the dente images are reduced.
 
     Returns:
-        Sizes (N, M), see `relative_sizes`; moments (N, 9, 2·grid²) of the dente images and their shifted
-        copies on the CPU, (N, 0) without ``grid``; the patient of each image.
+        Sizes (N, M), see `relative_sizes`; vectors (N, K, F) of the dente images and their copies on the CPU,
+        (N, 0) without ``reducer``; the patient of each image.
     """
     images = replace(data.training_set(), augmentation=None)
-    sizes, moments = [], []
+    if reducer is not None:
+        _fit_reducer(reducer, images, normalization, device)
+    sizes, vectors, waiting = [], [], []
     for index in track(range(len(images)), "Measuring sizes"):
         batch = images[0, index]
         sizes.append(relative_sizes(batch["target"], batch["pixel_mm"], measures))
-        if grid:
-            raw = batch["condition"].to(device)
-            copies = shifted_copies(raw)
-            statistics = normalization.statistics(raw).expand(len(copies), -1)
-            moments.append(cell_moments(normalization.normalize(copies, statistics), grid).cpu())
+        if reducer is None:
+            continue
+        waiting.append(_normalized(reducer.copies(batch["condition"].to(device)), normalization))
+        if len(waiting) == _AT_ONCE or index == len(images) - 1:
+            copies = waiting[0].shape[0]
+            vectors.append(reducer(torch.cat(waiting)).unflatten(0, (-1, copies)).cpu())
+            waiting = []
     patients = [sample.patient for sample in images.samples]
-    return torch.cat(sizes), torch.stack(moments) if grid else torch.empty(len(sizes), 0), patients
+    return torch.cat(sizes), torch.cat(vectors) if vectors else torch.empty(len(sizes), 0), patients
+
+
+def _fit_reducer(
+    reducer: SizeInputs, images: TifDataset, normalization: Normalization, device: torch.device | str
+) -> None:
+    """Fit the reducer on dente images at even distances."""
+    if reducer.alignment is None:
+        return
+    chosen = evenly_spaced(list(range(len(images))), TEMPLATE_IMAGES)
+    raw = [images[0, index]["condition"].to(device) for index in chosen]
+    background = _normalized(torch.zeros_like(raw[0][..., :1, :1]), normalization)
+    reducer.fit(torch.cat([_normalized(image, normalization) for image in raw]), float(background))
+
+
+def _normalized(raw: Tensor, normalization: Normalization) -> Tensor:
+    """Normalise a raw image and its copies (K, 1, S, S) by the statistics of the image."""
+    statistics = normalization.statistics(raw[:1]).expand(len(raw), -1)
+    return normalization.normalize(raw, statistics)
 
 
 def fit_sizes(condition: SizeCondition, normalization: Normalization, data: TifDataModule) -> None:
@@ -130,7 +158,7 @@ def fit_sizes(condition: SizeCondition, normalization: Normalization, data: TifD
     if condition.fitted:
         return
     sizes, inputs, patients = measure_training_set(
-        data, normalization, condition.measures, condition.grid, condition.weights.device
+        data, normalization, condition.measures, condition.inputs, condition.weights.device
     )
     say_errors(condition.measures, condition.fit(inputs.numpy(), sizes.numpy(), patients))
 

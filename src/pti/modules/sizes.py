@@ -14,7 +14,9 @@ from pti.modules.latent_space.preparation import prepare_latents
 from pti.modules.own_normalization import OwnNormalization
 from pti.modules.size_prediction import SizePrediction
 from pti.modules.size_targets import MEASURES, BatchSizes
+from pti.networks.alignment import Alignment
 from pti.networks.frozen_autoencoder import FrozenAutoencoder
+from pti.networks.size_inputs import SizeInputs
 from pti.networks.size_network import SizeNetwork
 from pti.networks.size_ridge import SizeRidge
 
@@ -28,6 +30,7 @@ class PixelSizes(OwnNormalization, SizePrediction):
         measures: of `SizePrediction`.
         ridge_grid: cells along each edge of the image, for the ridge regression that the network corrects;
             0 = the network alone.
+        alignment: of the regression's `SizeInputs`.
         prediction: of `SizePrediction`.
     """
 
@@ -37,9 +40,10 @@ class PixelSizes(OwnNormalization, SizePrediction):
         normalization: Normalization,
         measures: Sequence[str] = MEASURES,
         ridge_grid: int = 0,
+        alignment: Alignment | None = None,
         **prediction: Any,
     ) -> None:
-        ridge = SizeRidge(len(measures), ridge_grid) if ridge_grid else None
+        ridge = SizeRidge(len(measures), SizeInputs(ridge_grid, alignment)) if ridge_grid else None
         super().__init__(network, measures=measures, ridge=ridge, **prediction)
         self._normalization = normalization
 

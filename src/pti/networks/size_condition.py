@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from pti.common.transfer import to_device
-from pti.networks.size_ridge import LIMIT, cell_moments, fit_ridge, patient_folds
+from pti.networks.alignment import Alignment
+from pti.networks.size_inputs import SizeInputs
+from pti.networks.size_ridge import LIMIT, fit_ridge, patient_folds
 
 _TAIL = 1e-4
 """Smallest distance of a rank from 0 and 1: sizes are drawn within 3.7 standard deviations."""
@@ -28,9 +30,9 @@ class SizeCondition(nn.Module):
     """Factorise p(y | x) into p(s | x) and p(y | x, s): draw the bone's sizes s first, then an image y.
 
     Training gives the denoiser the true sizes. For a translation, sizes are drawn from a normal distribution
-    whose mean is a ridge regression on the mean and the mean square of the dente image x in each cell of a
-    grid. Its covariance is that of the errors on patients who were left out of the fit: the spread of samples
-    is the uncertainty about a new patient, and not that of a network about the patients it was trained on.
+    whose mean is a ridge regression on shape and appearance of the dente image x (`SizeInputs`). Its
+    covariance is that of the errors on patients who were left out of the fit: the spread of samples is the
+    uncertainty about a new patient, and not that of a network about the patients it was trained on.
 
     A denoiser that was trained on few patients relies partly on what it reads off the image itself: the
     height of its bones changes by less than the height that it is given. `fit_response` takes this ratio, and
@@ -44,8 +46,9 @@ class SizeCondition(nn.Module):
     Args:
         measures: M lengths of the bone, the most important one first; it is what ``ranks`` refer to.
         grid: cells along each edge of the image.
+        alignment: of `SizeInputs`.
 
-    Buffers: ``shift`` and ``scale`` (M,) of the sizes; ``weights`` (M, 2·grid²) and ``bias`` (M,) of the
+    Buffers: ``shift`` and ``scale`` (M,) of the sizes; ``weights`` (M, F) and ``bias`` (M,) of the
     regression; ``factor`` (M, M), the lower triangular root of the covariance; ``fitted`` (); ``response``
     (M,), the ratios of changes in the images to changes of the sizes given, 1 until measured.
     """
@@ -62,23 +65,20 @@ class SizeCondition(nn.Module):
         self,
         measures: Sequence[str] = ("height", "width_quarter", "width_half", "width_three_quarters"),
         grid: int = 16,
+        alignment: Alignment | None = None,
     ) -> None:
         super().__init__()
         self.measures = tuple(measures)
-        self.grid = grid
+        self.inputs = SizeInputs(grid, alignment)
         count = len(self.measures)
         self.register_buffer("shift", torch.zeros(count))
         self.register_buffer("scale", torch.ones(count))
-        self.register_buffer("weights", torch.zeros(count, 2 * grid**2))
+        self.register_buffer("weights", torch.zeros(count, self.inputs.width))
         self.register_buffer("bias", torch.zeros(count))
         self.register_buffer("factor", torch.zeros(count, count))
         self.register_buffer("fitted", torch.tensor(False))
         self.register_buffer("response", torch.ones(count))
         self.register_load_state_dict_pre_hook(_complete_response)
-
-    def inputs(self, images: Tensor) -> Tensor:
-        """Reduce normalised images (B, 1, H, W) to the inputs of the regression (B, 2·grid²)."""
-        return cell_moments(images, self.grid)
 
     def fit(self, inputs: np.ndarray, sizes: np.ndarray, patients: Sequence[str]) -> np.ndarray:
         """Fit standardisation, regression and covariance.
@@ -86,7 +86,7 @@ class SizeCondition(nn.Module):
         With bone in the images of fewer than two patients there is nothing to learn: the condition is 0.
 
         Args:
-            inputs: (N, S, 2·grid²), of dente images and their shifted copies, the image itself first.
+            inputs: (N, K, F), of dente images and their copies, the image first; see `SizeInputs.copies`.
             sizes: (N, M), relative to the edge; rows with NaN (no bone) are left out.
             patients: (N,), the patient of each image; left out of the fit as a whole.
 
@@ -101,7 +101,7 @@ class SizeCondition(nn.Module):
         shift, scale = y.mean(0), y.std(0)
         scale[scale == 0] = 1
         y = (y - shift) / scale
-        ridge = fit_ridge(x, y, patient_folds(list(groups)))
+        ridge = fit_ridge(x, y, patient_folds(list(groups)), self.inputs.spread(x))
         covariance = ridge.errors.T @ ridge.errors / len(y)
         values = {
             "shift": shift,

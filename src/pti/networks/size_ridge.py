@@ -1,4 +1,4 @@
-"""Ridge regression of the bone's sizes on the means and mean squares of an image's cells."""
+"""Ridge regression of the bone's sizes on the vector that an image is reduced to."""
 
 from __future__ import annotations
 
@@ -10,43 +10,15 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, pad
+
+from pti.networks.size_inputs import SizeInputs
 
 _FOLDS = 5
 _PENALTIES = np.logspace(-1, 5, 13)
 """Ridge penalties of standardised inputs, of which cross-validation chooses one."""
 
-_SHIFT = 1 / 32
-"""Shift of the copies of a training image, as a fraction of its edge: half a cell of the default grid.
-
-Mean absolute errors of the height on patients who were left out, mm, of three phantoms (500 patients; other
-anatomy, 60 patients; another scanner, 300 patients): means of cells 0.76, 1.17, 0.44; with shifted copies
-0.67, 0.85, 0.40; means and mean squares 0.67, 0.75, 0.39; both 0.59, 0.46, 0.34. A grid of 8 × 8 cells: 0.79,
-0.57, —; other shifts between 1/64 and 3/64: 0.59 to 0.63, 0.42 to 0.63, 0.34 to 0.35.
-"""
-
-_RARE = 0.05
-"""Smallest spread of an input, of the largest one: limits the weight of cells that are often empty."""
-
 LIMIT = 4.0
 """Largest predicted mean, in standard deviations of the sizes, for images that are unlike all others."""
-
-
-def cell_moments(images: Tensor, grid: int) -> Tensor:
-    """Reduce normalised images (B, 1, H, W) to the inputs of the regression (B, 2·grid²)."""
-    moments = torch.cat([images, images.square()], dim=1)
-    return adaptive_avg_pool2d(moments, grid).flatten(1)
-
-
-def shifted_copies(raw: Tensor) -> Tensor:
-    """Return a raw image (1, 1, H, W), background 0, and shifted copies: (9, 1, H, W)."""
-    height, width = raw.shape[-2:]
-    reach = max(1, round(_SHIFT * max(height, width)))
-    around = pad(raw, (reach,) * 4)
-    places = [(down, across) for down in (0, -reach, reach) for across in (0, -reach, reach)]
-    return torch.cat(
-        [around[..., reach + down :, reach + across :][..., :height, :width] for down, across in places]
-    )
 
 
 @dataclass(frozen=True)
@@ -94,18 +66,22 @@ def patient_folds(patients: Sequence[str]) -> np.ndarray:
 
 
 def fit_ridge(
-    inputs: np.ndarray, sizes: np.ndarray, folds: np.ndarray, penalties: Sequence[float] | None = None
+    inputs: np.ndarray,
+    sizes: np.ndarray,
+    folds: np.ndarray,
+    spread: np.ndarray,
+    penalties: Sequence[float] | None = None,
 ) -> RidgeFit:
     """Fit sizes to the inputs of images; cross-validation chooses the penalty.
 
     Args:
-        inputs: (N, S, F), of images and their shifted copies, the image itself first; each image counts once.
+        inputs: (N, K, F), of images and their copies, the image itself first; each image counts once.
         sizes: (N, M), standardised, without NaN.
         folds: (N,) of `patient_folds`; at least two different ones.
+        spread: (F,), what to divide inputs by before their weights are penalised.
         penalties: to choose from; None = 0.1 to 1e5.
     """
-    center, spread = inputs.mean((0, 1)), inputs.std((0, 1))
-    spread = np.maximum(spread, _RARE * spread.max() or 1)
+    center = inputs.mean((0, 1))
     x = (inputs - center) / spread
     candidates = []
     for penalty in _PENALTIES if penalties is None else penalties:
@@ -123,7 +99,7 @@ def fit_ridge(
 
 
 def _ridge(x: np.ndarray, y: np.ndarray, penalty: float) -> LinearMap:
-    """Fit sizes (N, M) to inputs (N, S, F) of S copies of each image."""
+    """Fit sizes (N, M) to inputs (N, K, F) of K copies of each image."""
     copies = x.shape[1]
     ridge = Ridge(penalty * copies).fit(x.reshape(-1, x.shape[-1]), y.repeat(copies, axis=0))
     return LinearMap(np.atleast_2d(ridge.coef_), np.atleast_1d(ridge.intercept_))
@@ -138,11 +114,11 @@ class SizeRidge(nn.Module):
 
     Args:
         measures: M.
-        grid: cells along each edge of the image.
+        inputs: images to vectors of length F.
 
-    Buffers: ``weights`` (M, 2·grid²) and ``bias`` (M,), fitted on all patients; ``error`` (M,), the root mean
+    Buffers: ``weights`` (M, F) and ``bias`` (M,), fitted on all patients; ``error`` (M,), the root mean
     square error on patients who were left out, 1 where nothing can be predicted. In training also
-    ``fold_weights`` (1 + K, M, 2·grid²) and ``fold_bias`` (1 + K, M): of all patients, then of each fold.
+    ``fold_weights`` (1 + J, M, F) and ``fold_bias`` (1 + J, M): of all patients, then of each fold.
     """
 
     weights: Tensor
@@ -151,20 +127,20 @@ class SizeRidge(nn.Module):
     fold_weights: Tensor
     fold_bias: Tensor
 
-    def __init__(self, measures: int, grid: int) -> None:
+    def __init__(self, measures: int, inputs: SizeInputs) -> None:
         super().__init__()
-        self.grid = grid
-        self.register_buffer("weights", torch.zeros(measures, 2 * grid**2))
+        self.inputs = inputs
+        self.register_buffer("weights", torch.zeros(measures, inputs.width))
         self.register_buffer("bias", torch.zeros(measures))
         self.register_buffer("error", torch.ones(measures))
-        self.register_buffer("fold_weights", torch.zeros(1, measures, 2 * grid**2), persistent=False)
+        self.register_buffer("fold_weights", torch.zeros(1, measures, inputs.width), persistent=False)
         self.register_buffer("fold_bias", torch.zeros(1, measures), persistent=False)
 
     def fit(self, inputs: np.ndarray, sizes: np.ndarray, patients: Sequence[str]) -> np.ndarray:
         """Fit each measure on the images that have it; with too few of them, its prediction is the mean.
 
         Args:
-            inputs: (N, S, 2·grid²), `cell_moments` of images and their shifted copies, the image first.
+            inputs: (N, K, F), of images and their copies, the image first; see `SizeInputs.copies`.
             sizes: (N, M), standardised; NaN where a bone lacks a measure.
             patients: (N,), the patient of each image.
 
@@ -174,6 +150,7 @@ class SizeRidge(nn.Module):
         if len(set(patients)) < 2:
             return np.zeros(len(sizes), int)
         x, folds, penalties = inputs.astype(float), patient_folds(patients), None
+        spread = self.inputs.spread(x)
         count, (measures, width) = folds.max() + 1, self.weights.shape
         self.fold_weights = self.weights.new_zeros(1 + count, measures, width)
         self.fold_bias = self.weights.new_zeros(1 + count, measures)
@@ -181,7 +158,7 @@ class SizeRidge(nn.Module):
             known = np.isfinite(values)
             if len(set(folds[known])) < 2:
                 continue
-            fitted = fit_ridge(x[known], values[known, None], folds[known], penalties)
+            fitted = fit_ridge(x[known], values[known, None], folds[known], spread, penalties)
             penalties = penalties or [fitted.penalty]  # the first measure chooses it for all
             self.error[measure] = float(np.sqrt(np.square(fitted.errors).mean()))
             maps = [fitted.full, *fitted.left_out]
@@ -194,7 +171,7 @@ class SizeRidge(nn.Module):
 
     def forward(self, images: Tensor, folds: Tensor | None = None) -> Tensor:
         """Predict standardised sizes (B, M); of training images with the index (B,) of their ``folds``."""
-        inputs = cell_moments(images, self.grid).to(self.weights.dtype)
+        inputs = self.inputs(images).to(self.weights.dtype)
         if folds is None:
             mean = inputs @ self.weights.mT + self.bias
         else:

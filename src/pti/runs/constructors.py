@@ -30,6 +30,7 @@ _NAMES = {
     "pti.modules.optimization": "LrSchedule",
     "pti.modules.regression": "LatentRegression Regression",
     "pti.modules.sizes": "LatentSizes PixelSizes",
+    "pti.networks.alignment": "Alignment",
     "pti.networks.conditional_unet": "ConditionalUNet",
     "pti.networks.dct_autoencoder": "DctAutoencoderKL",
     "pti.networks.detail_transfer": "DetailTransfer",

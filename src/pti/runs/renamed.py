@@ -70,10 +70,11 @@ ADDED: dict[str, dict[str, Any]] = {
         "weight_channels": False,
     },
     "pti.modules.adversarial_vae.AdversarialVAE": {"attributes": None, "latent_noise": 0.0},
-    "pti.modules.sizes.PixelSizes": {"ridge_grid": 0},
+    "pti.modules.sizes.PixelSizes": {"ridge_grid": 0, "alignment": None},
     "pti.modules.optimization.LrSchedule": {"milestones": [0.6, 0.85]},
     "pti.networks.conditional_unet.ConditionalUNet": {"condition_maps": 0, "change_gate": False},
     "pti.networks.detail_transfer.DetailTransfer": {"by_region": False},
+    "pti.networks.size_condition.SizeCondition": {"alignment": None},
 }
 """Present ``_target_`` -> argument that older checkpoints lack -> value that does what was done then."""
 
