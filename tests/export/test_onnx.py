@@ -57,6 +57,7 @@ EVERYTHING = {
         "_target_": "pti.networks.size_condition.SizeCondition",
         "measures": MEASURES,
         "grid": 4,
+        "alignment": {"_target_": "pti.networks.alignment.Alignment"},
     },
     "condition_dropout": 0.1,
     "guidance_scale": 1.5,
@@ -112,6 +113,15 @@ class TorchSession:
         return [output.numpy() for output in self.graph(*map(torch.from_numpy, inputs.values()))]
 
 
+def blocks() -> Tensor:
+    """Normalised images (3, 1, SIZE, SIZE) of grainy rectangles of different sizes."""
+    images = torch.full((3, 1, SIZE, SIZE), -1.0)
+    for index, image in enumerate(images):
+        tissue = image[0, 4 + index : SIZE - 4, 8 : SIZE - 8 - index]
+        tissue.copy_(2 * torch.rand(tissue.shape, generator=torch.Generator().manual_seed(index)) - 0.8)
+    return images
+
+
 def with_random_weights(config: dict[str, Any]) -> Any:
     """Build a module; new networks output 0, so every weight is changed."""
     torch.manual_seed(0)
@@ -132,6 +142,7 @@ def with_random_weights(config: dict[str, Any]) -> Any:
         space.texture.deviations.uniform_(0.1, 0.3)
         space.texture.kernel.normal_(std=0.1)
     if getattr(module, "size_condition", None) is not None:
+        module.size_condition.inputs.fit(blocks(), -1.0)
         module.size_condition.weights.normal_(std=0.1)
         module.size_condition.factor.copy_(torch.tensor([[0.8, 0.0], [0.3, 0.5]]))
     return module

@@ -27,6 +27,10 @@ _ROUNDS = 4
 _DAMPING = 0.01
 """Added to the diagonal, of its mean: keeps displacements bounded where the template is uniform."""
 
+_LONGEST = 0.2
+"""Bound of a step, half edges of the image: an image unlike all others doesn't send it to infinity. Without a
+bound, or with 0.7 of each step, errors of the predicted heights change by less than 0.5 %."""
+
 
 class Stage(NamedTuple):
     """One resolution of the alignment.
@@ -57,17 +61,17 @@ STAGES = (
 class Alignment(nn.Module):
     """Deform an image until it matches the average of the training set.
 
-    The displacement u is a tensor product of cubic B-splines (free-form deformation, Rueckert et al. 1999).
-    It minimises, for the image I, the template T and the bending energy E,
+    The displacement u is a tensor product of cubic B-splines (free-form deformation, Rueckert et al. 1999). For
+    the image I, the template T and the bending energy E, it is sought where
 
         mean (I(x + u(x)) − T(x))² + stiffness · E(u)
 
-    from coarse to fine by Gauss-Newton steps with the gradient of the template instead of the image's (Lucas
-    and Kanade 1981; Baker and Matthews 2004), whose matrix is therefore inverted once, in `fit`. A step that
-    increases the error is taken back and shortened. Intensities are first equalised by their distribution in
-    the training set, so that unit and contrast of the scanner don't matter. The template is the average of
-    aligned training images. Displacement and aligned image are the two halves of an active appearance model
-    (Cootes et al. 2001): shape, and appearance without shape.
+    is smallest, from coarse to fine by Gauss-Newton steps with the gradient of the template instead of the
+    image's (Lucas and Kanade 1981; Baker and Matthews 2004), whose matrix is therefore inverted once, in `fit`.
+    Intensities are first equalised by their distribution in the training set, so that unit and contrast of the
+    scanner don't matter. The template is the average of aligned training images. Displacement and aligned
+    image are the two parts of an active appearance model (Cootes et al. 2001): shape, and appearance without
+    shape.
 
     Args:
         stiffness: weight of the bending energy, relative to the mean diagonal of the Gauss-Newton matrix.
@@ -115,7 +119,8 @@ class Alignment(nn.Module):
             images: (N, 1, S, S) of the training set.
             background: their value where there is no tissue.
         """
-        tissue = images[images != background].double().cpu().numpy()
+        tissue = images.double().cpu().numpy()
+        tissue = tissue[tissue != background]
         if not len(tissue):
             return
         self.background.fill_(background)
@@ -193,28 +198,14 @@ class Alignment(nn.Module):
         template, inverse = self.get_buffer(f"template_{index}"), self.get_buffer(f"inverse_{index}")
         basis, bending = self.get_buffer(f"basis_{index}"), self.get_buffer(f"bending_{index}")
         slope = _gradient(template)
-        # The matrix was made for this weight of the bending energy.
         weight = self.stiffness * self._scale(slope, basis)
-
-        def evaluate(at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            residual = self._warp(images, at, basis) - template
-            force = weight * (at.flatten(2) @ bending)
-            error = residual.square().mean((1, 2, 3)) + (force * at.flatten(2)).sum((1, 2))
-            return residual, force, error
-
-        residual, force, error = evaluate(displacement)
-        length = torch.ones_like(error)
         for _ in range(STAGES[index].steps):
+            residual = self._warp(images, displacement, basis) - template
             pull = basis.mT @ (slope * residual) @ basis / residual[0].numel()
-            step = ((pull.flatten(2) + force).flatten(1) @ inverse).view_as(displacement)
-            proposed = displacement - length[:, None, None, None] * step
-            candidates = evaluate(proposed)
-            better = candidates[2] < error
-            displacement = torch.where(better[:, None, None, None], proposed, displacement)
-            residual = torch.where(better[:, None, None, None], candidates[0], residual)
-            force = torch.where(better[:, None, None], candidates[1], force)
-            error = torch.where(better, candidates[2], error)
-            length = torch.where(better, (2 * length).clamp(max=1), length / 3)
+            force = (pull + weight * (displacement.flatten(2) @ bending).view_as(pull)).flatten(1)
+            step = (force @ inverse).view_as(displacement)
+            longest = step.abs().amax((1, 2, 3), keepdim=True)
+            displacement = displacement - step / (1 + longest / _LONGEST)
         return displacement
 
     @staticmethod
