@@ -17,7 +17,9 @@ from pti.data import tif
 from pti.metrics.bone_agreement import find_bone
 from pti.metrics.calibration import QUANTILES
 from pti.modules.protocols import SizePredictor, Translator
-from pti.modules.size_targets import relative_sizes
+from pti.modules.size_targets import measure_training_set, relative_sizes
+from pti.networks.alignment import Alignment
+from pti.networks.size_inputs import SizeInputs
 from pti.runs.checkpoint import load
 from pti.train.callbacks.metrics_csv import read_metrics
 
@@ -122,11 +124,20 @@ def test_training_starts_with_the_ridge_regression_and_its_error(tmp_path, root,
     )
 
 
-def test_checkpoints_without_the_regression_still_predict(tmp_path, root, link):
-    config = config_of(root, tmp_path / "run", link, PIXELS, "model.ridge_grid=0", "trainer.max_epochs=1")
+@pytest.mark.parametrize(
+    ("settings", "added"),
+    [
+        (("model.ridge_grid=0", "model.alignment=null"), ("ridge_grid", "alignment")),
+        (("model.ridge_grid=4", "model.alignment=null"), ("alignment",)),
+    ],
+    ids=["regression", "alignment"],
+)
+def test_checkpoints_of_before_a_part_was_added_still_predict(tmp_path, root, link, settings, added):
+    config = config_of(root, tmp_path / "run", link, PIXELS, *settings, "trainer.max_epochs=1")
     folder = trained(config, tmp_path / "run")
     content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=False)
-    del content["config"]["model"]["ridge_grid"]
+    for key in added:
+        del content["config"]["model"][key]
     torch.save(content, tmp_path / "old.ckpt")
     raw = block(12, 8)
     predicted = [
@@ -134,6 +145,25 @@ def test_checkpoints_without_the_regression_still_predict(tmp_path, root, link):
         for path in (tmp_path / "old.ckpt", folder / "checkpoints" / "last.ckpt")
     ]
     torch.testing.assert_close(*predicted)
+
+
+@pytest.mark.parametrize("normalization", ["range", "masked_zscore"])
+@pytest.mark.parametrize("alignment", [None, Alignment()], ids=["cells", "aligned"])
+def test_the_regression_is_fitted_on_what_it_will_see(root, tmp_path, link, normalization, alignment):
+    """Vectors of the training set are those of its images one by one, each normalised as for a prediction."""
+    config = config_of(root, tmp_path, link, PIXELS, f"model/normalization={normalization}")
+    module, data = module_of(config).eval(), data_of(config)
+    if normalization == "range":
+        module.normalization.fit(data.training_images())
+    reducer = SizeInputs(4, alignment)
+    sizes, vectors, patients = measure_training_set(data, module.normalization, ["height"], reducer)
+    images = data.training_set()
+    assert len(sizes) == len(vectors) == len(patients) == len(images)
+    raw = torch.cat([images[0, index]["condition"] for index in range(len(images))])
+    torch.testing.assert_close(vectors[:, 0], reducer(module.inputs(raw)), atol=1e-3, rtol=1e-3)
+    if alignment is not None:
+        background = module.inputs(torch.zeros(1, 1, 4, 4)).unique()
+        assert alignment.background == background
 
 
 def test_cached_latents_come_with_the_sizes_of_their_own_view(tmp_path, root, link):
