@@ -37,7 +37,7 @@ class SizeInputs(nn.Module):
 
     Without an alignment: mean and mean square of the image in each cell of a grid. With it: the displacements
     that align the image, and the mean of the aligned image in each cell. On seven phantoms with 48 to 320
-    patients in training, this makes errors of the predicted height 13 to 45 % smaller.
+    patients in training, this makes errors of the predicted height 15 to 44 % smaller.
 
     Args:
         grid: cells along each edge of the image.
