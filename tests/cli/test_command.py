@@ -205,3 +205,17 @@ def test_an_empty_value_is_refused(refused, argument, tmp_path):
 def test_a_quoted_empty_text_is_a_text(run):
     code, output = run("mode=''")
     assert code == 0, output
+
+
+def test_garbage_is_searched_rarely_and_not_once_more_at_the_end():
+    program = (
+        "import atexit, gc, sys\n"
+        "atexit.register(lambda: print('threshold', gc.get_threshold()[0], 'frozen', gc.get_freeze_count()))\n"
+        "sys.argv = ['measure', '--help']\n"
+        "from pti.measure.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    _, threshold, _, frozen = done.stdout.split()[-4:]
+    assert int(threshold) > 5000
+    assert int(frozen) > 1000

@@ -1,5 +1,7 @@
 """Entry point of every command: quick checks first, one message for each mistake, exit codes."""
 
+import atexit
+import gc
 import os
 import re
 import sys
@@ -33,6 +35,13 @@ Preflight = Callable[[DictConfig], "list[str] | None"]
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
+_ALLOCATIONS = 10_000
+"""New objects after which Python searches for garbage, instead of 700.
+
+Importing torch, MONAI and Lightning makes half a million objects that stay. They were searched seven times,
+and the imports took 3.9 s instead of 3.1 s on one core.
+"""
+
 
 def command(name: str, preflight: Preflight | None = None) -> Callable[[Task], Callable[[], None]]:
     """Turn ``task(config, output_dir)`` into the command ``python -m pti.<name> key=value …``.
@@ -55,6 +64,9 @@ def command(name: str, preflight: Preflight | None = None) -> Callable[[Task], C
     def decorate(task: Task) -> Callable[[], None]:
         @wraps(task)
         def entry() -> None:
+            gc.set_threshold(_ALLOCATIONS)
+            # The end of the process frees all memory anyway: searching it for garbage before takes a second.
+            atexit.register(gc.freeze)
             tolerate_encoding()
             wait_asleep()
             sys.exit(_guarded(lambda: _run(name, task, preflight)))

@@ -77,7 +77,7 @@ class Alignment(nn.Module):
     Args:
         stiffness: weight of the bending energy, relative to the mean diagonal of the Gauss-Newton matrix.
             Root mean square errors of the height on new patients, geometric mean of nine training sets (48 to
-            320 patients of seven phantoms): 0.2: 0.574, 1: 0.521, 5: 0.523, 20: 0.528 mm.
+            320 patients of seven phantoms): 0.2: 0.574, 1: 0.528, 5: 0.523, 20: 0.527 mm.
 
     Buffers: ``background`` (), the value of the background; ``intensities`` (33,), quantiles of the tissue;
     for each of `STAGES` ``template_i`` (1, 1, n, n) and ``inverse_i`` (2g², 2g²) of g control points.

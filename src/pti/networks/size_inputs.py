@@ -27,8 +27,9 @@ _APPEARANCE = 0.3
 """Weight of the aligned image's cells, relative to the displacements.
 
 Root mean square errors of the height on new patients, geometric mean of nine training sets (48 to 320
-patients of seven phantoms), with 32 × 32 cells: 0: 0.568, 0.15: 0.520, 0.3: 0.523, 0.6: 0.534 mm; with 16 × 16 and 64 × 64
-cells and 0.3: 0.527 and 0.512 mm. More than 32 × 32 make the regression slow for thousands of patients.
+patients of seven phantoms), with 32 × 32 cells: 0: 0.565, 0.15: 0.519, 0.3: 0.523, 0.6: 0.536 mm; with
+16 × 16 and 64 × 64 cells and 0.3: 0.524 and 0.511 mm. More than 32 × 32 make the regression slow for
+thousands of patients.
 """
 
 
