@@ -22,7 +22,7 @@ TEMPLATE_IMAGES = 100
 """Images that a template is the average of, at most."""
 
 _ROUNDS = 4
-"""Times that the template is averaged anew; the error of the alignment is constant after three."""
+"""Times that the template is averaged anew; the error of the alignment is constant after two."""
 
 _DAMPING = 0.01
 """Added to the diagonal, of its mean: keeps displacements bounded where the template is uniform."""
@@ -120,20 +120,21 @@ class Alignment(nn.Module):
             images: (N, 1, S, S) of the training set.
             background: their value where there is no tissue.
         """
-        tissue = images.double().cpu().numpy()
+        tissue = images.cpu().double().numpy()
         tissue = tissue[tissue != background]
         if not len(tissue):
             return
         self.background.fill_(background)
         self.intensities.copy_(torch.from_numpy(np.quantile(tissue, np.linspace(0, 1, _KNOTS))))
-        equalized = self._resize(self.equalize(images))
-        template = equalized.mean(0, keepdim=True)
-        for _ in range(_ROUNDS):
+        with torch.autocast(images.device.type, enabled=False), full_precision():
+            equalized = self._resize(self.equalize(images.float()))
+            template = equalized.mean(0, keepdim=True)
+            for _ in range(_ROUNDS):
+                self._use(template)
+                displacement = self._register(equalized)
+                displacement = displacement - displacement.mean(0, keepdim=True)
+                template = self._warp(equalized, displacement, self._finest).mean(0, keepdim=True)
             self._use(template)
-            displacement = self._register(equalized)
-            displacement = displacement - displacement.mean(0, keepdim=True)
-            template = self._warp(equalized, displacement, self._finest).mean(0, keepdim=True)
-        self._use(template)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Align images.
@@ -172,10 +173,18 @@ class Alignment(nn.Module):
         """Store what the steps need of a template (1, 1, EDGE, EDGE)."""
         for index, stage in enumerate(STAGES):
             reduced = _reduce(template, stage)
-            matrix = _products(_gradient(reduced)[0].double(), self.get_buffer(f"basis_{index}").double())
+            # On the CPU, because not every device has float64.
+            slope, basis, bending = (
+                tensor.cpu().double()
+                for tensor in (
+                    _gradient(reduced)[0],
+                    self.get_buffer(f"basis_{index}"),
+                    self.get_buffer(f"bending_{index}"),
+                )
+            )
+            matrix = _products(slope, basis)
             scale = matrix.diagonal().mean().clamp_min(1e-12)
-            bending = self.get_buffer(f"bending_{index}").double()
-            damping = _DAMPING * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+            damping = _DAMPING * torch.eye(len(matrix), dtype=matrix.dtype)
             matrix = matrix + scale * (self.stiffness * torch.block_diag(bending, bending) + damping)
             self.get_buffer(f"inverse_{index}").copy_(torch.linalg.inv(matrix))
             self.get_buffer(f"template_{index}").copy_(reduced)
