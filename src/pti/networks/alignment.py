@@ -22,7 +22,7 @@ TEMPLATE_IMAGES = 100
 """Images that a template is the average of, at most."""
 
 _ROUNDS = 4
-"""Times that the template is averaged anew; the error of the alignment is constant after two."""
+"""Times that the template is recomputed from aligned images; the alignment's error is constant after two."""
 
 _DAMPING = 0.01
 """Added to the diagonal, of its mean: keeps displacements bounded where the template is uniform."""

@@ -42,7 +42,7 @@ class SizeInputs(nn.Module):
 
     Args:
         grid: cells along each edge of the image.
-        alignment: aligns images; None = older models, which lack it.
+        alignment: aligns images; None = as in earlier models.
     """
 
     def __init__(self, grid: int, alignment: Alignment | None = None) -> None:
