@@ -80,6 +80,7 @@ ACCEPTED = {
     "check/image_findings.py: model/normalization=masked_zscore": "train",
     "convert/experiment.py: data/augmentation=mild": "train",
     "convert/experiment.py: model.perceptual_weight=0.1": "train",
+    "common/precision.py: precision=float32": "translate",
     "data/latent_cache.py: model.cache_latents=false": "train experiment=ldm_demo",
     "data/loader.py: data.num_workers=0": "train",
     "latent_study/projection.py: split=all": "analyze",

@@ -272,6 +272,7 @@ def test_sampling_takes_missing_settings_from_the_module():
         "share_noise": False,
         "mirror": False,
         "models": 1,
+        "precision": "float32",
     }
     assert Sampling(steps=9).resolved(module).steps == 9
 

@@ -278,6 +278,17 @@ def test_background_comes_back_as_exactly_0_and_shapes_as_they_were():
         assert module(raw).shape == raw.shape
 
 
+def test_a_trained_autoencoder_computes_in_float32_in_spite_of_autocast():
+    module = tiny_vae()
+    fit(module)
+    raw = batch()["image"]
+    with torch.no_grad():
+        exact, mean = module(raw), module.encode(raw).mean
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(module.encode(raw).mean, mean)
+            assert torch.equal(module(raw), exact)
+
+
 def test_validation_logs_image_bone_and_latent_figures():
     metrics = fit(tiny_vae()).callback_metrics
     names = {name.removeprefix("val/") for name in metrics if name.startswith("val/")}

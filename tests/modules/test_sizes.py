@@ -69,6 +69,8 @@ def test_predictions_in_mm_grow_with_the_pixel_and_their_quantiles_ascend(root, 
     assert (height.diff() > 0).all()
     torch.testing.assert_close(height[1], 2 * height[0])
     torch.testing.assert_close(area[1], 4 * area[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(module.predict_sizes(raw, torch.tensor([0.2, 0.4])).unbind(1)[1], height)
 
 
 def test_targets_without_bone_count_for_nothing(root, link):

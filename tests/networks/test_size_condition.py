@@ -61,6 +61,14 @@ def test_slices_of_a_patient_are_left_out_together():
     np.testing.assert_allclose(four, once, rtol=0.15)
 
 
+def test_sizes_are_drawn_in_float32_in_spite_of_autocast():
+    condition, (images, _, _) = fitted(40), patients(5, 1)
+    noise = torch.randn(5, 2)
+    exact = condition.sizes_from(images, noise)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(condition.sizes_from(images, noise), exact)
+
+
 def test_ranks_order_the_first_measure():
     condition = fitted()
     images = patients(1, 5)[0].repeat(3, 1, 1, 1)

@@ -78,6 +78,7 @@ def test_a_calibration_widens_the_intervals_at_the_highest_level_that_it_correct
     [
         (("steps=3",), "it samples no images"),
         (("sampler=ddim", "guidance_scale=2"), "Omit sampler and guidance_scale"),
+        (("precision=bf16",), "Omit precision"),
     ],
 )
 def test_settings_of_a_sampler_are_refused(tmp_path, checkpoint, settings, message):

@@ -115,6 +115,33 @@ def test_any_batch_size_and_number_of_devices_give_the_same_images(result, tmp_p
             assert np.abs(one - two).max() <= 1e-4 * one.max()
 
 
+def test_another_precision_gives_almost_the_same_images_and_has_its_own_folder(result, tmp_path, checkpoint):
+    output, _ = result
+    settings = (f"ckpt={checkpoint}", "split=train", "samples=3", "accelerator=cpu", "output_dir=out")
+    done = run(tmp_path, *settings, "precision=bf16")
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["figures"]["precision"] == "bf16"
+    differences = []
+    for name in results(output):
+        if name.startswith("samples/"):
+            one, two = (tif.read(root / name).pixels for root in (output, tmp_path / "out"))
+            differences.append(np.abs(one - two).mean() / one.max())
+    assert 0 < max(differences) < 0.01
+    done = run(tmp_path, *settings, code=2)
+    assert "precision was bf16, now float32" in done.stderr
+
+
+def test_a_folder_of_an_earlier_version_without_precision_is_continued(result, tmp_path, checkpoint):
+    output = tmp_path / "out"
+    shutil.copytree(result[0], output)
+    first, *others = (output / "manifest.jsonl").read_text().splitlines(keepends=True)
+    settings = json.loads(first)
+    assert settings.pop("precision") == "float32"
+    (output / "manifest.jsonl").write_text("".join([json.dumps(settings) + "\n", *others]))
+    arguments = (f"ckpt={checkpoint}", "split=train", "samples=3", "batch_size=4", "output_dir=out")
+    assert "samples are done" in run(tmp_path, *arguments).stdout
+    assert "now bf16" in run(tmp_path, *arguments, "precision=bf16", code=2).stderr
+
+
 def test_a_folder_without_targets(tmp_path, checkpoint, data):
     settings = ("num_samples=2", "samples=1", "steps=1", "output_dir=out")
     done = run(tmp_path, f"ckpt={checkpoint}", f"input_dir={data}/dente", *settings)
@@ -215,6 +242,8 @@ def test_a_run_that_a_signal_ended_resumes_to_the_same_bytes(tmp_path, result, c
         (["ckpt={checkpoint}", "calibration=none.json"], "calibration=none.json: expected a file"),
         (["ckpt={checkpoint}", "steps=2000"], "this path has 1000 steps"),
         (["ckpt={checkpoint}", "guidance_scale=2"], "cannot be guided"),
+        (["ckpt={checkpoint}", "precision=half"], "expected one of float32, tf32, bf16"),
+        (["ckpt={checkpoint}", "precision=tf32", "accelerator=cpu"], "precision=tf32: only NVIDIA GPUs"),
         (["ckpt={checkpoint}", "sample=3"], "Did you mean samples?"),
     ],
 )

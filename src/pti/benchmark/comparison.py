@@ -65,7 +65,7 @@ class Side:
     Attributes:
         name: Short name.
         build: Builds the work on the device.
-        precision: Precision of its matrix products, ``float32`` or ``bfloat16``.
+        precision: Precision of its matrix products: ``float32``, ``tf32`` or ``bfloat16``.
     """
 
     name: str

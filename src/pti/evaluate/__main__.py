@@ -20,6 +20,7 @@ from pti.cli.preflight import (
 )
 from pti.common.errors import UsageError
 from pti.common.path_settings import as_value, setting
+from pti.common.precision import PRECISIONS, require_precision
 from pti.common.processes import prepare_workers
 from pti.runs.locate import resolve
 
@@ -40,6 +41,7 @@ _CHECKPOINT_KEYS = (
     "share_noise",
     "mirror",
     "ensemble",
+    "precision",
     *_SHARED_KEYS,
 )
 _FOLDER_KEYS = ("target_dir", "condition_dir", "training_dir", *_SHARED_KEYS)
@@ -66,7 +68,7 @@ def preflight(cfg: DictConfig) -> None:
             resolve(name)
         if cfg.data.root is not None:
             require_folder("data.root", cfg.data.root)
-    require_one_of(cfg, {"split": SPLITS})
+    require_one_of(cfg, {"split": SPLITS, "precision": PRECISIONS})
     require_in_range(cfg, dict.fromkeys(("samples", "steps", "batch_size", "num_samples"), POSITIVE))
     require_in_range(cfg, {"pixel_mm": (0.001, 10)})  # as for the sizes that files state
     require_above_zero(cfg, "data_range")
@@ -118,6 +120,8 @@ def of_checkpoints(cfg: DictConfig, settings: "EvaluationSettings", output_dir: 
     from pti.inference.loaded import ensemble
     from pti.inference.sampling import Sampling
 
+    devices = choose_devices(cfg.accelerator, cfg.devices)
+    require_precision(cfg.precision, devices[0])
     paths = [resolve(name) for name in listed(cfg.ckpt)]
     overrides: Any = OmegaConf.to_container(cfg.data)
     predictors, data = open_checkpoints(paths, overrides)
@@ -125,9 +129,15 @@ def of_checkpoints(cfg: DictConfig, settings: "EvaluationSettings", output_dir: 
         predictors = {f"ensemble of {len(paths)}": ensemble(list(predictors.values())), **predictors}
     sampler = instantiate(cfg.sampler)
     sampling = Sampling(
-        cfg.samples, sampler, cfg.steps, cfg.guidance_scale, cfg.seed, cfg.share_noise, cfg.mirror
+        cfg.samples,
+        sampler,
+        cfg.steps,
+        cfg.guidance_scale,
+        cfg.seed,
+        cfg.share_noise,
+        cfg.mirror,
+        precision=cfg.precision,
     )
-    devices = choose_devices(cfg.accelerator, cfg.devices)
     predictions = CheckpointPredictions(
         predictors, data, cfg.split, sampling, output_dir, devices, cfg.batch_size, cfg.num_samples
     )
@@ -150,6 +160,7 @@ def next_command(cfg: DictConfig, output_dir: Path) -> str | None:
     same = [shlex.quote(text) for text in chosen]
     same += [f"{key}={cfg[key]}" for key in ("samples", "steps", "guidance_scale") if cfg[key] is not None]
     same += [f"{key}=true" for key in ("share_noise", "mirror") if cfg[key]]
+    same += [f"precision={cfg.precision}"] if cfg.precision != "float32" else []
     same += [setting("calibration", from_here(path))] if path.is_file() else []
     return " ".join(["python -m pti.translate", ckpt, "input_dir=FOLDER", *same])
 

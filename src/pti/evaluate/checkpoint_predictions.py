@@ -106,7 +106,9 @@ class CheckpointPredictions:
         """Translate the images; return warnings about them."""
         sampling = self.sampling
         if translator.module.deterministic:
-            sampling = Sampling(seed=sampling.seed, mirror=sampling.mirror).resolved(*translator.modules)
+            sampling = Sampling(
+                seed=sampling.seed, mirror=sampling.mirror, precision=sampling.precision
+            ).resolved(*translator.modules)
         samples = f"{sampling.samples} sample{'s' if sampling.samples > 1 else ''}"
         slices = f"{len(inputs.images)} slice{'s' if len(inputs.images) > 1 else ''}"
         print(f"{method}, {folder.name} split: {slices}, {samples} each")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pti.common.errors import UsageError
+from pti.common.precision import require_precision
 from pti.common.randomness import sample_generator, sample_rank
 from pti.data import resize
 from pti.data.layouts import CompletePair
@@ -176,6 +177,7 @@ class Model:
         names: Sequence[str] | None = None,
         guidance_scale: float | None = None,
         sampler: Sampler | None = None,
+        precision: str = "float32",
     ) -> np.ndarray | list[np.ndarray]:
         """Sample edente images for dente images.
 
@@ -188,13 +190,14 @@ class Model:
                 and seed. None = ``"0"``, ``"1"``, ….
             guidance_scale: 1 = no guidance; None = the checkpoint's own.
             sampler: A function of `pti.diffusion.samplers`; None = the checkpoint's own.
+            precision: Of the denoiser: ``float32``, ``tf32`` or ``bf16``.
 
         Returns:
             Raw edente images: (samples, H, W) for one image, (N, samples, H, W) for an array, a list of
             (samples, H, W) for a sequence.
 
         Raises:
-            UsageError: The checkpoint isn't one of stage 2, or does not support a setting.
+            UsageError: The checkpoint isn't one of stage 2, or it or the device does not support a setting.
             ValueError: An array has another shape, or values that are not finite.
         """
         module = self.module
@@ -202,6 +205,7 @@ class Model:
             raise UsageError(
                 f"found {type(module).__name__}, expected a checkpoint of stage 2, such as best:ldm_demo."
             )
+        require_precision(precision, self._device)
         listed = image_list(images)
         names = [str(number) for number in range(len(listed))] if names is None else names
         squares = np.stack([resize.pad_and_resize(image, self.image_size) for image in listed])
@@ -213,7 +217,9 @@ class Model:
             generators = [sample_generator(seed, names[image], sample) for image, sample in batch]
             ranks = [sample_rank(seed, names[image], sample) for image, sample in batch]
             places = [used.index(image) for image, _ in batch]
-            batches.append(translate_squares(module, squares[used], generators, ranks, places, **settings))
+            batches.append(
+                translate_squares(module, squares[used], generators, ranks, places, precision, **settings)
+            )
         by_image = np.concatenate(batches).reshape(len(listed), samples, *squares.shape[1:])
         return shaped_like(
             [module.at_own_size(image, raws) for image, raws in zip(listed, by_image, strict=True)], images

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from pti.common.errors import UsageError
-from pti.common.precision import full_precision
+from pti.common.precision import network_precision
 from pti.common.randomness import sample_generator, sample_rank
 from pti.common.transfer import to_device
 from pti.data import resize, tif
@@ -40,6 +40,7 @@ class Sampling:
         share_noise: Use the same noise for all images of a patient, instead of other noise for each image.
         mirror: Translate the mirrored image for every second sample of a model, and mirror the result.
         models: Number of models that take turns.
+        precision: Of the networks, one of `pti.common.precision.PRECISIONS`.
     """
 
     samples: int = 1
@@ -50,6 +51,7 @@ class Sampling:
     share_noise: bool = False
     mirror: bool = False
     models: int = 1
+    precision: str = "float32"
 
     def resolved(self, *modules: Translator) -> Sampling:
         """Fill in the modules' own settings, unless they differ.
@@ -186,6 +188,7 @@ class TranslateBatch:
             sampler=sampling.sampler,
             steps=sampling.steps,
             guidance_scale=sampling.guidance_scale,
+            precision=sampling.precision,
         )
         return np.where(mirrored, translations[..., ::-1], translations)
 
@@ -201,15 +204,17 @@ def translate_squares(
     generators: Sequence[torch.Generator],
     ranks: Sequence[float],
     images: Sequence[int] | None = None,
+    precision: str = "float32",
     **settings: Any,
 ) -> np.ndarray:
     """Translate raw dente images (B, S, S) to raw edente images (N, S, S), one sample for each generator.
 
-    A GPU repeats its bits, in full precision: rounded to TF32, a sample would depend on the batch that it is
+    A GPU repeats its bits. In another ``precision`` than float32, a sample depends on the batch that it is
     computed in. ``images`` and ``settings`` are those of ``module.translate``.
     """
-    with full_precision(deterministic=True):
-        raw = to_device(torch.from_numpy(squares)[:, None], device_of(module))
+    device = device_of(module)
+    with network_precision(precision, device):
+        raw = to_device(torch.from_numpy(squares)[:, None], device)
         translations = module.translate(raw, generators, images=images, ranks=ranks, **settings)
         return translations.float().cpu().numpy()[:, 0]
 

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from pti import losses
 from pti.common.errors import UsageError
+from pti.common.precision import in_float32
 from pti.common.randomness import keyed_generator
 from pti.data.normalization import Normalization
 from pti.drawing.figures import Comparison
@@ -147,15 +148,20 @@ class AdversarialVAE(ManualOptimization):
         return progress >= self.disc_start
 
     def encode(self, raw: Tensor) -> Posterior:
-        """Encode raw images (B, 1, H, W), background exactly 0, as posteriors over latents (B, C, h, w)."""
-        return _encode(self.inference_autoencoder, self._normalize(raw))
+        """Encode raw images (B, 1, H, W), background exactly 0, as posteriors over latents (B, C, h, w).
+
+        In float32, as stage 2 does, whatever the precision of the training.
+        """
+        with in_float32(raw.device):
+            return _encode(self.inference_autoencoder, self._normalize(raw))
 
     def decode(self, latents: Tensor, statistics: Tensor) -> Tensor:
         """Decode latents (B, C, h, w) to raw images (B, 1, H, W), background exactly 0.
 
         ``statistics`` (B, K) come from ``normalization.statistics`` of the raw images that set the scale.
         """
-        return self.normalization.denormalize(_decode(self.inference_autoencoder, latents), statistics)
+        with in_float32(latents.device):
+            return self.normalization.denormalize(_decode(self.inference_autoencoder, latents), statistics)
 
     @override
     def forward(self, raw: Tensor) -> Tensor:

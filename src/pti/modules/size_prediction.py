@@ -12,6 +12,7 @@ from torch.nn.functional import softplus
 from typing_extensions import override
 
 from pti.common.errors import DataError, UsageError
+from pti.common.precision import in_float32
 from pti.common.transfer import to_device
 from pti.data.normalization import Normalization
 from pti.drawing.figures import Comparison
@@ -153,7 +154,8 @@ class SizePrediction(ManualOptimization):
         Returns:
             (B, M, K) quantiles i / (K + 1) of each of ``measures``, mm (area: mm²), at least 0.
         """
-        mean, std = self._predict(raw)
+        with in_float32(raw.device):
+            mean, std = self._predict(raw)
         levels = torch.arange(1, QUANTILES + 1, dtype=torch.float64) / (QUANTILES + 1)
         z = to_device(torch.special.ndtri(levels), mean.device, mean.dtype)
         relative = self.shift[:, None] + self.scale[:, None] * (mean[..., None] + std[..., None] * z)

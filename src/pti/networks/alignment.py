@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate, pad
 
-from pti.common.precision import full_precision
+from pti.common.precision import in_float32
 from pti.networks.blur import blur
 
 EDGE = 128
@@ -126,7 +126,7 @@ class Alignment(nn.Module):
             return
         self.background.fill_(background)
         self.intensities.copy_(torch.from_numpy(np.quantile(tissue, np.linspace(0, 1, _KNOTS))))
-        with torch.autocast(images.device.type, enabled=False), full_precision():
+        with in_float32(images.device):
             equalized = self._resize(self.equalize(images.float()))
             template = equalized.mean(0, keepdim=True)
             for _ in range(_ROUNDS):
@@ -146,7 +146,7 @@ class Alignment(nn.Module):
             Displacements (B, 2g²): of the control points, relative to half the edge. Aligned images
             (B, 1, `EDGE`, `EDGE`): 0 in the background, 0.5 to 1.5 in tissue.
         """
-        with torch.autocast(images.device.type, enabled=False), full_precision():
+        with in_float32(images.device):
             equalized = self._resize(self.equalize(images.float()))
             displacement = self._register(equalized)
             return displacement.flatten(1), self._warp(equalized, displacement, self._finest)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from pti.common.precision import full_precision
+from pti.common.precision import in_float32
 from pti.data.normalization import Normalization
 from pti.networks.posterior import Posterior
 
@@ -59,7 +59,7 @@ class FrozenAutoencoder(nn.Module):
 
         ``statistics`` (B, K) of ``normalization`` are those of the images unless given. Latents are float32.
         """
-        with torch.autocast(raw.device.type, enabled=False), full_precision():
+        with in_float32(raw.device):
             statistics = self.normalization.statistics(raw) if statistics is None else statistics
             image = self.normalization.normalize(raw, statistics).float()
             parts = [self.autoencoder.encode(part) for part in image.split(_AT_ONCE)]
@@ -74,7 +74,7 @@ class FrozenAutoencoder(nn.Module):
     @torch.no_grad()
     def decode_normalized(self, latents: Tensor) -> Tensor:
         """Decode latents (B, C, h, w) to normalised images (B, 1, H, W)."""
-        with torch.autocast(latents.device.type, enabled=False), full_precision():
+        with in_float32(latents.device):
             return torch.cat([self.autoencoder.decode(part) for part in latents.float().split(_AT_ONCE)])
 
     def fingerprint(self) -> str:

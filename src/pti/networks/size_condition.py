@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pti.common.precision import in_float32
 from pti.common.transfer import to_device
 from pti.networks.alignment import Alignment
 from pti.networks.size_inputs import SizeInputs
@@ -146,9 +147,10 @@ class SizeCondition(nn.Module):
 
     def sizes_from(self, images: Tensor, noise: Tensor) -> Tensor:
         """Turn noise (B, M), N(0, 1), into standardised sizes (B, M), given normalised dente images."""
-        mean = self.inputs(images).to(self.weights.dtype) @ self.weights.mT + self.bias
-        deviation = to_device(noise, mean.device, mean.dtype) @ self.factor.mT
-        return mean.clamp(-LIMIT, LIMIT) + deviation / self.response
+        with in_float32(images.device):
+            mean = self.inputs(images).to(self.weights.dtype) @ self.weights.mT + self.bias
+            deviation = to_device(noise, mean.device, mean.dtype) @ self.factor.mT
+            return mean.clamp(-LIMIT, LIMIT) + deviation / self.response
 
     def maps(self, sizes: Tensor, like: Tensor) -> Tensor:
         """Repeat standardised sizes (B, M) over the positions of latents (B, C, h, w): (B, M, h, w)."""

@@ -11,6 +11,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold
 from torch import Tensor, nn
 
+from pti.common.precision import in_float32
 from pti.networks.size_inputs import SizeInputs
 
 _FOLDS = 5
@@ -171,9 +172,10 @@ class SizeRidge(nn.Module):
 
     def forward(self, images: Tensor, folds: Tensor | None = None) -> Tensor:
         """Predict standardised sizes (B, M); of training images with the index (B,) of their ``folds``."""
-        inputs = self.inputs(images).to(self.weights.dtype)
-        if folds is None:
-            mean = inputs @ self.weights.mT + self.bias
-        else:
-            mean = torch.einsum("bf,bmf->bm", inputs, self.fold_weights[folds]) + self.fold_bias[folds]
-        return mean.clamp(-LIMIT, LIMIT)
+        with in_float32(images.device):
+            inputs = self.inputs(images).to(self.weights.dtype)
+            if folds is None:
+                mean = inputs @ self.weights.mT + self.bias
+            else:
+                mean = torch.einsum("bf,bmf->bm", inputs, self.fold_weights[folds]) + self.fold_bias[folds]
+            return mean.clamp(-LIMIT, LIMIT)

@@ -10,6 +10,9 @@ from pti.common.path_settings import setting
 
 FILE = "manifest.jsonl"
 
+_ADDED = {"precision": "float32"}
+"""Settings that earlier versions did not write, with what they did."""
+
 EVENLY_SPREAD = "evenly_spread"
 """Key of a setting, true if the samples of an image are spread evenly over a predicted distribution."""
 
@@ -101,6 +104,7 @@ def _state(path: Path) -> list[int]:
 
 
 def _require_same_settings(output_dir: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    old, new = {**_ADDED, **old}, {**_ADDED, **new}
     differences = [
         f"{key} was {old.get(key)}, now {new.get(key)}"
         for key in dict.fromkeys([*old, *new])

@@ -18,6 +18,7 @@ from pti.cli.preflight import (
 )
 from pti.common.errors import UsageError
 from pti.common.path_settings import setting
+from pti.common.precision import PRECISIONS, require_precision
 from pti.common.terminal import print_notes
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def preflight(cfg: DictConfig) -> None:
             f"images only. Set {setting('input_dir', folder / 'dente')}, or "
             f"{setting('data.root', folder)} and split."
         )
-    require_one_of(cfg, {"split": SPLITS})
+    require_one_of(cfg, {"split": SPLITS, "precision": PRECISIONS})
     require_in_range(cfg, dict.fromkeys(("samples", "steps", "batch_size", "num_samples"), POSITIVE))
     require_file("calibration", cfg.calibration)
     require_in_range(cfg, {"pixel_mm": (0.001, 10)})  # as for the sizes that files state
@@ -51,6 +52,7 @@ def main(cfg: DictConfig, output_dir: Path) -> None:
     from pti.inference.loaded import ensemble, open_predictor, predicts_sizes, require_same_split
 
     devices = choose_devices(cfg.accelerator, cfg.devices)
+    require_precision(cfg.precision, devices[0])
     predictors = [open_predictor(name) for name in listed(cfg.ckpt)]
     predictor = predictors[0] if len(predictors) == 1 else ensemble(predictors)
     if not cfg.input_dir:
@@ -93,7 +95,14 @@ def write_images(
 
     sampler = instantiate(cfg.sampler)
     sampling = Sampling(
-        cfg.samples, sampler, cfg.steps, cfg.guidance_scale, cfg.seed, cfg.share_noise, cfg.mirror
+        cfg.samples,
+        sampler,
+        cfg.steps,
+        cfg.guidance_scale,
+        cfg.seed,
+        cfg.share_noise,
+        cfg.mirror,
+        precision=cfg.precision,
     )
     calibration = None
     if cfg.calibration is not None:
@@ -123,6 +132,7 @@ def write_sizes(
 
     given = [key for key in ("sampler", "steps", "guidance_scale") if cfg[key] is not None]
     given += [key for key in ("share_noise", "mirror", "strict") if cfg[key]]
+    given += ["precision"] if cfg.precision != "float32" else []
     if given:
         raise UsageError(
             f"{', '.join(given)}: {setting('ckpt', predictor.path)} predicts sizes, it samples no images. "

@@ -53,7 +53,17 @@ def test_a_checkpoint_is_compared_with_its_own_images_and_truth(tmp_path: Path):
     assert same.items == recipe.items == 3
     assert same.has_truth
     assert not recipe.has_truth
-    assert {side.name for side in same.ours} == {"pti: the checkpoint"}
+    assert [side.name for side in recipe.ours] == ["pti: the checkpoint"]
+    assert [side.name for side in same.ours] == ["pti: the checkpoint", "pti: the checkpoint, precision=bf16"]
+
+
+def test_each_precision_is_timed_in_that_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    given = []
+    monkeypatch.setattr(translate, "translate_squares", lambda *_, **settings: given.append(settings))
+    with small_settings(tmp_path, translations=2) as settings:
+        for side in translate_suite(settings)[0].ours:
+            side.build().run()
+    assert [settings["precision"] for settings in given] == ["float32", "bf16"]
 
 
 def test_a_model_without_sampler_is_refused(tmp_path: Path):

@@ -15,6 +15,7 @@ from pti.benchmark.experiments import draw_pairs, fix_seed, phantom_overrides, s
 from pti.benchmark.settings import SuiteSettings
 from pti.common.errors import UsageError
 from pti.common.path_settings import setting
+from pti.common.precision import PRECISIONS, has_precision
 from pti.common.randomness import sample_generator, sample_rank
 from pti.diffusion.formulation import SamplingSchedule
 from pti.diffusion.samplers import Generator, Progress, Sampler, ddpm
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PLAIN_STEPS = 1000
+
+_MATMUL = {"bf16": "bfloat16"}
+"""Precision -> type of the matrix products whose rate was measured."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,11 @@ def translate_suite(settings: SuiteSettings) -> list[Comparison]:
     model = "ldm_demo, untrained" if settings.ckpt is None else "the checkpoint"
     timed = "" if settings.plain_steps >= PLAIN_STEPS else f" ({settings.plain_steps} timed)"
     ours = Side(f"pti: {model}", partial(our_work, settings))
+    rounded = [
+        Side(f"pti: {model}, precision={name}", partial(our_work, settings, name), _MATMUL.get(name, name))
+        for name in PRECISIONS[1:]
+        if has_precision(name, settings.device)
+    ]
     same = Side(f"plain: ddpm, {PLAIN_STEPS} steps{timed}", partial(plain_work, settings, open_module))
     network = partial(plain_work, settings, open_plain_module)
     recipe = Side(f"plain: cross-attention, {PLAIN_STEPS} steps{timed}", network)
@@ -61,7 +70,7 @@ def translate_suite(settings: SuiteSettings) -> list[Comparison]:
             "translate",
             "translation, same network",
             count,
-            [ours],
+            [ours, *rounded],
             same,
             counts_flops=True,
             has_truth=has_truth,
@@ -77,11 +86,11 @@ def translate_suite(settings: SuiteSettings) -> list[Comparison]:
     ]
 
 
-def our_work(settings: SuiteSettings) -> Work:
+def our_work(settings: SuiteSettings, precision: str = "float32") -> Work:
     """Build the translation by the model's own sampler and steps."""
     module, pairs = open_module(settings), open_pairs(settings)
     own = Sampling().resolved(module).as_dict()
-    run = partial(translate, module, pairs)
+    run = partial(translate, module, pairs, precision=precision)
     note = f"{own['sampler']}, {own['steps']} steps"
     return Work(run, note=note, error=lambda: mean_absolute_error(run(), pairs))
 

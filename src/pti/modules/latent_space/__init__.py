@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pti.common.errors import UsageError
-from pti.common.precision import full_precision
+from pti.common.precision import full_precision, in_float32
 from pti.common.transfer import select
 from pti.data import resize
 from pti.data.latent_cache import POSTERIORS
@@ -169,6 +169,12 @@ class LatentSpace(nn.Module):
             reconstruction: of the conditions, normalised; needed by ``detail_transfer``.
             noise: of the texture, N(0, 1); None = no texture.
         """
+        with in_float32(raw.device):
+            return self._finish(raw, translation, reconstruction, noise)
+
+    def _finish(
+        self, raw: Tensor, translation: Tensor, reconstruction: Tensor | None, noise: Tensor | None
+    ) -> Tensor:
         statistics = self.normalization.statistics(raw)
         decoded, lost = translation, torch.ones_like(translation)
         if self.detail_transfer is not None and reconstruction is not None:
