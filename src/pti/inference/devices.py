@@ -2,11 +2,12 @@
 
 import multiprocessing
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
@@ -20,6 +21,31 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Load = Callable[[], Any]
 """Builds a module on the CPU."""
+
+Contents = TypeVar("Contents")
+Outputs = TypeVar("Outputs")
+
+
+class FileWork(ABC, Generic[Batch, Contents, Outputs, Result]):
+    """Work on batches of files: a device computes one while threads read the next and write the last one."""
+
+    @abstractmethod
+    def read(self, batch: Batch) -> Contents:
+        """Read the files of a batch."""
+
+    @abstractmethod
+    def compute(self, module: Any, batch: Batch, contents: Contents) -> Outputs:
+        """Run the module."""
+
+    @abstractmethod
+    def write(self, batch: Batch, contents: Contents, outputs: Outputs) -> Result:
+        """Write the results of a batch."""
+
+    def __call__(self, module: Any, batch: Batch) -> Result:
+        """Read, compute and write a batch."""
+        contents = self.read(batch)
+        return self.write(batch, contents, self.compute(module, batch, contents))
+
 
 _BATCHES_PER_DEVICE = 2  # one being computed, one waiting
 
@@ -85,7 +111,8 @@ def run_batches(
 
     Args:
         load: Builds the module on the CPU; called once per device.
-        work: Receives the module on its device, in evaluation mode and with gradients off.
+        work: Receives the module on its device, in evaluation mode and with gradients off. On a single
+            device, reading and writing of a `FileWork` overlap with computing.
         batches: The batches to process.
         devices: From :func:`choose_devices`.
 
@@ -94,6 +121,9 @@ def run_batches(
     """
     if len(devices) == 1:
         module = _prepare(load, devices[0])
+        if isinstance(work, FileWork):
+            yield from _overlapped(work, module, iter(batches))
+            return
         for batch in batches:
             # Entered for each batch: around the loop, it would stay active between the yields.
             with torch.inference_mode():
@@ -115,6 +145,42 @@ def run_batches(
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _overlapped(
+    work: FileWork[Batch, Any, Any, Result], module: Any, batches: Iterator[Batch]
+) -> Iterator[Result]:
+    """Compute batches in this thread, which an interrupt reaches; read and write in two others.
+
+    After a failure, the batch before it is still yielded.
+    """
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+
+        def read_next() -> tuple[Batch, Future[Any]] | None:
+            batch = next(batches, None)
+            return None if batch is None else (batch, reader.submit(work.read, batch))
+
+        written: Future[Result] | None = None
+        try:
+            following = read_next()
+            while following is not None:
+                batch, reading = following
+                contents, following = reading.result(), read_next()
+                with torch.inference_mode():
+                    outputs = work.compute(module, batch, contents)
+                last, written = written, writer.submit(work.write, batch, contents, outputs)
+                if last is not None:
+                    yield last.result()
+        except GeneratorExit:
+            raise
+        except BaseException:
+            if written is not None:
+                yield written.result()
+            raise
+        finally:
+            reader.shutdown(cancel_futures=True)
+        if written is not None:
+            yield written.result()
 
 
 def _run_in_pool(

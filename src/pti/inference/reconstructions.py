@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from pti.common.progress import track
 from pti.data import resize, tif
 from pti.data.input_images import InputImage
 from pti.data.normalization import Normalization, RangeNormalization
-from pti.inference.devices import Load, batched, device_of, run_batches
+from pti.inference.devices import FileWork, Load, batched, device_of, run_batches
 from pti.inference.pictures import draw_reconstruction, save_picture
 from pti.metrics.image import reconstruction_metrics
 from pti.metrics.morphometry import bone_mask, measure
@@ -34,8 +35,13 @@ class ReconstructedImage:
     metrics: dict[str, Any]
 
 
+Sources = Sequence[InputImage]
+Images = list[tif.TifImage]
+Pixels = list[np.ndarray]
+
+
 @dataclass(frozen=True)
-class ReconstructBatch:
+class ReconstructBatch(FileWork[Sources, Images, Pixels, list[ReconstructedImage]]):
     """Reconstruct a batch of images and write the results of each, at the input's own size and resolution.
 
     Writes below ``output_dir``: ``reconstructions/NAME.tif`` in raw units, ``comparisons/NAME.tif``
@@ -54,12 +60,20 @@ class ReconstructBatch:
     pixel_mm: float
     data_range: float
 
-    def __call__(self, module: Autoencoder, sources: Sequence[InputImage]) -> list[ReconstructedImage]:
+    @override
+    def read(self, batch: Sources) -> Images:
+        with ThreadPoolExecutor(_IO_THREADS) as threads:
+            return list(threads.map(lambda source: tif.read(source.path), batch))
+
+    @override
+    def compute(self, module: Autoencoder, batch: Sources, contents: Images) -> Pixels:
+        return reconstruct_images(module, [image.pixels for image in contents], self.image_size)
+
+    @override
+    def write(self, batch: Sources, contents: Images, outputs: Pixels) -> list[ReconstructedImage]:
         """Return the results of a batch, in its order."""
         with ThreadPoolExecutor(_IO_THREADS) as threads:
-            images = list(threads.map(lambda source: tif.read(source.path), sources))
-            reconstructed = reconstruct_images(module, [image.pixels for image in images], self.image_size)
-            return list(threads.map(self._finish, sources, images, reconstructed))
+            return list(threads.map(self._finish, batch, contents, outputs))
 
     def _finish(
         self, source: InputImage, image: tif.TifImage, reconstruction: np.ndarray

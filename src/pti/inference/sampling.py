@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from pti.common.errors import UsageError
 from pti.common.precision import network_precision
@@ -19,7 +20,7 @@ from pti.common.transfer import to_device
 from pti.data import resize, tif
 from pti.data.input_images import InputImage
 from pti.diffusion.samplers import Sampler
-from pti.inference.devices import device_of
+from pti.inference.devices import FileWork, device_of
 from pti.modules.protocols import Translator
 
 SAMPLES = "samples"
@@ -120,8 +121,12 @@ class SampleTask:
         return f"{SAMPLES}/{self.source.name}_s{self.sample:02d}.tif"
 
 
+Inputs = Mapping[InputImage, tif.TifImage]
+"""The images of a batch."""
+
+
 @dataclass(frozen=True)
-class TranslateBatch:
+class TranslateBatch(FileWork[Sequence[SampleTask], Inputs, list[np.ndarray], list[SampleTask]]):
     """Sample a batch and write the samples, in raw units, at the size and resolution of the inputs.
 
     Attributes:
@@ -134,32 +139,45 @@ class TranslateBatch:
     image_size: int
     sampling: Sampling
 
-    def __call__(self, modules: Sequence[Translator], tasks: Sequence[SampleTask]) -> list[SampleTask]:
-        """Return the tasks of the batch that were needed; their files are written."""
-        sources = list(dict.fromkeys(task.source for task in tasks))
+    @override
+    def read(self, batch: Sequence[SampleTask]) -> Inputs:
+        sources = list(dict.fromkeys(task.source for task in batch))
         with ThreadPoolExecutor(_IO_THREADS) as threads:
-            images = list(threads.map(lambda source: tif.read(source.path), sources))
-            squares = {
-                source: resize.pad_and_resize(image.pixels, self.image_size)
-                for source, image in zip(sources, images, strict=True)
-            }
-            translations = np.empty((len(tasks), self.image_size, self.image_size), np.float32)
-            for number, module in enumerate(modules):
-                places = self._places(tasks, number)
-                translations[places] = self._translate(module, [tasks[at] for at in places], squares)
-            writes = []
-            for source, image in zip(sources, images, strict=True):
-                for number, module in enumerate(modules):
-                    places = self._places(tasks, number, source)
-                    if not places:
-                        continue
-                    raws = module.at_own_size(image.pixels, translations[places])
-                    for index, raw in zip(places, raws, strict=True):
-                        if tasks[index].is_needed:
-                            writes.append(threads.submit(self._write, tasks[index], raw, image.pixel_mm))
+            return dict(zip(sources, threads.map(lambda source: tif.read(source.path), sources), strict=True))
+
+    @override
+    def compute(
+        self, module: Sequence[Translator], batch: Sequence[SampleTask], contents: Inputs
+    ) -> list[np.ndarray]:
+        """Return a raw image for each task, at the size of its input."""
+        squares = {
+            source: resize.pad_and_resize(image.pixels, self.image_size) for source, image in contents.items()
+        }
+        translations = np.empty((len(batch), self.image_size, self.image_size), np.float32)
+        for number, translator in enumerate(module):
+            places = self._places(batch, number)
+            translations[places] = self._translate(translator, [batch[at] for at in places], squares)
+        raws: dict[int, np.ndarray] = {}
+        for source, image in contents.items():
+            for number, translator in enumerate(module):
+                if places := self._places(batch, number, source):
+                    own = translator.at_own_size(image.pixels, translations[places])
+                    raws |= zip(places, own, strict=True)
+        return [raws[index] for index in range(len(batch))]
+
+    @override
+    def write(
+        self, batch: Sequence[SampleTask], contents: Inputs, outputs: list[np.ndarray]
+    ) -> list[SampleTask]:
+        """Write the samples that are needed; return their tasks."""
+        needed = [(task, raw) for task, raw in zip(batch, outputs, strict=True) if task.is_needed]
+        with ThreadPoolExecutor(_IO_THREADS) as threads:
+            writes = [
+                threads.submit(self._write, task, raw, contents[task.source].pixel_mm) for task, raw in needed
+            ]
             for write in writes:
                 write.result()
-        return [task for task in tasks if task.is_needed]
+        return [task for task, _ in needed]
 
     def _places(self, tasks: Sequence[SampleTask], model: int, source: InputImage | None = None) -> list[int]:
         """List the tasks of a model, all or of one image."""
