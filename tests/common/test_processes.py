@@ -2,6 +2,7 @@
 
 import math
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -70,6 +71,44 @@ def test_threads_wait_asleep_unless_the_user_wants_otherwise(monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY")
     wait_asleep()
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+FAULTS = """
+import resource, subprocess, sys
+import numpy as np
+from pti.common.processes import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        arrays = [np.ones(2**20) for _ in range(12)]  # 8 MB each
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+if len(sys.argv) == 1:
+    print(faults())
+    keep_freed_memory()
+    faults()
+    print(faults(), flush=True)
+    subprocess.run([sys.executable, __file__, "worker"])
+else:
+    faults()
+    print(faults())
+"""
+"""Print the page faults of repeated work: by default, with freed memory kept, and in a child process."""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+@pytest.mark.parametrize(("variables", "kept"), [({}, True), ({"MALLOC_ARENA_MAX": "4"}, False)])
+def test_freed_memory_is_used_again_unless_the_user_wants_otherwise(tmp_path, variables, kept):
+    script = tmp_path / "script.py"
+    script.write_text(FAULTS)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, script], env=environment | variables, capture_output=True, text=True
+    )
+    default, here, worker = map(int, done.stdout.split())
+    assert default > 1000
+    assert [count < default / 10 for count in (here, worker)] == [kept, kept]
 
 
 def test_cores():

@@ -26,7 +26,7 @@ from pti.cli.path_values import expand_paths
 from pti.cli.storage import storage_error
 from pti.common import conf_dir
 from pti.common.errors import DataError, UsageError, with_causes
-from pti.common.processes import wait_asleep
+from pti.common.processes import keep_freed_memory, wait_asleep
 from pti.common.terminal import tolerate_encoding
 from pti.runs.arguments import replace_arguments
 
@@ -69,6 +69,7 @@ def command(name: str, preflight: Preflight | None = None) -> Callable[[Task], C
             atexit.register(gc.freeze)
             tolerate_encoding()
             wait_asleep()
+            keep_freed_memory()
             sys.exit(_guarded(lambda: _run(name, task, preflight)))
 
         return entry

@@ -1,5 +1,6 @@
 """CPU-bound jobs in worker processes."""
 
+import ctypes
 import os
 import signal
 import sys
@@ -24,6 +25,12 @@ MIN_PARALLEL_JOBS = 60
 _MAX_WORKERS = 16
 _CHUNK = 8  # jobs sent to a worker at a time
 
+_MALLOC = (
+    (-3, "MALLOC_MMAP_THRESHOLD_", 32 * 2**20),  # the largest value that glibc accepts
+    (-1, "MALLOC_TRIM_THRESHOLD_", 256 * 2**20),  # 128 MB is 5 % slower in `translate`, 1 GB as fast
+)
+"""Options of ``mallopt``: number in malloc.h, environment variable, bytes."""
+
 _METHOD = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
 _work: Any = None  # in a worker: the function of `map_in_processes`
 
@@ -47,6 +54,26 @@ def wait_asleep() -> None:
     ``OMP_WAIT_POLICY`` in the environment takes precedence.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def keep_freed_memory() -> None:
+    """Let this process and its workers keep freed memory for new arrays, up to 256 MB of it.
+
+    The C library of Linux (glibc) otherwise returns it to the system, and each page that is used again costs
+    a fault: translations of 90 patients with 8 samples each, and their evaluation, had 15 million of them and
+    took 90 s on two cores, instead of 0.4 million and 75 s. The process is 3 % larger (0.98 instead of 0.96
+    GB). Trainings of an epoch are 0 to 6 % faster.
+
+    ``MALLOC_`` variables in the environment take precedence.
+    """
+    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # not every C library of Linux has it
+    if set_option is None:
+        return
+    for option, name, value in _MALLOC:
+        set_option(option, value)
+        os.environ[name] = str(value)
 
 
 def follow_parent() -> None:
