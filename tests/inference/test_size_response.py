@@ -1,4 +1,4 @@
-"""The measured response is the slope of the height in a denoiser's images against the height given."""
+"""The measured response: slope and offset of the height in a denoiser's images against the height given."""
 
 import copy
 from pathlib import Path
@@ -46,13 +46,25 @@ def bones(heights: Tensor) -> Tensor:
     return images
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, ratio: float, without_bone: float = -9.0) -> None:
-    """Make translations follow a fraction of the drawn height, and contain no bone below a height."""
+def answer(
+    monkeypatch: pytest.MonkeyPatch,
+    ratio: float,
+    without_bone: float = -9.0,
+    deviation: float = 0.0,
+    scatter: float = 0.1,
+) -> None:
+    """Make translations follow a fraction of the drawn height, and contain no bone below a height.
+
+    Args:
+        deviation: Of all heights from the given ones, standardised.
+        scatter: Of the images' heights, around that.
+    """
 
     def translate(self: Any, raw: Tensor, generators: Any, *, ranks: Any, **_: Any) -> Tensor:
         given = self.size_condition.draw(raw, generators, ranks)[:, 0]
-        offset = 0.1 * torch.arange(len(raw))  # differs between images, as what a network sees in them does
-        return bones(torch.where(given < without_bone, 0.0, MEAN + SCALE * (offset / 8 + ratio * given)))
+        seen = torch.arange(len(raw)) / len(raw)  # what a network sees differs between images
+        height = deviation + scatter * (seen - seen.mean()) + ratio * given
+        return bones(torch.where(given < without_bone, 0.0, MEAN + SCALE * height))
 
     monkeypatch.setattr(LatentDiffusion, "translate", translate)
 
@@ -60,12 +72,31 @@ def answer(monkeypatch: pytest.MonkeyPatch, ratio: float, without_bone: float = 
 @pytest.mark.parametrize("ratio", [0.0, 0.4, 1.0])
 def test_it_is_the_share_of_a_change_that_reaches_the_image(translator, monkeypatch, ratio):
     answer(monkeypatch, ratio)
-    assert measure_response(translator) == pytest.approx(ratio, abs=0.05)  # heights are whole pixels
+    response = measure_response(translator)
+    assert response is not None
+    assert response.ratio == pytest.approx(ratio, abs=0.05)  # heights are whole pixels
+
+
+@pytest.mark.parametrize("deviation", [-0.6, 0.4])
+def test_the_offset_is_what_all_images_are_too_high(translator, monkeypatch, deviation):
+    answer(monkeypatch, 1.0, deviation=deviation)
+    response = measure_response(translator)
+    assert response is not None
+    assert response.offset == pytest.approx(deviation, abs=0.07)
+
+
+def test_an_offset_that_chance_explains_is_0(translator, monkeypatch):
+    answer(monkeypatch, 1.0, deviation=0.1, scatter=4.0)
+    response = measure_response(translator)
+    assert response is not None
+    assert abs(response.offset) < 0.05
 
 
 def test_samples_without_bone_are_left_out(translator, monkeypatch):
     answer(monkeypatch, 0.7, without_bone=-0.5)
-    assert measure_response(translator) == pytest.approx(0.7, abs=0.07)
+    response = measure_response(translator)
+    assert response is not None
+    assert response.ratio == pytest.approx(0.7, abs=0.07)
 
 
 def test_without_any_bone_there_is_no_response(translator, monkeypatch):

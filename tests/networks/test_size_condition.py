@@ -81,12 +81,13 @@ def test_ranks_order_the_first_measure():
 @pytest.mark.parametrize("stored", [None, torch.tensor(0.6)])
 def test_weights_from_before_the_response_was_measured_still_load(stored: Tensor | None):
     weights = fitted().state_dict()
-    del weights["response"]
+    del weights["response"], weights["offset"]
     if stored is not None:
         weights["response"] = stored
     loaded = SizeCondition(MEASURES, grid=4)
     loaded.load_state_dict(weights)
     assert loaded.response.tolist() == pytest.approx([1.0 if stored is None else 0.6, 1.0])
+    assert loaded.offset.tolist() == [0, 0]
     assert torch.equal(loaded.weights, weights["weights"])
 
 
@@ -102,6 +103,17 @@ def test_a_weak_response_is_compensated_in_the_first_measure(ratio: float, facto
     before = deviations()
     condition.fit_response(ratio)
     torch.testing.assert_close(deviations(), before * torch.tensor([factor, 1.0]))
+
+
+@pytest.mark.parametrize(("offset", "shift"), [(-0.2, 0.25), (0.1, -0.125), (-7.0, 1.25)])
+def test_heights_are_shifted_by_what_the_images_miss(offset: float, shift: float):
+    condition, images = fitted(), patients(50, 5)[0]
+    noise = torch.randn(50, 2)
+    condition.fit_response(0.8)
+    before = condition.sizes_from(images, noise)
+    condition.fit_response(0.8, offset)
+    expected = torch.tensor([shift, 0.0]).expand(50, 2)
+    torch.testing.assert_close(condition.sizes_from(images, noise) - before, expected, atol=1e-5, rtol=0)
 
 
 def test_an_image_unlike_all_others_gets_no_absurd_sizes():

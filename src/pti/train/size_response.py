@@ -8,12 +8,13 @@ import torch
 
 from pti.common.errors import DataError
 from pti.inference.size_response import measure_response
-from pti.networks.size_condition import MIN_RESPONSE, SizeCondition
+from pti.networks.size_condition import MAX_OFFSET, MIN_RESPONSE, SizeCondition
 from pti.runs.checkpoint import read
 from pti.train.callbacks import AtomicCheckpointIO, StopSignals
 from pti.train.finished import finished_models, stop_if_asked
 
-KEY = "size_condition.response"
+KEYS = ("response", "offset")
+"""Buffers of `SizeCondition` that are measured."""
 
 
 def store_response(folder: Path, device: torch.device, signals: StopSignals) -> None:
@@ -32,29 +33,34 @@ def store_response(folder: Path, device: torch.device, signals: StopSignals) -> 
     for translator in finished_models(folder, device):
         module: Any = translator.module
         condition: SizeCondition = module.size_condition
-        condition.response.fill_(1)
+        condition.fit_response(1.0)
         try:
-            ratio = measure_response(translator, stop_if_asked(signals))
+            measured = measure_response(translator, stop_if_asked(signals))
         except DataError as error:
             print(f"Warning: the response to sizes is not measured: {error}.", file=sys.stderr, flush=True)
             return
-        if ratio is None:
+        if measured is None:
             continue
-        condition.fit_response(ratio)
+        condition.fit_response(*measured)
         content = read(translator.path)
-        content["state_dict"][KEY] = condition.response.cpu()
+        content["state_dict"] |= {f"size_condition.{key}": condition.get_buffer(key).cpu() for key in KEYS}
         AtomicCheckpointIO().save_checkpoint(content, translator.path)
-        _report(translator.path.name, ratio)
+        _report(translator.path.name, *measured)
 
 
-def _report(name: str, ratio: float) -> None:
-    text = f"{name}: the bone in its images follows {ratio:.0%} of a change of the given height"
-    if ratio >= MIN_RESPONSE:
+def _report(name: str, ratio: float, offset: float) -> None:
+    higher = f"{abs(offset):.2f} standard deviations too {'high' if offset > 0 else 'low'}"
+    text = (
+        f"{name}: the bone in its images follows {ratio:.0%} of a change of the given height, and is on "
+        f"average {higher if offset else 'as high as given'}"
+    )
+    if ratio >= MIN_RESPONSE and abs(offset) <= MAX_OFFSET:
         print(f"{text}; samples compensate for it.", flush=True)
     else:
         print(
-            f"Warning: {text}. Samples compensate for at most {MIN_RESPONSE:.0%} and will differ too little. "
-            "Train with data/augmentation=ridges, or on more patients.",
+            f"Warning: {text}. Samples compensate for no less than {MIN_RESPONSE:.0%} and no more than "
+            f"{MAX_OFFSET:g} standard deviation: their heights will be wrong. Train with "
+            "data/augmentation=ridges, or on more patients.",
             file=sys.stderr,
             flush=True,
         )
