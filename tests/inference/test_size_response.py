@@ -4,13 +4,14 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from helpers.tiny_checkpoints import SIZE, TRANSLATOR, save
 from pti.inference.loaded import LoadedTranslator, open_predictor, predicts_sizes
-from pti.inference.size_response import measure_response
+from pti.inference.size_response import _shrunk_mean, measure_response
 from pti.modules.latent_diffusion import LatentDiffusion
 from pti.runs.constructors import build
 
@@ -90,6 +91,15 @@ def test_an_offset_that_chance_explains_is_0(translator, monkeypatch):
     response = measure_response(translator)
     assert response is not None
     assert abs(response.offset) < 0.05
+
+
+def test_slices_of_a_patient_do_not_make_an_offset_more_certain():
+    patients = ["a", "b", "c", "d"]
+    values = np.array([0.1, 0.5, 0.3, np.nan])
+    expected = 0.3 * (1 - (0.2 / np.sqrt(3) / 0.3) ** 2)  # three patients with bone
+    assert _shrunk_mean(values, patients) == pytest.approx(expected)
+    assert _shrunk_mean(values.repeat(5), np.repeat(patients, 5).tolist()) == pytest.approx(expected)
+    assert _shrunk_mean(values[:1].repeat(5), ["a"] * 5) == 0
 
 
 def test_samples_without_bone_are_left_out(translator, monkeypatch):

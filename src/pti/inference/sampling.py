@@ -121,12 +121,12 @@ class SampleTask:
         return f"{SAMPLES}/{self.source.name}_s{self.sample:02d}.tif"
 
 
-Inputs = Mapping[InputImage, tif.TifImage]
+BatchImages = Mapping[InputImage, tif.TifImage]
 """The images of a batch."""
 
 
 @dataclass(frozen=True)
-class TranslateBatch(FileWork[Sequence[SampleTask], Inputs, list[np.ndarray], list[SampleTask]]):
+class TranslateBatch(FileWork[Sequence[SampleTask], BatchImages, list[np.ndarray], list[SampleTask]]):
     """Sample a batch and write the samples, in raw units, at the size and resolution of the inputs.
 
     Attributes:
@@ -140,14 +140,14 @@ class TranslateBatch(FileWork[Sequence[SampleTask], Inputs, list[np.ndarray], li
     sampling: Sampling
 
     @override
-    def read(self, batch: Sequence[SampleTask]) -> Inputs:
+    def read(self, batch: Sequence[SampleTask]) -> BatchImages:
         sources = list(dict.fromkeys(task.source for task in batch))
         with ThreadPoolExecutor(_IO_THREADS) as threads:
             return dict(zip(sources, threads.map(lambda source: tif.read(source.path), sources), strict=True))
 
     @override
     def compute(
-        self, module: Sequence[Translator], batch: Sequence[SampleTask], contents: Inputs
+        self, module: Sequence[Translator], batch: Sequence[SampleTask], contents: BatchImages
     ) -> list[np.ndarray]:
         """Return a raw image for each task, at the size of its input."""
         squares = {
@@ -167,7 +167,7 @@ class TranslateBatch(FileWork[Sequence[SampleTask], Inputs, list[np.ndarray], li
 
     @override
     def write(
-        self, batch: Sequence[SampleTask], contents: Inputs, outputs: list[np.ndarray]
+        self, batch: Sequence[SampleTask], contents: BatchImages, outputs: list[np.ndarray]
     ) -> list[SampleTask]:
         """Write the samples that are needed; return their tasks."""
         needed = [(task, raw) for task, raw in zip(batch, outputs, strict=True) if task.is_needed]

@@ -87,7 +87,8 @@ def measure_response(
     ratio = _slope_within(given, generated)
     if ratio is None:
         return None
-    return SizeResponse(ratio, _shrunk_mean(_row_means(at_own_size - given) - np.concatenate(reference)))
+    deviations = _row_means(at_own_size - given) - np.concatenate(reference)
+    return SizeResponse(ratio, _shrunk_mean(deviations, [pair.patient or pair.name for pair in pairs]))
 
 
 @torch.inference_mode()
@@ -140,12 +141,13 @@ def _row_means(values: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def _shrunk_mean(values: np.ndarray) -> float:
-    """Return the mean of the finite values, shrunk towards 0 by its standard error."""
-    values = values[np.isfinite(values)]
-    if len(values) < 2:
+def _shrunk_mean(values: np.ndarray, patients: Sequence[str]) -> float:
+    """Return the mean over patients of the finite values (N,), shrunk towards 0 by its standard error."""
+    known, groups = np.isfinite(values), np.asarray(patients)
+    means = np.array([values[known & (groups == one)].mean() for one in np.unique(groups[known])])
+    if len(means) < 2:
         return 0.0
-    mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
+    mean, error = float(means.mean()), float(means.std(ddof=1)) / math.sqrt(len(means))
     return mean * max(0.0, 1 - (error / mean) ** 2) if mean else 0.0
 
 

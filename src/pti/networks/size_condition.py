@@ -28,7 +28,7 @@ Three denoisers of 48 patients (phantom of another anatomy) have responses of 0.
 
 MAX_OFFSET = 1.0
 """Largest offset that is compensated, in standard deviations of the heights: a denoiser that misses by more
-has not learnt to follow them. Offsets of six trained denoisers (four phantoms): 0 to 0.15."""
+has not learnt to follow them. Offsets of seven trained denoisers (four phantoms): 0 to 0.15."""
 
 
 class SizeCondition(nn.Module):
