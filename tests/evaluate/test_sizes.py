@@ -47,6 +47,12 @@ def test_sizes_alone_have_errors_crps_and_coverage_and_their_calibration(tmp_pat
     assert "median of a predicted distribution" in report
 
 
+@pytest.mark.parametrize("given", ["steps=3", "mirror=true", "precision=bf16"])
+def test_settings_of_a_sampler_are_refused_for_sizes_alone(tmp_path, checkpoints, given):
+    done = run_command(main, tmp_path, f"ckpt={checkpoints[0]}", given, "output_dir=out", code=2)
+    assert f"{given.split('=')[0]}: ckpt={checkpoints[0]} predicts sizes" in done.stderr
+
+
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.usefixtures("without_plots")
 def test_sizes_stand_beside_images_on_the_same_slices(tmp_path, checkpoints, first):

@@ -117,8 +117,8 @@ def of_checkpoints(cfg: DictConfig, settings: "EvaluationSettings", output_dir: 
     from pti.evaluate.checkpoint_predictions import CheckpointPredictions, open_checkpoints
     from pti.evaluate.of_checkpoints import evaluate_checkpoints
     from pti.inference.devices import choose_devices
-    from pti.inference.loaded import ensemble
-    from pti.inference.sampling import Sampling
+    from pti.inference.loaded import ensemble, predicts_sizes
+    from pti.inference.sampling_settings import refuse_sampling, sampling_of
 
     devices = choose_devices(cfg.accelerator, cfg.devices)
     require_precision(cfg.precision, devices[0])
@@ -127,19 +127,17 @@ def of_checkpoints(cfg: DictConfig, settings: "EvaluationSettings", output_dir: 
     predictors, data = open_checkpoints(paths, overrides)
     if cfg.ensemble:
         predictors = {f"ensemble of {len(paths)}": ensemble(list(predictors.values())), **predictors}
-    sampler = instantiate(cfg.sampler)
-    sampling = Sampling(
-        cfg.samples,
-        sampler,
-        cfg.steps,
-        cfg.guidance_scale,
-        cfg.seed,
-        cfg.share_noise,
-        cfg.mirror,
-        precision=cfg.precision,
-    )
+    if all(predicts_sizes(predictor) for predictor in predictors.values()):
+        refuse_sampling(cfg, paths[0])
     predictions = CheckpointPredictions(
-        predictors, data, cfg.split, sampling, output_dir, devices, cfg.batch_size, cfg.num_samples
+        predictors,
+        data,
+        cfg.split,
+        sampling_of(cfg, instantiate(cfg.sampler)),
+        output_dir,
+        devices,
+        cfg.batch_size,
+        cfg.num_samples,
     )
     return evaluate_checkpoints(predictions, settings)
 

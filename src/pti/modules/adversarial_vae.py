@@ -20,7 +20,7 @@ from pti.common.randomness import keyed_generator
 from pti.data.normalization import Normalization
 from pti.drawing.figures import Comparison
 from pti.modules import optimization
-from pti.modules.attributes import LatentAttributes
+from pti.modules.attributes import LatentAttributes, adapt_attributes
 from pti.modules.examples import comparison
 from pti.modules.manual_optimization import ManualOptimization
 from pti.modules.optimization import OptimizerFactory, last_layer_weight
@@ -280,15 +280,8 @@ class AdversarialVAE(ManualOptimization):
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Start attributes that the checkpoint lacks, drop those that are not configured."""
         super().on_load_checkpoint(checkpoint)
-        state = checkpoint["state_dict"]
-        stored = [name for name in state if name.startswith("attributes.")]
-        if self.attributes is None:
-            for name in stored:
-                del state[name]
-        elif not stored:
-            state |= {f"attributes.{name}": value for name, value in self.attributes.state_dict().items()}
+        adapt_attributes(checkpoint["state_dict"], self.attributes)
 
     def _normalize(self, raw: Tensor, statistics: Tensor | None = None) -> Tensor:
         """Normalise raw images, by their own statistics unless others are given."""

@@ -193,3 +193,13 @@ def attributes_of(module: nn.Module) -> LatentAttributes | None:
     """Return the attributes of a stage-1 module; None for a module without any."""
     attributes = getattr(module, "attributes", None)
     return attributes if isinstance(attributes, LatentAttributes) else None
+
+
+def adapt_attributes(state: dict[str, Any], attributes: LatentAttributes | None) -> None:
+    """Add attributes that the weights of a stage 1 lack, and drop those that are not configured."""
+    stored = [name for name in state if name.startswith("attributes.")]
+    if attributes is None:
+        for name in stored:
+            del state[name]
+    elif not stored:
+        state |= {f"attributes.{name}": value for name, value in attributes.state_dict().items()}

@@ -58,9 +58,8 @@ def _report(name: str, ratio: float, offset: float) -> None:
         print(f"{text}; samples compensate for it.", flush=True)
     else:
         print(
-            f"Warning: {text}. Samples compensate for no less than {MIN_RESPONSE:.0%} and no more than "
-            f"{MAX_OFFSET:g} standard deviation: their heights will be wrong. Train with "
-            "data/augmentation=ridges, or on more patients.",
+            f"Warning: {text}. Samples can't compensate for all of it, and their heights will be wrong. "
+            "Train with data/augmentation=ridges, or on more patients.",
             file=sys.stderr,
             flush=True,
         )

@@ -89,21 +89,11 @@ def write_images(
     from pti.inference.bone_sizes import mean_height_loss_mm
     from pti.inference.calibration_file import read_calibration
     from pti.inference.gate import open_gate
-    from pti.inference.sampling import Sampling
+    from pti.inference.sampling_settings import sampling_of
     from pti.inference.translator import translate_images
     from pti.translate.tables import finish
 
-    sampler = instantiate(cfg.sampler)
-    sampling = Sampling(
-        cfg.samples,
-        sampler,
-        cfg.steps,
-        cfg.guidance_scale,
-        cfg.seed,
-        cfg.share_noise,
-        cfg.mirror,
-        precision=cfg.precision,
-    )
+    sampling = sampling_of(cfg, instantiate(cfg.sampler))
     calibration = None
     if cfg.calibration is not None:
         samples = sampling.resolved(*translator.modules).samples
@@ -127,17 +117,11 @@ def write_sizes(
 ) -> None:
     """Predict sizes, of a model that makes no images."""
     from pti.inference.calibration_file import read_calibration
+    from pti.inference.sampling_settings import refuse_sampling
     from pti.metrics.calibration import QUANTILES
     from pti.translate.sizes import translate_sizes
 
-    given = [key for key in ("sampler", "steps", "guidance_scale") if cfg[key] is not None]
-    given += [key for key in ("share_noise", "mirror", "strict") if cfg[key]]
-    given += ["precision"] if cfg.precision != "float32" else []
-    if given:
-        raise UsageError(
-            f"{', '.join(given)}: {setting('ckpt', predictor.path)} predicts sizes, it samples no images. "
-            f"Omit {' and '.join(given)}, or choose the checkpoint of a diffusion model."
-        )
+    refuse_sampling(cfg, predictor.path)
     corrections, origin = {}, None
     if cfg.calibration is not None:
         path = Path(str(cfg.calibration))
